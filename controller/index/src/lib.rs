@@ -1,0 +1,1 @@
+//! Objects in, one program per workload out. Pure.

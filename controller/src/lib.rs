@@ -1,0 +1,1 @@
+//! The controller: compiles and pushes policy, takes in flows, learns, reports incidents.

@@ -1,0 +1,100 @@
+//! Address blocks in one canonical form.
+
+use ipnetwork::IpNetwork;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// An address block with its host bits cleared; IPv4-mapped IPv6 blocks are folded to IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cidr(IpNetwork);
+
+/// Why a text is no address block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CidrError {
+    /// Not `address/length` or an address.
+    Unreadable,
+    /// The prefix is longer than the family's addresses.
+    PrefixTooLong,
+}
+
+impl fmt::Display for CidrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => "not an address block: write for example `10.0.0.0/8` or `fd00::/64`",
+            Self::PrefixTooLong => "prefix longer than the address: at most 32 for IPv4, 128 for IPv6",
+        })
+    }
+}
+
+impl std::error::Error for CidrError {}
+
+impl Cidr {
+    /// The block of one address.
+    pub fn host(address: IpAddr) -> Self {
+        Self(IpNetwork::from(address.to_canonical()))
+    }
+
+    /// Lowest address of the block.
+    pub fn first(self) -> IpAddr {
+        self.0.network()
+    }
+
+    /// Highest address of the block.
+    pub fn last(self) -> IpAddr {
+        match self.0 {
+            IpNetwork::V4(net) => IpAddr::V4(net.broadcast()),
+            IpNetwork::V6(net) => IpAddr::V6(net.broadcast()),
+        }
+    }
+
+    /// Bits of the prefix.
+    pub fn prefix(self) -> u8 {
+        self.0.prefix()
+    }
+
+    /// True if the block holds the address; an IPv4-mapped IPv6 address counts as IPv4.
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(address.to_canonical())
+    }
+
+    /// True if the whole of `other` lies in this block.
+    pub fn covers(self, other: Self) -> bool {
+        self.contains(other.first()) && self.contains(other.last())
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = CidrError;
+
+    fn from_str(text: &str) -> Result<Self, CidrError> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| CidrError::Unreadable)?;
+        let bits = if address.is_ipv4() { 32u8 } else { 128 };
+        let prefix = match prefix {
+            None => bits,
+            Some(p) if p.is_empty() || p.len() > 3 || !p.bytes().all(|b| b.is_ascii_digit()) => {
+                return Err(CidrError::Unreadable);
+            }
+            Some(p) => p.parse().map_err(|_| CidrError::PrefixTooLong)?,
+        };
+        if prefix > bits {
+            return Err(CidrError::PrefixTooLong);
+        }
+        let (address, prefix) = match (address, address.to_canonical()) {
+            (IpAddr::V6(_), IpAddr::V4(folded)) if prefix >= 96 => (IpAddr::V4(folded), prefix - 96),
+            (address, _) => (address, prefix),
+        };
+        let network = IpNetwork::new(address, prefix).map_err(|_| CidrError::PrefixTooLong)?;
+        IpNetwork::new(network.network(), prefix).map(Self).map_err(|_| CidrError::PrefixTooLong)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}

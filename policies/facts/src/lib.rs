@@ -1,0 +1,24 @@
+//! The vocabulary that policy, inspector and controller share.
+//!
+//! Firewalls are bypassed where two components disagree on what a host or a path is. Here each such
+//! thing has one type and one constructor, and the constructor is the normaliser: what cannot be
+//! brought into one doubtless form is refused, never guessed.
+//!
+//! No IO, no clock, no async. Start at [`Verdict`] for what comes out, at [`Request`] for what goes in.
+
+mod address;
+mod host;
+mod identity;
+pub mod limits;
+mod path;
+mod port;
+mod request;
+mod verdict;
+
+pub use address::{Cidr, CidrError};
+pub use host::{HostName, HostNameError, HostPattern};
+pub use identity::{PolicyRef, ProvenBy, WorkloadRef};
+pub use path::{PathError, PathTemplate, TemplateError, UrlPath};
+pub use port::{Direction, IpFamily, L4Protocol, PortRange};
+pub use request::{HeaderField, HttpRequest, Request};
+pub use verdict::{Effect, Mode, Reason, Tier};

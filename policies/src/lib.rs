@@ -1,0 +1,11 @@
+//! The decision: policy documents in, verdicts out.
+//!
+//! Documents become a checked [`model`], model and [`inventory`] become one [`program`] per workload, and a
+//! program answers every question about a packet or request. Pure: no IO, no clock, no async, and the
+//! same input gives the same bytes.
+//!
+//! Reading order: [`model`], [`inventory`], [`program`].
+
+pub mod inventory;
+pub mod model;
+pub mod program;

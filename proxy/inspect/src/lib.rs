@@ -1,0 +1,1 @@
+//! Protocol inspectors: bytes in, verdict questions out. Sans-IO.

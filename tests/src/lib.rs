@@ -1,0 +1,1 @@
+//! Tests that hold the walls: layering, tidiness, lab, evasion.
