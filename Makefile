@@ -1,0 +1,48 @@
+# Everything a person or CI runs. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# One profile for what is run as a user would run it: the lab, its tests, the benchmarks of whole programs.
+LAB_PROFILE := lab
+BIN := target/$(LAB_PROFILE)
+LAB_ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: tools
+tools: ## Check for what the build needs; name the command that installs it
+	@deploy/tools.sh build
+
+.PHONY: binaries
+binaries: tools ## Build the three programs as the lab runs them
+	$(CARGO) build --locked --profile $(LAB_PROFILE) -p bulkhead-cli -p bulkhead-proxy -p bulkhead-controller
+
+.PHONY: lab
+lab: binaries ## Run the main job: learn, propose, enforce, attack, report
+	$(BIN)/bulkhead lab $(LAB_ARGS)
+
+.PHONY: test
+test: tools ## Every test, the lab with real programs among them
+	@deploy/tools.sh lab
+	$(CARGO) build --locked --profile $(LAB_PROFILE) -p bulkhead-cli -p bulkhead-proxy -p bulkhead-controller
+	BULKHEAD_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) test --locked --workspace
+
+.PHONY: test-long
+test-long: binaries ## Long trials, of which `make test` runs a sample
+	BULKHEAD_BIN_DIR=$(CURDIR)/$(BIN) BULKHEAD_LONG=1 $(CARGO) test --locked --workspace -- --nocapture
+
+.PHONY: check
+check: tools ## Format, lints, licences, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@deploy/tools.sh deny
+	$(CARGO) deny --all-features check licenses bans sources
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+.PHONY: format
+format: ## Format the code
+	$(CARGO) fmt --all

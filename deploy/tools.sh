@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Looks for the programs that a step needs. As root on a Debian-like machine it installs what is missing;
+# elsewhere it names the exact command and stops.
+#   tools.sh build   what compiling needs
+#   tools.sh lab     what the lab's real programs and the network tests need
+#   tools.sh deny    cargo-deny
+set -euo pipefail
+
+need() { # need PROGRAM PACKAGE
+    # Server programs of Debian live in sbin or in a directory of their version.
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null || packages+=("$2")
+}
+
+packages=()
+case "${1:-}" in
+    build)
+        need cc gcc
+        command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.88 or newer (https://rustup.rs)" >&2; exit 2; }
+        ;;
+    lab)
+        need ip iproute2
+        need nft nftables
+        need nginx nginx-light
+        need redis-server redis-server
+        need redis-cli redis-tools
+        need postgres postgresql
+        need psql postgresql-client
+        need python3 python3
+        need curl curl
+        ;;
+    deny)
+        cargo deny --version >/dev/null 2>&1 || cargo install --locked --no-default-features cargo-deny
+        ;;
+    *)
+        echo "usage: deploy/tools.sh build|lab|deny" >&2
+        exit 2
+        ;;
+esac
+
+[ "${#packages[@]}" -eq 0 ] && exit 0
+command="apt-get install -y --no-install-recommends ${packages[*]}"
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    echo "installing: ${packages[*]}" >&2
+    # policy-rc.d keeps Debian from starting the servers it installs: the lab starts its own.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    apt-get update -qq >&2
+    DEBIAN_FRONTEND=noninteractive $command >&2
+else
+    echo "missing programs; install them with: sudo $command" >&2
+    exit 2
+fi

@@ -1,1 +1,0 @@
-//! Tests that hold the walls: layering, tidiness, lab, evasion.
