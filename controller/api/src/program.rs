@@ -1,0 +1,252 @@
+//! Programs on the wire: `From` writes them, `TryFrom` reads them and refuses what it does not know.
+//!
+//! Checked here is the form of each field. That indexes point at something and that tables are sorted and
+//! disjoint is checked by whoever builds a judge from the program (`bulkhead_policies::decide`). An empty list
+//! stays an empty list: it never turns into "any" on the way.
+
+use crate::InvalidMessage;
+use crate::field::{
+    direction, direction_kind, effect, effect_kind, mode, name, narrow, protocol, reason, required, tier,
+};
+use crate::v1;
+use bulkhead_facts::{L4Protocol, PolicyRef, PortRange, WorkloadRef};
+use bulkhead_policies::program::{
+    Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7ChainId, PortBox,
+    Program, RuleIndex, RuleInfo,
+};
+
+impl TryFrom<v1::Program> for Program {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::Program) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            revision: wire.revision,
+            workload: WorkloadRef {
+                namespace: name("program.workload_namespace", wire.workload_namespace)?,
+                name: name("program.workload_name", wire.workload_name)?,
+            },
+            collection: wire.collection.map(|c| name("program.collection", c)).transpose()?,
+            mode: mode("program.mode", &wire.mode)?,
+            rules: all(wire.rules)?,
+            answers: all(wire.answers)?,
+            l7_chains: all(wire.l7_chains)?,
+            ingress: required("program.ingress", wire.ingress)?.try_into()?,
+            egress: required("program.egress", wire.egress)?.try_into()?,
+        })
+    }
+}
+
+impl From<&Program> for v1::Program {
+    fn from(program: &Program) -> Self {
+        Self {
+            revision: program.revision,
+            workload_namespace: program.workload.namespace.clone(),
+            workload_name: program.workload.name.clone(),
+            collection: program.collection.clone(),
+            mode: program.mode.as_str().to_owned(),
+            rules: program.rules.iter().map(Into::into).collect(),
+            answers: program.answers.iter().copied().map(Into::into).collect(),
+            l7_chains: program.l7_chains.iter().map(Into::into).collect(),
+            ingress: Some((&program.ingress).into()),
+            egress: Some((&program.egress).into()),
+        }
+    }
+}
+
+/// Reads every element or refuses all.
+pub(crate) fn all<W, T>(wire: Vec<W>) -> Result<Vec<T>, InvalidMessage>
+where
+    T: TryFrom<W, Error = InvalidMessage>,
+{
+    wire.into_iter().map(T::try_from).collect()
+}
+
+impl TryFrom<v1::RuleName> for RuleInfo {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::RuleName) -> Result<Self, InvalidMessage> {
+        let namespace = Some(wire.policy_namespace).filter(|n| !n.is_empty());
+        Ok(Self {
+            tier: tier("rule.tier", &wire.tier)?,
+            policy: PolicyRef {
+                kind: name("rule.policy_kind", wire.policy_kind)?,
+                namespace: namespace.map(|n| name("rule.policy_namespace", n)).transpose()?,
+                name: name("rule.policy_name", wire.policy_name)?,
+            },
+            rule: name("rule.rule", wire.rule)?,
+            direction: direction("rule.direction", wire.direction)?,
+        })
+    }
+}
+
+impl From<&RuleInfo> for v1::RuleName {
+    fn from(info: &RuleInfo) -> Self {
+        Self {
+            tier: info.tier.as_str().to_owned(),
+            policy_kind: info.policy.kind.clone(),
+            policy_namespace: info.policy.namespace.clone().unwrap_or_default(),
+            policy_name: info.policy.name.clone(),
+            rule: info.rule.clone(),
+            direction: direction_kind(info.direction).into(),
+        }
+    }
+}
+
+impl TryFrom<v1::AnswerPair> for AnswerPair {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::AnswerPair) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            enforced: required("answer_pair.enforced", wire.enforced)?.try_into()?,
+            shadow: required("answer_pair.shadow", wire.shadow)?.try_into()?,
+        })
+    }
+}
+
+impl From<AnswerPair> for v1::AnswerPair {
+    fn from(pair: AnswerPair) -> Self {
+        Self { enforced: Some(pair.enforced.into()), shadow: Some(pair.shadow.into()) }
+    }
+}
+
+impl TryFrom<v1::Answer> for Answer {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::Answer) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            effect: effect("answer.effect", wire.effect)?,
+            rule: wire.rule.map(RuleIndex),
+            reason: reason("answer.reason", &wire.reason)?,
+        })
+    }
+}
+
+impl From<Answer> for v1::Answer {
+    fn from(answer: Answer) -> Self {
+        Self {
+            effect: effect_kind(answer.effect).into(),
+            rule: answer.rule.map(|r| r.0),
+            reason: answer.reason.as_str().to_owned(),
+        }
+    }
+}
+
+impl TryFrom<v1::DirectionProgram> for DirectionProgram {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::DirectionProgram) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            v4: wire
+                .v4
+                .into_iter()
+                .map(|span| read_span(span, u32::from_be_bytes))
+                .collect::<Result<_, _>>()?,
+            v6: wire
+                .v6
+                .into_iter()
+                .map(|span| read_span(span, u128::from_be_bytes))
+                .collect::<Result<_, _>>()?,
+            boxes: all(wire.boxes)?,
+        })
+    }
+}
+
+impl From<&DirectionProgram> for v1::DirectionProgram {
+    fn from(program: &DirectionProgram) -> Self {
+        Self {
+            v4: program.v4.iter().map(|span| write_span(span, u32::to_be_bytes)).collect(),
+            v6: program.v6.iter().map(|span| write_span(span, u128::to_be_bytes)).collect(),
+            boxes: program.boxes.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+fn read_span<A, const N: usize>(
+    wire: v1::AddressSpan,
+    number: fn([u8; N]) -> A,
+) -> Result<AddressSpan<A>, InvalidMessage> {
+    let read = |field, bytes: &[u8]| match <[u8; N]>::try_from(bytes) {
+        Ok(array) => Ok(number(array)),
+        Err(_) => Err(InvalidMessage::BadLength { field, length: bytes.len() }),
+    };
+    Ok(AddressSpan {
+        first: read("span.first", &wire.first)?,
+        last: read("span.last", &wire.last)?,
+        class: ClassId(wire.class),
+    })
+}
+
+fn write_span<A: Copy, const N: usize>(span: &AddressSpan<A>, bytes: fn(A) -> [u8; N]) -> v1::AddressSpan {
+    v1::AddressSpan {
+        first: bytes(span.first).to_vec(),
+        last: bytes(span.last).to_vec(),
+        class: span.class.0,
+    }
+}
+
+impl TryFrom<v1::PortBox> for PortBox {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::PortBox) -> Result<Self, InvalidMessage> {
+        let first = protocol("box.protocol_first", wire.protocol_first)?;
+        let last = protocol("box.protocol_last", wire.protocol_last)?;
+        if last < first {
+            return Err(out_of_range("box.protocol_last", last));
+        }
+        let port_first = narrow("box.port_first", wire.port_first)?;
+        let port_last = narrow("box.port_last", wire.port_last)?;
+        let ports = PortRange::new(port_first, port_last)
+            .ok_or(InvalidMessage::OutOfRange { field: "box.port_last", value: u64::from(port_last) })?;
+        Ok(Self {
+            class: ClassId(wire.class),
+            protocol_first: first,
+            protocol_last: last,
+            ports,
+            action: required("box.action", wire.action)?.try_into()?,
+        })
+    }
+}
+
+fn out_of_range(field: &'static str, protocol: L4Protocol) -> InvalidMessage {
+    InvalidMessage::OutOfRange { field, value: u64::from(protocol.0) }
+}
+
+impl From<&PortBox> for v1::PortBox {
+    fn from(port_box: &PortBox) -> Self {
+        Self {
+            class: port_box.class.0,
+            protocol_first: port_box.protocol_first.0.into(),
+            protocol_last: port_box.protocol_last.0.into(),
+            port_first: port_box.ports.first().into(),
+            port_last: port_box.ports.last().into(),
+            action: Some(port_box.action.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::port_box::Action> for Action {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::port_box::Action) -> Result<Self, InvalidMessage> {
+        Ok(match wire {
+            v1::port_box::Action::Answer(id) => Self::Answer(AnswerId(narrow("box.answer", id)?)),
+            v1::port_box::Action::Learn(id) => Self::Learn(AnswerId(narrow("box.learn", id)?)),
+            v1::port_box::Action::Inspect(inspect) => Self::Inspect {
+                chain: L7ChainId(inspect.chain),
+                opaque: AnswerId(narrow("box.inspect.opaque", inspect.opaque)?),
+            },
+        })
+    }
+}
+
+impl From<Action> for v1::port_box::Action {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Answer(id) => Self::Answer(id.0.into()),
+            Action::Learn(id) => Self::Learn(id.0.into()),
+            Action::Inspect { chain, opaque } => {
+                Self::Inspect(v1::Inspect { chain: chain.0, opaque: opaque.0.into() })
+            }
+        }
+    }
+}
