@@ -1,1 +1,18 @@
-//! A whole cluster of network namespaces on one machine.
+//! A whole cluster of network namespaces on one machine: `bulkhead lab`.
+//!
+//! A lab file describes namespaces, pods, Services and outside hosts. The lab builds them inside fresh
+//! namespaces, starts the real controller and the real sidecars, and tells the story: observe, propose,
+//! approve, enforce, attack, report. Whatever happens to it, the kernel takes everything away with it.
+//!
+//! Three processes matter: the *outer* one that a person started (`outer`), the *node* (PID 1 of its own PID
+//! namespace, `node`) which holds the story, and one *pod* process for each pod (`pod`) which holds that
+//! pod's namespaces and which everything that runs in the pod enters (`enter`).
+//!
+//! Reading order: [`ground`].
+//!
+//! `attack`, `canary` and `demo` are declared here as `pub mod` once their files exist; their command lines are
+//! reached through `internal::dispatch` (`lab-attack`, `lab-canary`, `lab-demo`), each a
+//! `pub fn main(arguments: &[String]) -> std::process::ExitCode`.
+
+pub mod ground;
+pub mod limits;
