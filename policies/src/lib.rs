@@ -6,6 +6,9 @@
 //!
 //! Reading order: [`model`], [`inventory`], [`program`].
 
+pub mod diagnostics;
 pub mod inventory;
+pub mod limits;
 pub mod model;
 pub mod program;
+pub mod yaml;
