@@ -9,7 +9,7 @@ use bulkhead_facts::{
 };
 
 /// Everything that was checked together and is compiled together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicySet {
     /// Policies of all tiers, in no particular order; the compiler sorts.
     pub policies: Vec<Policy>,
@@ -18,7 +18,7 @@ pub struct PolicySet {
 }
 
 /// One policy document.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Policy {
     /// Kind, namespace, name.
     pub origin: PolicyRef,
@@ -50,7 +50,7 @@ impl Policy {
 }
 
 /// How a policy counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PolicyMode {
     /// As the collection's mode says.
     #[default]
@@ -62,7 +62,7 @@ pub enum PolicyMode {
 }
 
 /// Which workloads a policy selects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Subject {
     /// Namespaces; for namespaced kinds [`NamespaceMatch::Own`].
     pub namespaces: NamespaceMatch,
@@ -71,23 +71,24 @@ pub struct Subject {
 }
 
 /// Which namespaces a subject or peer names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NamespaceMatch {
     /// The named one: the policy's own.
     Own(String),
-    /// Those whose labels match (`kubernetes.io/metadata.name` and the short form `name` are the name).
+    /// Those whose labels match; every namespace carries `kubernetes.io/metadata.name`. (The native short form
+    /// `name` is written as that label by whoever reads the document.)
     Labels(Selector),
 }
 
 /// A label selector with the meaning of Kubernetes: all requirements hold; none selects everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Selector {
     /// Requirements, all of which must hold.
     pub requirements: Vec<Requirement>,
 }
 
 /// One requirement on a label.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Requirement {
     /// Label key.
     pub key: String,
@@ -96,7 +97,7 @@ pub struct Requirement {
 }
 
 /// A label operator. `NotIn` and `DoesNotExist` hold for objects without the key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operator {
     /// The value is one of these.
     In(Vec<String>),
@@ -109,7 +110,7 @@ pub enum Operator {
 }
 
 /// One rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rule {
     /// Name, unique within policy and direction; `ingress[2]` where the document gave none.
     pub name: String,
@@ -124,7 +125,7 @@ pub struct Rule {
 }
 
 /// What a match of a rule means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RuleAction {
     /// Allow.
     Allow,
@@ -146,7 +147,7 @@ impl RuleAction {
 }
 
 /// Whom a rule names. An empty list is not "any": it names nobody.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Peers {
     /// Everybody, inside and outside the cluster.
     Any,
@@ -155,7 +156,7 @@ pub enum Peers {
 }
 
 /// One peer: all parts that are named must hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Peer {
     /// Pods by namespace and labels.
     Workloads {
@@ -185,7 +186,7 @@ pub enum Peer {
 }
 
 /// Well-known groups of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Entity {
     /// Addresses of no pod, node or Service of the cluster.
     World,
@@ -202,7 +203,7 @@ pub enum Entity {
 }
 
 /// Which ports a rule names. An empty list is not "any": it names none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ports {
     /// Every port of every protocol.
     Any,
@@ -211,7 +212,7 @@ pub enum Ports {
 }
 
 /// One port of a rule, always the target's own, after any Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PortMatch {
     /// A protocol and a range ([`PortRange::ALL`] for the whole protocol).
     Range(L4Protocol, PortRange),
@@ -221,14 +222,14 @@ pub enum PortMatch {
 }
 
 /// What a rule narrows to at layer 7.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum L7Section {
     /// Requests of HTTP, as alternatives.
     Http(Vec<HttpMatch>),
 }
 
 /// One kind of HTTP request: all parts that are named must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HttpMatch {
     /// Methods; empty means any here, since a document that names none leaves the field out.
     pub methods: Vec<String>,
@@ -241,7 +242,7 @@ pub struct HttpMatch {
 }
 
 /// A requirement on a header field.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HeaderMatch {
     /// Lower-case name.
     pub name: String,
@@ -250,7 +251,7 @@ pub struct HeaderMatch {
 }
 
 /// What must hold for a header field. For an allow, every instance must match; for a deny, one does.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HeaderValueMatch {
     /// At least one instance is there.
     Present,
@@ -263,7 +264,7 @@ pub enum HeaderValueMatch {
 }
 
 /// What a team owns and how strictly it is held.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Collection {
     /// Name.
     pub name: String,
@@ -278,7 +279,7 @@ pub struct Collection {
 }
 
 /// What holds where no policy selects a workload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CollectionDefault {
     /// Nothing passes.
     #[default]
