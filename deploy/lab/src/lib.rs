@@ -14,5 +14,6 @@
 //! reached through `internal::dispatch` (`lab-attack`, `lab-canary`, `lab-demo`), each a
 //! `pub fn main(arguments: &[String]) -> std::process::ExitCode`.
 
+pub mod demo;
 pub mod ground;
 pub mod limits;

@@ -16,3 +16,36 @@ pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// How long one request to the controller may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that a demo service serves at once. More wait in the kernel's backlog.
+pub const DEMO_CONNECTIONS: usize = 1024;
+
+/// Idle connections that a demo program keeps to one peer. More are closed.
+pub const DEMO_KEPT_CONNECTIONS_PER_PEER: usize = 8;
+
+/// Size of a request's body at a demo service. Larger: answered 400.
+pub const DEMO_BODY_BYTES: usize = 64 * 1024;
+
+/// Size of a line or datagram that a demo program reads. Longer: it is no answer.
+pub const DEMO_LINE_BYTES: usize = 2048;
+
+/// Bytes that a datastore reads from one connection. Then it closes.
+pub const DEMO_STREAM_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Times a datagram is sent until an answer comes. Then the call has failed.
+pub const DEMO_DATAGRAM_TRIES: usize = 4;
+
+/// Characters of a refused call's answer that are shown. The rest is cut.
+pub const DEMO_DETAIL_CHARACTERS: usize = 300;
+
+/// Calls that a demo client has under way. At the limit it starts none until one ends.
+pub const DEMO_CALLS_UNDER_WAY: usize = 64;
+
+/// Lines with details of failures that a demo client prints. Further failures are only counted.
+pub const DEMO_FAILURE_LINES: u64 = 200;
+
+/// Calls in the batch that SIGUSR1 asks of a demo client.
+pub const DEMO_SIGNAL_BATCH: u64 = 100;
+
+/// Commands waiting for a demo client. The sender waits.
+pub const DEMO_EVENTS: usize = 16;
