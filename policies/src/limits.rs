@@ -14,3 +14,29 @@ pub const ALIAS_NODES_MAX: usize = 10_000;
 pub const DIAGNOSTICS_MAX: usize = 200;
 /// Characters of input quoted in a message. More: cut.
 pub const QUOTE_CHARS_MAX: usize = 80;
+/// Rules of one policy and direction. More: refused; split the policy.
+pub const RULES_MAX: usize = 2_000;
+/// Peers, ports or requests named by one rule. More: refused; split the rule.
+pub const RULE_ITEMS_MAX: usize = 2_000;
+/// Requirements of one selector, and values of one requirement. More: refused.
+pub const SELECTOR_ITEMS_MAX: usize = 500;
+/// Hosts, methods or header requirements of one kind of request. More: refused.
+pub const REQUEST_ITEMS_MAX: usize = 100;
+/// Bytes of a header value or prefix in a rule. Longer: refused.
+pub const HEADER_VALUE_BYTES_MAX: usize = 4_096;
+
+/// Rules of all policies that apply to one workload, both directions together. More: the workload's program is
+/// refused and the last good one stays; join rules or split the workload.
+pub const RULES_PER_WORKLOAD_MAX: usize = 200_000;
+/// Pairs of answers of one program: what 16 bits of the connection mark can name. More: refused likewise.
+pub const ANSWERS_MAX: usize = 1 << 16;
+/// Classes of peers of one direction of a program. More: refused likewise.
+pub const CLASSES_MAX: usize = 1 << 18;
+/// Address spans of one direction and family of a program. More: refused likewise.
+pub const SPANS_MAX: usize = 1 << 19;
+/// Port boxes of one direction of a program. More: refused likewise.
+pub const BOXES_MAX: usize = 1 << 19;
+/// Layer-7 chains of one program. More: refused likewise.
+pub const CHAINS_MAX: usize = 1 << 16;
+/// Entries of one layer-7 chain, both versions together. More: refused likewise.
+pub const CHAIN_ENTRIES_MAX: usize = 1 << 18;

@@ -2,14 +2,12 @@
 //!
 //! A program is immutable and self-contained: two look-ups give the answer at layer 4, one more index the
 //! answer at layer 7. The kernel tier is a plain serialisation of the same tables ([`DirectionProgram`]), so
-//! the kernel and [`Program::decide`] cannot disagree.
+//! the kernel and [`crate::decide::Judge`] cannot disagree.
 //!
 //! Built by [`crate::compile`]; crosses the wire in the form of `bulkhead-api`.
 
 use crate::model::HttpMatch;
-use bulkhead_facts::{
-    Direction, Effect, L4Protocol, Mode, PolicyRef, PortRange, Reason, Tier, WorkloadRef,
-};
+use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, PolicyRef, PortRange, Reason, Tier, WorkloadRef};
 
 /// Everything one workload's sidecar needs to judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +30,16 @@ pub struct Program {
     pub ingress: DirectionProgram,
     /// Traffic from the workload.
     pub egress: DirectionProgram,
+}
+
+impl Program {
+    /// The tables of one direction.
+    pub fn direction(&self, direction: Direction) -> &DirectionProgram {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
 }
 
 /// Position in [`Program::rules`].
@@ -137,11 +145,14 @@ pub enum Action {
 }
 
 /// Ordered stages that decide one request.
+///
+/// An empty `shadow` says that the shadow answer is always the enforced one. A version that no bytes can change is
+/// one stage without entries, so that its part of `end` holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct L7Chain {
     /// Decide the enforced answer.
     pub enforced: Vec<L7Stage>,
-    /// Decide the shadow answer; empty where it is always the enforced one.
+    /// Decide the shadow answer; empty where it is always the enforced one, whatever `end` says.
     pub shadow: Vec<L7Stage>,
     /// Holds where no stage of `enforced` decided, `enforced` part; where no stage of `shadow` did, `shadow` part.
     pub end: AnswerId,

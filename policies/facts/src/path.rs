@@ -226,12 +226,26 @@ impl PathTemplate {
         &self.text
     }
 
+    /// The segments in order: a literal, or `None` for `{name}`.
+    pub fn segments(&self) -> impl Iterator<Item = Option<&str>> {
+        self.segments.iter().map(|segment| match segment {
+            Segment::Literal(name) => Some(&**name),
+            Segment::Any => None,
+        })
+    }
+
+    /// True if the template ends in `/**`: the path must go on after the segments.
+    pub fn matches_below(&self) -> bool {
+        self.below
+    }
+
     /// True if both forms of the path match.
     pub fn matches(&self, path: &UrlPath<'_>) -> bool {
         self.matches_text(path.normal()) && (path.raw() == path.normal() || self.matches_text(path.raw()))
     }
 
-    fn matches_text(&self, path: &str) -> bool {
+    /// True if this text, taken as it is, matches.
+    pub fn matches_text(&self, path: &str) -> bool {
         let mut parts = path.split('/').skip(1);
         for segment in &self.segments {
             let hit = match (segment, parts.next()) {

@@ -1,0 +1,91 @@
+//! The index of one layer-7 chain: stage after stage until one decides.
+
+use super::stage::StageIndex;
+use crate::program::{Answer, AnswerPair, L7Chain, L7Entry, L7Stage};
+use bulkhead_facts::{Effect, HttpRequest, Reason, Request};
+
+/// Index of one chain.
+#[derive(Clone, Debug)]
+pub(super) struct ChainIndex {
+    enforced: Vec<StageIndex>,
+    shadow: Vec<StageIndex>,
+    /// Answers for bytes that cannot be read.
+    opaque: AnswerPair,
+}
+
+impl ChainIndex {
+    pub(super) fn new(chain: &L7Chain, end: AnswerPair) -> Self {
+        let enforced = opaque_answer(&chain.enforced, end.enforced);
+        let shadow =
+            if chain.shadow.is_empty() { enforced } else { opaque_answer(&chain.shadow, end.shadow) };
+        Self {
+            enforced: chain.enforced.iter().map(StageIndex::new).collect(),
+            shadow: chain.shadow.iter().map(StageIndex::new).collect(),
+            opaque: AnswerPair { enforced, shadow },
+        }
+    }
+
+    /// The pair of answers for one request.
+    pub(super) fn decide(&self, chain: &L7Chain, end: AnswerPair, request: &Request<'_>) -> AnswerPair {
+        let http = match request {
+            Request::Http(http) => http,
+            Request::Opaque => return self.opaque,
+        };
+        let enforced = decide_forms(&self.enforced, &chain.enforced, end.enforced, http);
+        let shadow = match &self.shadow[..] {
+            [] => enforced,
+            stages => decide_forms(stages, &chain.shadow, end.shadow, http),
+        };
+        AnswerPair { enforced, shadow }
+    }
+}
+
+/// Decides on the normal form of the path and on the raw one; only what both allow is allowed.
+fn decide_forms(index: &[StageIndex], stages: &[L7Stage], end: Answer, http: &HttpRequest<'_>) -> Answer {
+    let normal = decide_path(index, stages, end, http, http.path.normal());
+    if normal.effect == Effect::Deny || http.path.raw() == http.path.normal() {
+        return normal;
+    }
+    decide_path(index, stages, end, http, http.path.raw())
+}
+
+fn decide_path(
+    index: &[StageIndex],
+    stages: &[L7Stage],
+    end: Answer,
+    http: &HttpRequest<'_>,
+    path: &str,
+) -> Answer {
+    for (index, stage) in index.iter().zip(stages) {
+        let question = index.question(http);
+        let entry = index.first_match(&question, path).and_then(|at| stage.entries.get(at));
+        if let Some(answer) = entry.and_then(entry_answer) {
+            return answer;
+        }
+    }
+    end
+}
+
+/// Bytes that no section can be decided on: a deny matches, an allow and a pass do not.
+fn opaque_answer(stages: &[L7Stage], end: Answer) -> Answer {
+    for stage in stages {
+        let first = stage.entries.iter().find(|e| e.http.is_none() || e.effect == Some(Effect::Deny));
+        if let Some(answer) = first.and_then(entry_answer) {
+            return answer;
+        }
+    }
+    match end.reason {
+        Reason::L7Mismatch => Answer { reason: Reason::ProtocolMismatch, ..end },
+        _ => end,
+    }
+}
+
+/// What a matching entry says; `None` for a pass.
+fn entry_answer(entry: &L7Entry) -> Option<Answer> {
+    let effect = entry.effect?;
+    let reason = match effect {
+        Effect::Allow => Reason::AllowedByRule,
+        Effect::Deny => Reason::DeniedByRule,
+    };
+    Some(Answer { effect, rule: Some(entry.rule), reason })
+}

@@ -1,0 +1,82 @@
+//! What a rule asks of header fields.
+//!
+//! Every instance of a field is looked at on its own; nothing is joined (CVE-2026-26308, CVE-2020-25017). An
+//! allow or a pass needs every instance to match, a deny needs one.
+
+use crate::model::{HeaderMatch, HeaderValueMatch};
+use bulkhead_facts::{Effect, HeaderField};
+
+/// True if all requirements hold for a rule of this effect (`None` is pass).
+pub(super) fn headers_match(
+    requirements: &[HeaderMatch],
+    fields: &[HeaderField<'_>],
+    effect: Option<Effect>,
+) -> bool {
+    requirements.iter().all(|requirement| holds(requirement, fields, effect))
+}
+
+fn holds(requirement: &HeaderMatch, fields: &[HeaderField<'_>], effect: Option<Effect>) -> bool {
+    let name = requirement.name.as_bytes();
+    let mut values = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value);
+    match &requirement.value {
+        HeaderValueMatch::Present => values.next().is_some(),
+        HeaderValueMatch::Absent => values.next().is_none(),
+        HeaderValueMatch::Exact(text) => quantified(values, effect, |value| value == text.as_bytes()),
+        HeaderValueMatch::Prefix(text) => {
+            quantified(values, effect, |value| value.starts_with(text.as_bytes()))
+        }
+    }
+}
+
+fn quantified<'a>(
+    mut values: impl Iterator<Item = &'a [u8]>,
+    effect: Option<Effect>,
+    matches: impl Fn(&[u8]) -> bool,
+) -> bool {
+    match effect {
+        Some(Effect::Deny) => values.any(matches),
+        Some(Effect::Allow) | None => values.next().is_some_and(&matches) && values.all(matches),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(value: HeaderValueMatch, sent: &[(&str, &str)], effect: Option<Effect>) -> bool {
+        let fields: Vec<_> = sent
+            .iter()
+            .map(|(name, value)| HeaderField { name: name.as_bytes(), value: value.as_bytes() })
+            .collect();
+        headers_match(&[HeaderMatch { name: "x-role".into(), value }], &fields, effect)
+    }
+
+    #[test]
+    fn a_deny_matches_if_one_of_several_values_does() {
+        let admin = || HeaderValueMatch::Exact("admin".into());
+        let mixed = [("x-role", "user"), ("X-ROLE", "admin")];
+        assert!(check(admin(), &mixed, Some(Effect::Deny)));
+        assert!(!check(admin(), &mixed, Some(Effect::Allow)));
+        assert!(!check(admin(), &mixed, None));
+    }
+
+    #[test]
+    fn an_allow_matches_only_if_a_value_is_there_and_all_match() {
+        let prefix = || HeaderValueMatch::Prefix("ad".into());
+        assert!(!check(prefix(), &[], Some(Effect::Allow)));
+        assert!(check(prefix(), &[("X-Role", "admin"), ("x-role", "ad")], Some(Effect::Allow)));
+    }
+
+    #[test]
+    fn values_are_not_split_at_commas() {
+        let user = HeaderValueMatch::Exact("user".into());
+        assert!(!check(user, &[("x-role", "user, admin")], Some(Effect::Allow)));
+    }
+
+    #[test]
+    fn present_and_absent_ignore_the_value() {
+        assert!(check(HeaderValueMatch::Present, &[("x-role", "")], Some(Effect::Allow)));
+        assert!(!check(HeaderValueMatch::Absent, &[("X-Role", "")], Some(Effect::Deny)));
+        assert!(check(HeaderValueMatch::Absent, &[("x-rolex", "")], Some(Effect::Allow)));
+    }
+}
