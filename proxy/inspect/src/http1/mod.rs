@@ -1,0 +1,512 @@
+//! HTTP/1.1 and 1.0 in line: both directions of one connection as two state machines that watch each other.
+//!
+//! Heads are read strictly and decided whole; bodies are framed and pass. A request is read only after the body
+//! of the one before is complete; a response is let through only if a request waits for it; what a client sends
+//! after asking for a tunnel is held until the server has agreed. [`Http1`] is the state, [`request`] and
+//! [`response`] read heads, [`chunked`] frames, [`reply`] writes refusals.
+
+mod chunked;
+mod head;
+mod reply;
+mod request;
+mod response;
+
+use crate::contract::{Question, Refusal, Side, Step};
+use crate::limits::{INTERIM_RESPONSES_MAX, REQUESTS_OUTSTANDING_MAX};
+use bulkhead_facts::{HostName, Reason};
+use chunked::Chunked;
+use request::{Cuts, Intent};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One HTTP/1 connection.
+#[derive(Debug, Default)]
+pub struct Http1 {
+    requests: Requests,
+    responses: Responses,
+    /// Requests released and not yet answered to the end.
+    outstanding: VecDeque<Outstanding>,
+    host: HostCache,
+    reply: Option<Reply>,
+    progress: Progress,
+}
+
+/// What the last call of [`Http1::server`] or [`Http1::passed`] brought to the oldest open request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Status of its final response, or 101, or of the 2xx to a CONNECT.
+    pub status: Option<u16>,
+    /// Its response is complete.
+    pub completed: bool,
+    /// The connection is a tunnel now.
+    pub tunnel: bool,
+}
+
+#[derive(Debug)]
+enum Requests {
+    /// Before or inside a head, of which so many bytes were looked at.
+    Head {
+        scanned: usize,
+    },
+    /// Waits for the verdict.
+    Asked(Pending),
+    /// Allowed; the head leaves, without its cuts.
+    Releasing {
+        pending: Pending,
+        position: u16,
+    },
+    /// Inside the body.
+    Body {
+        body: Body,
+        then: After,
+    },
+    /// A tunnel was asked for: nothing moves before the server's answer.
+    Held,
+    /// Denied or refused: nothing moves before our reply is written.
+    Replying {
+        discard: usize,
+    },
+    /// No further request is read.
+    Ended,
+    Tunnel,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self::Head { scanned: 0 }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    head_bytes: u16,
+    cuts: Cuts,
+    body: Body,
+    then: After,
+    about: Outstanding,
+    close_after_denial: bool,
+}
+
+/// What comes after the body of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Head,
+    Held,
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Outstanding {
+    to_head: bool,
+    intent: Intent,
+}
+
+#[derive(Debug)]
+enum Responses {
+    Head { scanned: usize, interim: u8 },
+    Body(Body),
+    Tunnel,
+}
+
+impl Default for Responses {
+    fn default() -> Self {
+        Self::Head { scanned: 0, interim: 0 }
+    }
+}
+
+/// How a body is framed, and how much of it is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    None,
+    Length(u64),
+    Chunked(Chunked),
+    UntilClose,
+}
+
+impl Body {
+    fn length(length: u64) -> Self {
+        if length == 0 { Self::None } else { Self::Length(length) }
+    }
+
+    fn chunked() -> Self {
+        Self::Chunked(Chunked::default())
+    }
+
+    /// How many of `bytes` belong to it, at least one; and whether it is complete with them.
+    fn advance(&mut self, bytes: &[u8]) -> Result<(usize, bool), Refusal> {
+        match self {
+            Self::None => Ok((0, true)),
+            Self::UntilClose => Ok((bytes.len(), false)),
+            Self::Chunked(chunked) => chunked.advance(bytes),
+            Self::Length(left) => {
+                let here = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= u64::try_from(here).unwrap_or(*left);
+                Ok((here, *left == 0))
+            }
+        }
+    }
+
+    fn passable(&self) -> u64 {
+        match self {
+            Self::None | Self::Chunked(_) => 0,
+            Self::Length(left) => *left,
+            Self::UntilClose => u64::MAX,
+        }
+    }
+}
+
+/// The host of the last request, so that its likes need no allocation.
+#[derive(Debug, Default)]
+pub(crate) struct HostCache {
+    text: Box<[u8]>,
+    name: Option<Arc<HostName>>,
+    port: Option<u16>,
+}
+
+impl HostCache {
+    fn parse(&mut self, text: &[u8]) -> Result<Arc<HostName>, Refusal> {
+        if let Some(name) = self.name.as_ref().filter(|_| *self.text == *text) {
+            return Ok(Arc::clone(name));
+        }
+        let wrong = head::malformed("host that is no host");
+        let (name, port) = std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| HostName::parse_authority(text).ok())
+            .ok_or(wrong)?;
+        let name = Arc::new(name);
+        *self = Self { text: text.into(), name: Some(Arc::clone(&name)), port };
+        Ok(name)
+    }
+}
+
+#[derive(Debug)]
+struct Reply {
+    bytes: Vec<u8>,
+    close: bool,
+}
+
+/// Reads one complete request head again, as it was when it was first decided on.
+pub fn question(head: &[u8]) -> Option<Question<'_>> {
+    let end = head::find_end(head, &mut 0).ok()??;
+    request::parse(head.get(..end)?, &mut HostCache::default()).ok().map(|parsed| parsed.question)
+}
+
+impl Http1 {
+    /// What to do with bytes from the client that were not yet let go.
+    pub fn client<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
+        loop {
+            match &mut self.requests {
+                Requests::Head { .. } => return self.request_head(bytes),
+                Requests::Asked(_) | Requests::Ended => return Step::NeedMore,
+                Requests::Releasing { pending, position } => match release(pending, position) {
+                    Some(step) => return step,
+                    None => {
+                        let (body, then) = (pending.body, pending.then);
+                        self.requests = enter_body(body, then);
+                    }
+                },
+                Requests::Body { body, then } => {
+                    if bytes.is_empty() {
+                        return Step::NeedMore;
+                    }
+                    return match body.advance(bytes) {
+                        Err(refusal) => Step::Refuse(refusal),
+                        Ok((count, complete)) => {
+                            if complete {
+                                self.requests = then.state();
+                            }
+                            Step::Forward(count)
+                        }
+                    };
+                }
+                Requests::Held => match self.held() {
+                    Some(next) => self.requests = next,
+                    None => return Step::NeedMore,
+                },
+                Requests::Replying { discard } => {
+                    return match std::mem::take(discard) {
+                        0 => Step::NeedMore,
+                        count => Step::Discard(count),
+                    };
+                }
+                Requests::Tunnel => return Step::Opaque,
+            }
+        }
+    }
+
+    /// What to do with bytes from the server that were not yet let go.
+    pub fn server<'a>(&mut self, bytes: &[u8]) -> Step<'a> {
+        match &mut self.responses {
+            Responses::Tunnel => Step::Opaque,
+            _ if bytes.is_empty() => Step::NeedMore,
+            Responses::Head { .. } => self.response_head(bytes),
+            Responses::Body(body) => match body.advance(bytes) {
+                Err(refusal) => Step::Refuse(refusal),
+                Ok((count, complete)) => {
+                    if complete {
+                        self.complete();
+                    }
+                    Step::Forward(count)
+                }
+            },
+        }
+    }
+
+    /// Releases the request that was asked about.
+    pub fn allow(&mut self) {
+        if let Requests::Asked(pending) = std::mem::replace(&mut self.requests, Requests::Ended) {
+            self.outstanding.push_back(pending.about);
+            self.requests = Requests::Releasing { pending, position: 0 };
+        }
+    }
+
+    /// Drops the request that was asked about and prepares a reply with a JSON body.
+    pub fn deny(&mut self, status: u16, body: &str) {
+        if let Requests::Asked(pending) = std::mem::replace(&mut self.requests, Requests::Ended) {
+            let close = pending.close_after_denial;
+            self.reply =
+                Some(Reply { bytes: reply::compose(status, body, pending.about.to_head, close), close });
+            self.requests = Requests::Replying { discard: usize::from(pending.head_bytes) };
+        }
+    }
+
+    /// Prepares the reply to what [`Step::Refuse`] refused on the client's side, with a JSON body; the connection
+    /// ends after it. False where only closing both sides is safe.
+    pub fn reject(&mut self, refusal: &Refusal, body: &str) -> bool {
+        let Some(status) = refusal.status.filter(|_| matches!(self.requests, Requests::Head { .. })) else {
+            return false;
+        };
+        self.reply = Some(Reply { bytes: reply::compose(status, body, false, true), close: true });
+        self.requests = Requests::Replying { discard: 0 };
+        true
+    }
+
+    /// Our own response, once every earlier one is complete.
+    pub fn reply(&self) -> Option<&[u8]> {
+        let in_order = self.outstanding.is_empty() && matches!(self.responses, Responses::Head { .. });
+        self.reply.as_ref().filter(|_| in_order).map(|reply| reply.bytes.as_slice())
+    }
+
+    /// The reply was written. True if the connection goes on.
+    pub fn replied(&mut self) -> bool {
+        let goes_on = self.reply.take().is_none_or(|reply| !reply.close);
+        if let Requests::Replying { .. } = self.requests {
+            self.requests = if goes_on { Requests::default() } else { Requests::Ended };
+        }
+        goes_on
+    }
+
+    /// What happened to the oldest open request since the last call.
+    pub fn take_progress(&mut self) -> Progress {
+        std::mem::take(&mut self.progress)
+    }
+
+    /// How many further bytes of that side may leave without being looked at.
+    pub fn passable(&self, side: Side) -> u64 {
+        match (side, &self.requests, &self.responses) {
+            (Side::Client, Requests::Body { body, .. }, _) => body.passable(),
+            (Side::Client, Requests::Tunnel, _) | (Side::Server, _, Responses::Tunnel) => u64::MAX,
+            (Side::Server, _, Responses::Body(body)) => body.passable(),
+            (Side::Client, _, _) | (Side::Server, _, Responses::Head { .. }) => 0,
+        }
+    }
+
+    /// So many bytes, at most [`passable`](Self::passable), left without being looked at.
+    pub fn passed(&mut self, side: Side, count: u64) {
+        match (side, &mut self.requests, &mut self.responses) {
+            (Side::Client, Requests::Body { body: Body::Length(left), then }, _) => {
+                *left = left.saturating_sub(count);
+                if *left == 0 {
+                    self.requests = then.state();
+                }
+            }
+            (Side::Server, _, Responses::Body(Body::Length(left))) => {
+                *left = left.saturating_sub(count);
+                if *left == 0 {
+                    self.complete();
+                }
+            }
+            (Side::Client | Side::Server, _, _) => {}
+        }
+    }
+
+    /// True between two requests, with nothing open.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.requests, Requests::Head { .. } | Requests::Ended)
+            && self.outstanding.is_empty()
+            && self.reply.is_none()
+    }
+
+    /// True while the next bytes from the client begin or continue a head.
+    pub fn in_request_head(&self) -> bool {
+        matches!(self.requests, Requests::Head { .. })
+    }
+
+    /// True while a request's body is incomplete.
+    pub fn in_request_body(&self) -> bool {
+        matches!(self.requests, Requests::Body { .. })
+    }
+
+    /// True while a response is begun and its framing says that more must come. The bytes of an incomplete
+    /// head are the caller's to see.
+    pub fn in_framed_response(&self) -> bool {
+        matches!(self.responses, Responses::Body(Body::Length(_) | Body::Chunked(_)))
+    }
+
+    /// Requests released and not yet answered to the end.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    fn request_head<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
+        let Requests::Head { scanned } = &mut self.requests else { return Step::NeedMore };
+        let Some(first) = bytes.first() else { return Step::NeedMore };
+        if self.outstanding.len() >= REQUESTS_OUTSTANDING_MAX {
+            return Step::NeedMore;
+        }
+        if !first.is_ascii_uppercase() {
+            return Step::Refuse(head::malformed("request that does not begin with a method"));
+        }
+        let head = match head::find_end(bytes, scanned) {
+            Err(refusal) => return Step::Refuse(refusal),
+            Ok(end) => match end.and_then(|end| bytes.get(..end)) {
+                None => return Step::NeedMore,
+                Some(head) => head,
+            },
+        };
+        match request::parse(head, &mut self.host) {
+            Err(refusal) => Step::Refuse(refusal),
+            Ok(parsed) => {
+                let (question, pending) = Pending::of(parsed, head.len());
+                self.requests = Requests::Asked(pending);
+                Step::Ask(question)
+            }
+        }
+    }
+
+    fn held(&self) -> Option<Requests> {
+        match self.responses {
+            Responses::Tunnel => Some(Requests::Tunnel),
+            // The server declined: what follows is an ordinary request.
+            Responses::Head { .. } if self.outstanding.is_empty() => Some(Requests::default()),
+            Responses::Head { .. } | Responses::Body(_) => None,
+        }
+    }
+
+    fn response_head<'a>(&mut self, bytes: &[u8]) -> Step<'a> {
+        let Responses::Head { scanned, interim } = &mut self.responses else { return Step::NeedMore };
+        let Some(about) = self.outstanding.front().copied() else {
+            return refuse("response to no request");
+        };
+        let length = match head::find_end(bytes, scanned) {
+            Err(refusal) => return Step::Refuse(Refusal { status: None, ..refusal }),
+            Ok(None) => return Step::NeedMore,
+            Ok(Some(length)) => length,
+        };
+        let head = match response::parse(bytes.get(..length).unwrap_or_default()) {
+            Err(refusal) => return Step::Refuse(Refusal { status: None, ..refusal }),
+            Ok(head) => head,
+        };
+        *scanned = 0;
+        let agreed = match about.intent {
+            Intent::Upgrade => head.status == 101,
+            Intent::Connect => (200..300).contains(&head.status),
+            Intent::Exchange => false,
+        };
+        match head.status {
+            _ if agreed => return self.open_tunnel(length, head.status),
+            101 => return refuse("101 that no request asked for"),
+            100..=199 => {
+                *interim += 1;
+                if *interim > INTERIM_RESPONSES_MAX {
+                    return refuse("more than 32 interim responses");
+                }
+            }
+            status => {
+                let no_body = about.to_head || matches!(status, 204 | 304);
+                self.progress.status = Some(status);
+                match if no_body { Body::None } else { head.body } {
+                    Body::None => self.complete(),
+                    body => self.responses = Responses::Body(body),
+                }
+            }
+        }
+        Step::Forward(length)
+    }
+
+    fn open_tunnel<'a>(&mut self, length: usize, status: u16) -> Step<'a> {
+        if !matches!(self.requests, Requests::Held) {
+            return refuse("tunnel opened before its request was complete");
+        }
+        self.outstanding.clear();
+        self.requests = Requests::Tunnel;
+        self.responses = Responses::Tunnel;
+        self.progress = Progress { status: Some(status), completed: true, tunnel: true };
+        Step::Forward(length)
+    }
+
+    fn complete(&mut self) {
+        self.outstanding.pop_front();
+        self.responses = Responses::default();
+        self.progress.completed = true;
+    }
+}
+
+impl Pending {
+    fn of(parsed: request::RequestHead<'_>, head_bytes: usize) -> (Question<'_>, Self) {
+        let then = match parsed.intent {
+            Intent::Upgrade | Intent::Connect => After::Held,
+            Intent::Exchange if parsed.last => After::Ended,
+            Intent::Exchange => After::Head,
+        };
+        let pending = Self {
+            // A head is at most 16 KiB.
+            head_bytes: u16::try_from(head_bytes).unwrap_or(u16::MAX),
+            cuts: parsed.cuts,
+            body: parsed.body,
+            then,
+            about: Outstanding { to_head: parsed.question.method == "HEAD", intent: parsed.intent },
+            // What follows such a head cannot be told from a body that we would have to read to skip.
+            close_after_denial: parsed.body != Body::None || parsed.expects_continue || parsed.last,
+        };
+        (parsed.question, pending)
+    }
+}
+
+/// The next piece of an allowed head; `None` once it is out.
+fn release<'a>(pending: &Pending, position: &mut u16) -> Option<Step<'a>> {
+    let start = *position;
+    let cut = pending.cuts.iter().find(|cut| cut.end > start && !cut.is_empty());
+    let (end, dropped) = match cut {
+        Some(cut) if cut.start <= start => (cut.end, true),
+        Some(cut) => (cut.start, false),
+        None => (pending.head_bytes, false),
+    };
+    *position = end;
+    match usize::from(end.saturating_sub(start)) {
+        0 => None,
+        count if dropped => Some(Step::Discard(count)),
+        count => Some(Step::Forward(count)),
+    }
+}
+
+fn enter_body(body: Body, then: After) -> Requests {
+    match body {
+        Body::None => then.state(),
+        Body::Length(_) | Body::Chunked(_) | Body::UntilClose => Requests::Body { body, then },
+    }
+}
+
+impl After {
+    fn state(self) -> Requests {
+        match self {
+            Self::Head => Requests::default(),
+            Self::Held => Requests::Held,
+            Self::Ended => Requests::Ended,
+        }
+    }
+}
+
+fn refuse<'a>(detail: &'static str) -> Step<'a> {
+    Step::Refuse(Refusal { reason: Reason::Malformed, status: None, detail })
+}

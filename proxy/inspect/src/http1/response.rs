@@ -1,0 +1,110 @@
+//! Response heads: status and framing.
+//!
+//! Read as strictly as requests: a response that two readers frame differently lets a server, or whoever
+//! controls a part of its answer, put words into the mouth of the next one.
+
+use super::Body;
+use super::head::{Lines, content_length, field, malformed};
+use crate::contract::Refusal;
+use crate::limits::HEAD_FIELDS_MAX;
+use bulkhead_facts::Reason;
+
+/// A complete, well-formed response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ResponseHead {
+    pub(super) status: u16,
+    /// The body as the fields frame it; the request may say that there is none.
+    pub(super) body: Body,
+}
+
+/// Reads the complete head in `head` (RFC 9112 sections 4 and 6).
+pub(super) fn parse(head: &[u8]) -> Result<ResponseHead, Refusal> {
+    let mut lines = Lines::new(head);
+    let (_, line) = lines.next().ok_or(malformed("no status line"))?;
+    let (status, minor) = status_line(line)?;
+    let mut length = None;
+    let mut transfer_encoding = false;
+    for (index, (_, line)) in lines.enumerate() {
+        if index >= HEAD_FIELDS_MAX {
+            return Err(Refusal {
+                reason: Reason::Limit,
+                status: None,
+                detail: "more than 100 header fields",
+            });
+        }
+        let field = field(line)?;
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name.as_bytes());
+        match field.name.len() {
+            14 if is("content-length") => {
+                let value = content_length(field.value)?;
+                if length.replace(value).is_some_and(|before| before != value) {
+                    return Err(malformed("two different content-length fields in a response"));
+                }
+            }
+            17 if is("transfer-encoding") => {
+                let first = !std::mem::replace(&mut transfer_encoding, true);
+                if !first || !field.value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(malformed("transfer-encoding other than exactly `chunked` in a response"));
+                }
+            }
+            _ => {}
+        }
+    }
+    if transfer_encoding && (length.is_some() || minor == 0) {
+        return Err(malformed("transfer-encoding with content-length, or in HTTP/1.0, in a response"));
+    }
+    let body = match length {
+        _ if transfer_encoding => Body::chunked(),
+        Some(length) => Body::length(length),
+        None => Body::UntilClose,
+    };
+    Ok(ResponseHead { status, body })
+}
+
+fn status_line(line: &[u8]) -> Result<(u16, u8), Refusal> {
+    const WRONG: Refusal = malformed("status line that is none of HTTP/1");
+    let (minor, rest) = match line.split_at_checked(9) {
+        Some((b"HTTP/1.1 ", rest)) => (1, rest),
+        Some((b"HTTP/1.0 ", rest)) => (0, rest),
+        _ => return Err(WRONG),
+    };
+    let (code, reason) = rest.split_at_checked(3).ok_or(WRONG)?;
+    if !(reason.is_empty() || reason.starts_with(b" ")) || !super::head::is_text(reason) {
+        return Err(WRONG);
+    }
+    let status = code.iter().try_fold(0u16, |sum, digit| match digit {
+        b'0'..=b'9' => Ok(sum * 10 + u16::from(digit - b'0')),
+        _ => Err(WRONG),
+    })?;
+    if status >= 100 { Ok((status, minor)) } else { Err(WRONG) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn framing_of_a_response_is_exact() {
+        let of = |head: &str| parse(head.as_bytes()).map(|head| head.body).map_err(|refusal| refusal.detail);
+        assert_eq!(
+            of("HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5\r\n\r\n"),
+            Ok(Body::length(5))
+        );
+        assert_eq!(of("HTTP/1.1 200\r\n\r\n"), Ok(Body::UntilClose));
+        assert_eq!(of("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n"), Ok(Body::chunked()));
+        for wrong in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1  200 OK\r\n\r\n",
+            "ICY 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nx: a\r\n folded\r\n\r\n",
+        ] {
+            assert!(of(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}
