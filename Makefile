@@ -46,3 +46,7 @@ check: tools ## Format, lints, licences, documentation
 .PHONY: format
 format: ## Format the code
 	$(CARGO) fmt --all
+
+.PHONY: bench
+bench: tools ## Benchmarks; tables as JSON in target/bench
+	$(CARGO) bench --locked -p bulkhead-benches

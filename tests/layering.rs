@@ -29,9 +29,22 @@ const PURE: &[(&str, &[&str])] = &[
 
 /// What no source of a pure crate may name.
 const IMPURE: &[&str] = &[
-    "std::fs", "std::net::Tcp", "std::net::Udp", "std::time::Instant", "std::time::SystemTime", "SystemTime::now",
-    "Instant::now", "std::thread", "std::process", "std::env::", "println!", "eprintln!", "tokio", "async fn",
-    "std::collections::HashMap", "RandomState",
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "SystemTime::now",
+    "Instant::now",
+    "std::thread",
+    "std::process",
+    "std::env::",
+    "println!",
+    "eprintln!",
+    "tokio",
+    "async fn",
+    "std::collections::HashMap",
+    "RandomState",
 ];
 
 #[test]
@@ -42,7 +55,10 @@ fn crates_import_only_what_their_wall_allows() {
             .filter_map(|d| d.strip_prefix("bulkhead-").map(ToOwned::to_owned))
             .collect();
         for dependency in used {
-            assert!(allowed.contains(&dependency.as_str()), "`{name}` imports `{dependency}`: not among {allowed:?}");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "`{name}` imports `{dependency}`: not among {allowed:?}"
+            );
         }
     }
 }
@@ -96,7 +112,12 @@ fn pure_sources_name_no_io_clock_randomness_or_task() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for (number, line) in code.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//")) {
             for word in IMPURE {
-                assert!(!line.contains(word), "{}:{}: pure `{folder}` names `{word}`", file.display(), number + 1);
+                assert!(
+                    !line.contains(word),
+                    "{}:{}: pure `{folder}` names `{word}`",
+                    file.display(),
+                    number + 1
+                );
             }
         }
     }

@@ -14,8 +14,8 @@ pub fn root() -> PathBuf {
 
 /// Where the cases lie that we did not write: `BULKHEAD_SUITES`, else `../shared/suites`; `None` if absent.
 pub fn suites() -> Option<PathBuf> {
-    let folder = std::env::var_os("BULKHEAD_SUITES")
-        .map_or_else(|| root().join("../shared/suites"), PathBuf::from);
+    let folder =
+        std::env::var_os("BULKHEAD_SUITES").map_or_else(|| root().join("../shared/suites"), PathBuf::from);
     folder.is_dir().then_some(folder)
 }
 
