@@ -45,7 +45,7 @@ fn main() {
 
 fn layer4<'a>(name: &str, judge: &'a Judge, peers: u32) -> Case<'a> {
     Case::new(name, ITERATIONS, move |round| {
-        let peer = peer((round as u32).wrapping_mul(2_654_435_761) % peers);
+        let peer = peer(spread(round) % peers);
         judge.action(Direction::Ingress, peer, L4Protocol::TCP, 8080)
     })
 }
@@ -54,13 +54,19 @@ fn http<'a>(name: &str, judge: &'a Judge, rules: u32, host: &'a HostName, verb: 
     let paths: Vec<String> =
         (0..1024u32).map(|i| format!("/api/v1/svc{}/{verb}/{i}", i.wrapping_mul(40_503) % rules)).collect();
     Case::new(name, ITERATIONS, move |round| {
-        let path = UrlPath::parse(&paths[round as usize % paths.len()]).expect("a path");
+        let path = UrlPath::parse(&paths[spread(round) as usize % paths.len()]).expect("a path");
         let headers =
             [HeaderField { name: b"accept", value: b"*/*" }, HeaderField { name: b"x-tenant", value: b"a" }];
         let request =
             HttpRequest { method: "GET", path: &path, query: None, host: Some(host), headers: &headers };
         judge.decide_l7(L7ChainId(0), &Request::Http(request)).enforced.effect
     })
+}
+
+/// A number that jumps about, so that no look-up is helped by the one before it.
+fn spread(round: u64) -> u32 {
+    let bytes = round.to_le_bytes();
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]).wrapping_mul(2_654_435_761)
 }
 
 fn peer(index: u32) -> IpAddr {
