@@ -1,1 +1,18 @@
 //! The sidecar: kernel tier, inspector, flow reports.
+//!
+//! The binary is `src/main.rs`; this library is what it is made of. [`app`] wires the parts and is the place to begin:
+//! [`enforcement`] owns the kernel table, [`control`] brings programs, [`flows`] takes reports back, [`admin`] says how
+//! the sidecar fares, [`drain`] ends it.
+
+pub mod admin;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod drain;
+pub mod enforcement;
+pub mod flows;
+pub mod limits;
+pub mod metrics;
+pub mod policy;
+#[cfg(test)]
+mod test_program;

@@ -1,0 +1,132 @@
+//! Health, readiness and metrics on a port of their own.
+//!
+//! `GET /healthz`, `/readyz`, `/metrics`; nothing else, nothing secret, nothing that changes anything. Lives on the
+//! control thread, so that a slow scraper never costs traffic anything; connections are few and short-lived.
+
+use crate::drain::{Stage, StageReceiver};
+use crate::enforcement::Enforcement;
+use crate::limits::{ADMIN_CONNECTION_LIFE_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX};
+use crate::metrics::Metrics;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+/// What the administrative port answers from.
+pub struct Admin {
+    /// What was measured.
+    pub metrics: Arc<Metrics>,
+    /// Whether there is a program.
+    pub enforcement: Enforcement,
+    /// Whether the listeners accept.
+    pub accepting: Arc<AtomicBool>,
+    /// Life of the process.
+    pub stage: StageReceiver,
+}
+
+/// Opens the port for both families, or for IPv4 alone where there is no IPv6.
+///
+/// # Errors
+///
+/// If the port is taken.
+pub async fn listen(port: u16) -> io::Result<TcpListener> {
+    match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
+        }
+        bound => bound,
+    }
+}
+
+impl Admin {
+    /// Answers until the process ends.
+    pub async fn serve(self, listener: TcpListener) {
+        let admin = Arc::new(self);
+        let room = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+        let mut stage = admin.stage.clone();
+        let ending = async move {
+            let _ = stage.wait_for(|stage| *stage == Stage::Ending).await;
+        };
+        tokio::pin!(ending);
+        loop {
+            let Ok(place) = room.clone().acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut ending => return,
+            };
+            let Ok((stream, _)) = accepted else {
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let admin = admin.clone();
+            tokio::spawn(async move {
+                let _ = timeout(ADMIN_CONNECTION_LIFE_MAX, admin.converse(stream)).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn converse(self: Arc<Self>, stream: TcpStream) {
+        let service = service_fn(|request| {
+            let response = self.respond(&request);
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let result = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(5))
+            .max_buf_size(ADMIN_HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+        if let Err(error) = result {
+            tracing::debug!(%error, "administrative connection");
+        }
+    }
+
+    fn respond(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        }
+        match request.uri().path() {
+            "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => match self.missing() {
+                None => text(StatusCode::OK, "ready\n"),
+                Some(missing) => text(StatusCode::SERVICE_UNAVAILABLE, missing),
+            },
+            "/metrics" => match self.metrics.text() {
+                Ok(metrics) => text(StatusCode::OK, metrics),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            },
+            _ => text(StatusCode::NOT_FOUND, "not here: /healthz, /readyz, /metrics\n"),
+        }
+    }
+
+    /// What keeps the sidecar from being ready.
+    fn missing(&self) -> Option<&'static str> {
+        if *self.stage.borrow() != Stage::Serving {
+            return Some("draining\n");
+        }
+        if self.enforcement.current().is_none() {
+            return Some("no program yet: everything is denied\n");
+        }
+        (!self.accepting.load(Ordering::Acquire)).then_some("listeners do not accept yet\n")
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+    response
+}

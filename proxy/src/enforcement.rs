@@ -1,0 +1,338 @@
+//! The one thread that owns the kernel table.
+//!
+//! Netlink is blocking and the table has one owner, so it gets a thread of its own: programs come over a bounded channel,
+//! are committed to the kernel, and only then published to the sessions. Between programs the thread keeps the heartbeat
+//! of learning, looks whether the table is still ours, and collects what the kernel denied and let through.
+//!
+//! Generic over [`Table`], so that its order of doing things is tested without a kernel.
+
+use crate::limits::{ENFORCEMENT_COMMANDS_MAX, THREAD_STACK_BYTES};
+use crate::metrics::Metrics;
+use crate::policy::{Current, CurrentReceiver};
+use bulkhead_policies::decide::Judge;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::sync::{oneshot, watch};
+
+/// The kernel's side of enforcement.
+pub trait Table: Send + 'static {
+    /// What can fail.
+    type Error: std::error::Error;
+
+    /// Makes the kernel enforce a program; returns its generation. An error changes nothing.
+    fn apply(&mut self, judge: &Arc<Judge>) -> Result<u16, Self::Error>;
+
+    /// Keeps the redirect of learning alive for about a second.
+    fn heartbeat(&mut self) -> Result<(), Self::Error>;
+
+    /// Looks whether the table is as we left it, and puts it back if not. True if it was not.
+    fn restore_if_changed(&mut self) -> Result<bool, Self::Error>;
+
+    /// Reports what the kernel denied and let through since the last call.
+    fn collect(&mut self) -> Result<(), Self::Error>;
+}
+
+/// How everybody else reaches the thread.
+#[derive(Clone)]
+pub struct Enforcement {
+    commands: SyncSender<Command>,
+    current: watch::Receiver<Option<CurrentReceiver>>,
+}
+
+/// Why a program is not enforced.
+#[derive(Debug, thiserror::Error)]
+pub enum EnforcementError {
+    /// The kernel refused it.
+    #[error("the kernel refused the program: {0}")]
+    Kernel(String),
+    /// Too many commands wait.
+    #[error("the enforcement thread is busy")]
+    Busy,
+    /// The thread is gone.
+    #[error("the enforcement thread has ended")]
+    Gone,
+}
+
+/// Shows that the threads which carry traffic are alive.
+#[derive(Clone, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    /// Traffic is being carried.
+    pub fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+enum Command {
+    Apply { judge: Arc<Judge>, reply: oneshot::Sender<Result<(), EnforcementError>> },
+    Stop,
+}
+
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
+const COLLECT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts the thread.
+///
+/// # Errors
+///
+/// If the system gives no thread.
+pub fn start<T: Table>(
+    table: T,
+    pulse: Pulse,
+    metrics: Arc<Metrics>,
+) -> io::Result<(Enforcement, JoinHandle<()>)> {
+    let (commands, inbox) = sync_channel(ENFORCEMENT_COMMANDS_MAX);
+    let (publish, current) = watch::channel(None);
+    let owner = Owner { table, pulse, pulse_seen: 0, publish, sender: None, metrics };
+    let thread = thread::Builder::new()
+        .name("enforcement".to_owned())
+        .stack_size(THREAD_STACK_BYTES)
+        .spawn(move || owner.run(&inbox))?;
+    Ok((Enforcement { commands, current }, thread))
+}
+
+impl Enforcement {
+    /// Has a program enforced; returns when the kernel has it and sessions see it.
+    ///
+    /// # Errors
+    ///
+    /// If it is not enforced; the one before stays.
+    pub async fn apply(&self, judge: Arc<Judge>) -> Result<(), EnforcementError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(Command::Apply { judge, reply }).map_err(|error| match error {
+            TrySendError::Full(_) => EnforcementError::Busy,
+            TrySendError::Disconnected(_) => EnforcementError::Gone,
+        })?;
+        answer.await.unwrap_or(Err(EnforcementError::Gone))
+    }
+
+    /// The program in force; `None` before the first.
+    pub fn current(&self) -> Option<Arc<Current>> {
+        self.current.borrow().as_ref().map(|receiver| receiver.borrow().clone())
+    }
+
+    /// Its revision; 0 before the first.
+    pub fn revision(&self) -> u64 {
+        self.current().map_or(0, |current| current.revision())
+    }
+
+    /// Waits for the first program; `None` if the thread ends before.
+    pub async fn first_program(&self) -> Option<CurrentReceiver> {
+        let mut current = self.current.clone();
+        let first = current.wait_for(Option::is_some).await.ok()?;
+        first.clone()
+    }
+
+    /// Ends the thread; the table stays.
+    pub fn stop(&self) {
+        let _ = self.commands.send(Command::Stop);
+    }
+}
+
+struct Owner<T> {
+    table: T,
+    pulse: Pulse,
+    pulse_seen: u64,
+    publish: watch::Sender<Option<CurrentReceiver>>,
+    sender: Option<watch::Sender<Arc<Current>>>,
+    metrics: Arc<Metrics>,
+}
+
+impl<T: Table> Owner<T> {
+    fn run(mut self, inbox: &Receiver<Command>) {
+        let mut collected = Instant::now();
+        loop {
+            match inbox.recv_timeout(HEARTBEAT_INTERVAL) {
+                Ok(Command::Apply { judge, reply }) => {
+                    let _ = reply.send(self.apply(judge));
+                }
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.keep_learning_alive();
+            if collected.elapsed() >= COLLECT_INTERVAL {
+                collected = Instant::now();
+                self.look_after();
+            }
+        }
+        self.look_after();
+    }
+
+    fn apply(&mut self, judge: Arc<Judge>) -> Result<(), EnforcementError> {
+        let generation =
+            self.table.apply(&judge).map_err(|error| EnforcementError::Kernel(error.to_string()))?;
+        let current = Arc::new(Current { judge, generation });
+        tracing::info!(revision = current.revision(), generation, "program in force");
+        self.metrics.program_revision.set(i64::try_from(current.revision()).unwrap_or(i64::MAX));
+        match &self.sender {
+            Some(sender) => {
+                sender.send_replace(current);
+            }
+            None => {
+                let (sender, receiver) = watch::channel(current);
+                self.sender = Some(sender);
+                self.publish.send_replace(Some(receiver));
+            }
+        }
+        Ok(())
+    }
+
+    /// Only while traffic is carried: a listener that hangs must not hold flows that are only to be learned.
+    fn keep_learning_alive(&mut self) {
+        let beats = self.pulse.count();
+        if beats == self.pulse_seen || self.sender.is_none() {
+            return;
+        }
+        self.pulse_seen = beats;
+        if let Err(error) = self.table.heartbeat() {
+            tracing::warn!(%error, "heartbeat not set: flows that are only learned pass unseen");
+        }
+    }
+
+    fn look_after(&mut self) {
+        match self.table.restore_if_changed() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.metrics.tampering.inc();
+                tracing::error!("the kernel table was changed by somebody else and has been put back");
+            }
+            Err(error) => tracing::error!(%error, "cannot tell whether the kernel table is still ours"),
+        }
+        if let Err(error) = self.table.collect() {
+            tracing::warn!(%error, "flows of the kernel not collected");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_program;
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Told(Arc<Mutex<Vec<String>>>);
+
+    impl Told {
+        fn tell(&self, what: impl Into<String>) {
+            self.0.lock().expect("no panic").push(what.into());
+        }
+
+        fn has(&self, what: &str) -> bool {
+            self.0.lock().expect("no panic").iter().any(|told| told == what)
+        }
+    }
+
+    struct FakeTable {
+        told: Told,
+        generation: u16,
+        refuse_revision: u64,
+    }
+
+    impl Table for FakeTable {
+        type Error = io::Error;
+
+        fn apply(&mut self, judge: &Arc<Judge>) -> io::Result<u16> {
+            let revision = judge.program().revision;
+            if revision == self.refuse_revision {
+                return Err(io::Error::other("no room"));
+            }
+            self.told.tell(format!("apply {revision}"));
+            self.generation += 1;
+            Ok(self.generation)
+        }
+
+        fn heartbeat(&mut self) -> io::Result<()> {
+            self.told.tell("heartbeat");
+            Ok(())
+        }
+
+        fn restore_if_changed(&mut self) -> io::Result<bool> {
+            self.told.tell("restore");
+            Ok(true)
+        }
+
+        fn collect(&mut self) -> io::Result<()> {
+            self.told.tell("collect");
+            Ok(())
+        }
+    }
+
+    struct Started {
+        enforcement: Enforcement,
+        thread: JoinHandle<()>,
+        told: Told,
+        pulse: Pulse,
+        metrics: Arc<Metrics>,
+    }
+
+    fn started() -> Started {
+        let (told, pulse) = (Told::default(), Pulse::default());
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let table = FakeTable { told: told.clone(), generation: 0, refuse_revision: 13 };
+        let (enforcement, thread) = start(table, pulse.clone(), metrics.clone()).expect("a thread");
+        Started { enforcement, thread, told, pulse, metrics }
+    }
+
+    fn judge(revision: u64) -> Arc<Judge> {
+        Arc::new(Judge::new(test_program::allowing_nothing(revision)).expect("valid"))
+    }
+
+    #[tokio::test]
+    async fn a_program_is_published_after_the_kernel_has_it() {
+        let started = started();
+        assert!(started.enforcement.current().is_none());
+        started.enforcement.apply(judge(1)).await.expect("applied");
+        assert!(started.told.has("apply 1"));
+        let mut receiver = started.enforcement.first_program().await.expect("published");
+        assert_eq!((receiver.borrow().revision(), receiver.borrow().generation), (1, 1));
+        started.enforcement.apply(judge(2)).await.expect("applied");
+        receiver.changed().await.expect("the thread lives");
+        assert_eq!((receiver.borrow().revision(), receiver.borrow().generation), (2, 2));
+        assert_eq!(started.metrics.program_revision.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_the_kernel_refuses_changes_nothing() {
+        let started = started();
+        started.enforcement.apply(judge(1)).await.expect("applied");
+        let error = started.enforcement.apply(judge(13)).await.expect_err("was taken");
+        assert!(error.to_string().contains("no room"), "{error}");
+        assert_eq!(started.enforcement.revision(), 1);
+    }
+
+    #[tokio::test]
+    async fn learning_is_kept_alive_only_while_traffic_is_carried() {
+        let started = started();
+        started.enforcement.apply(judge(1)).await.expect("applied");
+        started.pulse.beat();
+        // The thread beats after each command: the next one proves that the one before was looked after.
+        started.enforcement.apply(judge(2)).await.expect("applied");
+        started.enforcement.apply(judge(3)).await.expect("applied");
+        assert!(started.told.has("heartbeat"));
+        let beats =
+            |told: &Told| told.0.lock().expect("no panic").iter().filter(|t| *t == "heartbeat").count();
+        let before = beats(&started.told);
+        started.enforcement.apply(judge(4)).await.expect("applied");
+        started.enforcement.apply(judge(5)).await.expect("applied");
+        assert_eq!(beats(&started.told), before);
+    }
+
+    #[test]
+    fn stopping_collects_once_more_and_counts_tampering() {
+        let started = started();
+        started.enforcement.stop();
+        started.thread.join().expect("ends");
+        assert!(started.told.has("collect"));
+        assert_eq!(started.metrics.tampering.get(), 1);
+    }
+}

@@ -1,0 +1,312 @@
+//! Adds up equal observations in bounded memory.
+//!
+//! Pure: the caller passes the time. Equal means all but time, size and count. Rules are named at the first sight
+//! of a flow, so that a record still names the right rule when the program changes before it is sent.
+
+use super::Observation;
+use crate::limits::{FLOW_ENTRIES_MAX, FLOW_METHOD_BYTES_MAX, FLOW_PATH_BYTES_MAX, FLOW_REPORT_IDS_MAX};
+use bulkhead_api::{Flow, FlowAnswer, HttpSignature};
+use bulkhead_facts::limits::HOST_BYTES_MAX;
+use bulkhead_facts::{Direction, L4Protocol};
+use bulkhead_policies::decide::Judge;
+use bulkhead_policies::program::{Answer, AnswerPair};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Flows since the last batch.
+#[derive(Default)]
+pub(super) struct Aggregate {
+    entries: HashMap<Key, Totals>,
+    report_ids: usize,
+    dropped: u64,
+}
+
+/// Whether an observation found room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    /// It was counted.
+    Counted,
+    /// It is lost, and counted as lost.
+    Dropped,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    direction: Direction,
+    peer: IpAddr,
+    local: IpAddr,
+    protocol: L4Protocol,
+    port: u16,
+    http: Option<HttpSignature>,
+    application: &'static str,
+    answers: AnswerPair,
+    revision: u64,
+    sender_uid: Option<u32>,
+    report_id: Option<String>,
+}
+
+struct Totals {
+    enforced: FlowAnswer,
+    shadow: FlowAnswer,
+    count: u64,
+    bytes_to_destination: u64,
+    bytes_to_source: u64,
+    first_seen_ms: u64,
+    last_seen_ms: u64,
+}
+
+impl Aggregate {
+    /// Adds an observation that `judge` answered, seen at `now_ms` since the epoch.
+    pub(super) fn add(&mut self, judge: &Judge, observation: Observation, now_ms: u64) -> Added {
+        let (count, to_destination, to_source) =
+            (observation.count, observation.bytes_to_destination, observation.bytes_to_source);
+        let key = self.key(judge, observation);
+        if let Some(totals) = self.entries.get_mut(&key) {
+            totals.add(count, to_destination, to_source, now_ms);
+            return Added::Counted;
+        }
+        if self.entries.len() >= FLOW_ENTRIES_MAX {
+            self.dropped = self.dropped.saturating_add(count.max(1));
+            return Added::Dropped;
+        }
+        self.report_ids += usize::from(key.report_id.is_some());
+        let mut totals = Totals::new(judge, &key.answers, now_ms);
+        totals.add(count, to_destination, to_source, now_ms);
+        self.entries.insert(key, totals);
+        Added::Counted
+    }
+
+    /// Takes up to `limit` flows, the first seen first.
+    pub(super) fn take(&mut self, limit: usize) -> Vec<Flow> {
+        if self.entries.len() <= limit {
+            self.report_ids = 0;
+            let mut flows: Vec<_> = self.entries.drain().map(|(key, totals)| flow(key, totals)).collect();
+            self.entries.shrink_to(limit);
+            flows.sort_by_key(|flow| flow.first_seen_ms);
+            return flows;
+        }
+        let mut seen: Vec<u64> = self.entries.values().map(|totals| totals.first_seen_ms).collect();
+        seen.sort_unstable();
+        let (newest, mut room) = (seen[limit.saturating_sub(1)], limit);
+        let taken = self.entries.extract_if(|_, totals| {
+            let take = room > 0 && totals.first_seen_ms <= newest;
+            room -= usize::from(take);
+            take
+        });
+        let mut flows: Vec<_> = taken.map(|(key, totals)| flow(key, totals)).collect();
+        self.report_ids = self.entries.keys().filter(|key| key.report_id.is_some()).count();
+        flows.sort_by_key(|flow| flow.first_seen_ms);
+        flows
+    }
+
+    /// Observations that were given up since the last call.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Distinct flows that wait.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn key(&self, judge: &Judge, observation: Observation) -> Key {
+        let report_id = observation.report_id.filter(|_| self.report_ids < FLOW_REPORT_IDS_MAX);
+        Key {
+            direction: observation.direction,
+            peer: observation.peer.to_canonical(),
+            local: observation.local.to_canonical(),
+            protocol: observation.protocol,
+            port: observation.port,
+            http: observation.http.map(cut_signature),
+            application: observation.application,
+            answers: observation.answers,
+            revision: judge.program().revision,
+            sender_uid: observation.sender_uid,
+            report_id,
+        }
+    }
+}
+
+impl Totals {
+    fn new(judge: &Judge, answers: &AnswerPair, now_ms: u64) -> Self {
+        Self {
+            enforced: flow_answer(judge, &answers.enforced),
+            shadow: flow_answer(judge, &answers.shadow),
+            count: 0,
+            bytes_to_destination: 0,
+            bytes_to_source: 0,
+            first_seen_ms: now_ms,
+            last_seen_ms: now_ms,
+        }
+    }
+
+    fn add(&mut self, count: u64, to_destination: u64, to_source: u64, now_ms: u64) {
+        self.count = self.count.saturating_add(count);
+        self.bytes_to_destination = self.bytes_to_destination.saturating_add(to_destination);
+        self.bytes_to_source = self.bytes_to_source.saturating_add(to_source);
+        self.first_seen_ms = self.first_seen_ms.min(now_ms);
+        self.last_seen_ms = self.last_seen_ms.max(now_ms);
+    }
+}
+
+fn flow(key: Key, totals: Totals) -> Flow {
+    Flow {
+        direction: key.direction,
+        peer: key.peer,
+        local: key.local,
+        protocol: key.protocol,
+        port: key.port,
+        http: key.http,
+        application: key.application.to_owned(),
+        enforced: totals.enforced,
+        shadow: totals.shadow,
+        count: totals.count,
+        bytes_to_destination: totals.bytes_to_destination,
+        bytes_to_source: totals.bytes_to_source,
+        first_seen_ms: totals.first_seen_ms,
+        last_seen_ms: totals.last_seen_ms,
+        revision: key.revision,
+        sender_uid: key.sender_uid,
+        report_id: key.report_id,
+    }
+}
+
+fn flow_answer(judge: &Judge, answer: &Answer) -> FlowAnswer {
+    FlowAnswer {
+        effect: answer.effect,
+        reason: answer.reason,
+        rule: answer.rule.map(|index| judge.rule(index).clone()),
+    }
+}
+
+/// A peer chose these texts: a batch of the longest must still fit into one message.
+fn cut_signature(mut http: HttpSignature) -> HttpSignature {
+    cut(&mut http.method, FLOW_METHOD_BYTES_MAX);
+    cut(&mut http.path_template, FLOW_PATH_BYTES_MAX);
+    cut(&mut http.host, HOST_BYTES_MAX);
+    http
+}
+
+fn cut(text: &mut String, bytes_max: usize) {
+    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or(0));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_program;
+    use bulkhead_policies::program::AnswerId;
+    use std::net::Ipv4Addr;
+
+    const DATABASE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+
+    fn judge(revision: u64) -> Judge {
+        Judge::new(test_program::allowing_egress_to(DATABASE, revision)).expect("valid")
+    }
+
+    fn connection(judge: &Judge, answer: u16) -> Observation {
+        Observation {
+            direction: Direction::Egress,
+            peer: DATABASE.into(),
+            local: Ipv4Addr::new(10, 0, 0, 7).into(),
+            protocol: L4Protocol::TCP,
+            port: 5432,
+            http: None,
+            application: "",
+            answers: judge.answer(AnswerId(answer)),
+            bytes_to_destination: 10,
+            bytes_to_source: 100,
+            sender_uid: None,
+            count: 1,
+            report_id: None,
+        }
+    }
+
+    #[test]
+    fn equal_observations_are_added_up() {
+        let (judge, mut aggregate) = (judge(3), Aggregate::default());
+        aggregate.add(&judge, connection(&judge, 1), 2_000);
+        aggregate.add(&judge, connection(&judge, 1), 1_000);
+        aggregate.add(&judge, Observation { count: 0, ..connection(&judge, 1) }, 5_000);
+        let flows = aggregate.take(10);
+        assert_eq!(flows.len(), 1);
+        let flow = &flows[0];
+        assert_eq!((flow.count, flow.bytes_to_destination, flow.bytes_to_source), (2, 30, 300));
+        assert_eq!((flow.first_seen_ms, flow.last_seen_ms, flow.revision), (1_000, 5_000, 3));
+        assert_eq!(flow.enforced.rule.as_ref().expect("a rule").rule, "database");
+        assert_eq!(aggregate.len(), 0);
+    }
+
+    #[test]
+    fn what_differs_in_answer_revision_or_request_stays_apart() {
+        let (old, new, mut aggregate) = (judge(3), judge(4), Aggregate::default());
+        let request = |path: &str| HttpSignature {
+            method: "GET".to_owned(),
+            path_template: path.to_owned(),
+            host: String::new(),
+            status: 2,
+        };
+        aggregate.add(&old, connection(&old, 1), 1);
+        aggregate.add(&new, connection(&new, 1), 2);
+        aggregate.add(&new, connection(&new, 0), 3);
+        aggregate.add(&new, Observation { http: Some(request("/a")), ..connection(&new, 1) }, 4);
+        aggregate.add(&new, Observation { http: Some(request("/b")), ..connection(&new, 1) }, 5);
+        assert_eq!(aggregate.take(10).len(), 5);
+    }
+
+    #[test]
+    fn more_than_the_limit_is_counted_as_dropped_and_known_flows_go_on() {
+        let (judge, mut aggregate) = (judge(1), Aggregate::default());
+        let at_port =
+            |port: usize| Observation { port: u16::try_from(port).expect("a port"), ..connection(&judge, 1) };
+        for port in 0..FLOW_ENTRIES_MAX {
+            assert_eq!(aggregate.add(&judge, at_port(port), 1), Added::Counted);
+        }
+        assert_eq!(aggregate.add(&judge, at_port(FLOW_ENTRIES_MAX), 1), Added::Dropped);
+        assert_eq!(aggregate.add(&judge, at_port(0), 1), Added::Counted);
+        assert_eq!(
+            (aggregate.len(), aggregate.take_dropped(), aggregate.take_dropped()),
+            (FLOW_ENTRIES_MAX, 1, 0)
+        );
+    }
+
+    #[test]
+    fn the_first_seen_are_taken_first_and_none_is_lost() {
+        let (judge, mut aggregate) = (judge(1), Aggregate::default());
+        for port in 0..10u16 {
+            aggregate.add(&judge, Observation { port, ..connection(&judge, 1) }, 100 - u64::from(port));
+        }
+        let first: Vec<u16> = aggregate.take(4).iter().map(|flow| flow.port).collect();
+        assert_eq!(first, [9, 8, 7, 6]);
+        let rest: Vec<u16> = aggregate.take(40).iter().map(|flow| flow.port).collect();
+        assert_eq!(rest, [5, 4, 3, 2, 1, 0]);
+    }
+
+    #[test]
+    fn report_identifiers_stay_until_there_are_too_many() {
+        let (judge, mut aggregate) = (judge(1), Aggregate::default());
+        for number in 0..FLOW_REPORT_IDS_MAX + 5 {
+            let report_id = Some(format!("r{number}"));
+            aggregate.add(&judge, Observation { report_id, ..connection(&judge, 0) }, 1);
+        }
+        let flows = aggregate.take(FLOW_ENTRIES_MAX);
+        assert_eq!(flows.iter().filter(|flow| flow.report_id.is_some()).count(), FLOW_REPORT_IDS_MAX);
+        assert_eq!(flows.iter().map(|flow| flow.count).sum::<u64>(), FLOW_REPORT_IDS_MAX as u64 + 5);
+    }
+
+    #[test]
+    fn texts_of_a_peer_are_cut_at_a_character() {
+        let (judge, mut aggregate) = (judge(1), Aggregate::default());
+        let long = HttpSignature {
+            method: "M".repeat(1_000),
+            path_template: "\u{e9}".repeat(FLOW_PATH_BYTES_MAX),
+            host: "h".repeat(1_000),
+            status: 0,
+        };
+        aggregate.add(&judge, Observation { http: Some(long), ..connection(&judge, 1) }, 1);
+        let http = aggregate.take(1).remove(0).http.expect("a request");
+        assert_eq!((http.method.len(), http.host.len()), (FLOW_METHOD_BYTES_MAX, HOST_BYTES_MAX));
+        assert_eq!(http.path_template, "\u{e9}".repeat(FLOW_PATH_BYTES_MAX / 2));
+    }
+}

@@ -1,0 +1,60 @@
+//! Limits of the sidecar process, each with what happens when it is reached.
+//!
+//! What a single connection may hold is limited where it is inspected (`bulkhead-inspect`, `session`);
+//! here is what the process as a whole may hold.
+
+use std::time::Duration;
+
+/// Connections through the inspector at one time. More: the new one is reset, counted as `limit`.
+pub const CONNECTIONS_OPEN_MAX: usize = 8_192;
+
+/// Distinct flows aggregated before they are made into a batch. More: the flow is not reported, but counted as
+/// dropped; its verdict stands either way.
+pub const FLOW_ENTRIES_MAX: usize = 4_096;
+/// Bytes of a path in a report. Longer: cut, which may join flows that differ later in their paths.
+pub const FLOW_PATH_BYTES_MAX: usize = 1_024;
+/// Bytes of a method in a report. Longer: cut.
+pub const FLOW_METHOD_BYTES_MAX: usize = 64;
+/// Batches waiting for their acknowledgement. More: no batch is made, and flows go on being aggregated.
+pub const FLOW_BATCHES_PENDING_MAX: usize = 16;
+/// Batches sent and not yet acknowledged. More: the next one waits.
+pub const FLOW_BATCHES_IN_FLIGHT_MAX: u64 = 4;
+/// Flows with a report identifier of their own between two batches. More: they are reported without it.
+pub const FLOW_REPORT_IDS_MAX: usize = 256;
+
+/// Connections of the kernel tier whose byte counts are followed. More: bytes are counted at their end only.
+pub const KERNEL_FLOWS_TRACKED_MAX: usize = 16_384;
+/// Denied edges whose counts are followed. More: the oldest is forgotten and, if it goes on, counted from anew.
+pub const DENIED_EDGES_TRACKED_MAX: usize = 4_096;
+/// Details of denied packets that wait for the exact counts. More: the detail is left out.
+pub const DENIAL_DETAILS_MAX: usize = 1_024;
+/// Programs kept after their replacement, for flows that they admitted. Older: the flow is reported with what the
+/// current program says of it.
+pub const PROGRAMS_REMEMBERED_MAX: usize = 4;
+
+/// Commands waiting for the enforcement thread. More: the sender waits.
+pub const ENFORCEMENT_COMMANDS_MAX: usize = 8;
+/// Events of the kernel waiting for the enforcement thread. More: the event is dropped and counted as lost.
+pub const KERNEL_EVENTS_MAX: usize = 4_096;
+
+/// Bytes of a file in the state directory. More: the file is discarded.
+pub const STATE_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of the token file. More: it is refused.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of the file with the controller's CA. More: it is refused.
+pub const CA_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Messages waiting to be sent to the controller. More: flows and status wait, results are waited for.
+pub const CONTROL_MESSAGES_MAX: usize = 16;
+
+/// Connections to the administrative port at one time. More: the new one waits to be accepted.
+pub const ADMIN_CONNECTIONS_MAX: usize = 16;
+/// Bytes of the head of an administrative request. More: refused with 431.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Life of a connection to the administrative port. Longer: it is closed.
+pub const ADMIN_CONNECTION_LIFE_MAX: Duration = Duration::from_secs(60);
+
+/// Addresses that a flag may list.
+pub const FLAG_ADDRESSES_MAX: usize = 64;
+
+/// Stack of each thread of ours; the deepest calls are those of TLS.
+pub const THREAD_STACK_BYTES: usize = 512 * 1024;

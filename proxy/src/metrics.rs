@@ -1,0 +1,224 @@
+//! What the sidecar measures, for Prometheus.
+//!
+//! Every label has a closed list of values, so the number of series is fixed at start. Counters that are touched per
+//! request are resolved once and found by index. Nothing here names a peer: that is the flow log's part.
+
+use crate::flows::Observation;
+use bulkhead_facts::{Direction, Effect, Reason};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+/// The sidecar's metrics.
+pub struct Metrics {
+    registry: Registry,
+    verdicts: Vec<IntCounter>,
+    denials: Vec<IntCounter>,
+    bytes: Vec<IntCounter>,
+    /// Connections that went through the inspector, `[ingress, egress]`.
+    pub connections: [IntCounter; 2],
+    /// Connections through the inspector now.
+    pub connections_open: IntGauge,
+    /// Connections reset since too many were open.
+    pub connections_refused: IntCounter,
+    /// Revision of the program in force; 0 before the first.
+    pub program_revision: IntGauge,
+    /// Programs that were taken.
+    pub programs_applied: IntCounter,
+    /// Programs that were refused.
+    pub programs_refused: IntCounter,
+    /// Seconds from a program's arrival to its enforcement.
+    pub program_apply_seconds: Histogram,
+    /// Times that somebody else changed the kernel table and it was put back.
+    pub tampering: IntCounter,
+    /// Denied packets whose detail the kernel dropped.
+    pub lost_denial_details: IntCounter,
+    /// Connection events that the kernel or we dropped.
+    pub lost_connection_events: IntCounter,
+    /// Flows that found no room.
+    pub flows_dropped: IntCounter,
+    /// Batches of flows that wait for their acknowledgement.
+    pub flow_batches_pending: IntGauge,
+    /// 1 while attached to a controller.
+    pub controller_attached: IntGauge,
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    ///
+    /// # Errors
+    ///
+    /// Only if two metrics have the same name, which a test excludes.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let make = Maker { registry: &registry };
+        let verdicts = make.vector(
+            "bulkhead_verdicts_total",
+            "Requests, connections and denied packets by what was answered.",
+            &["direction", "layer", "enforced", "shadow"],
+        )?;
+        let denials = make.vector(
+            "bulkhead_denials_total",
+            "Requests, connections and packets that were denied, by reason.",
+            &["direction", "reason"],
+        )?;
+        let bytes = make.vector("bulkhead_bytes_total", "Bytes of allowed flows.", &["direction", "to"])?;
+        let connections = make.vector(
+            "bulkhead_inspected_connections_total",
+            "Connections that went through the inspector.",
+            &["direction"],
+        )?;
+        let build = make.vector("bulkhead_build_info", "Always 1; the version is a label.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
+        Ok(Self {
+            verdicts: verdict_labels().map(|labels| verdicts.with_label_values(&labels)).collect(),
+            denials: denial_labels().map(|labels| denials.with_label_values(&labels)).collect(),
+            bytes: byte_labels().map(|labels| bytes.with_label_values(&labels)).collect(),
+            connections: Direction::BOTH
+                .map(|direction| connections.with_label_values(&[direction.as_str()])),
+            connections_open: make
+                .gauge("bulkhead_connections_open", "Connections through the inspector now.")?,
+            connections_refused: make.counter(
+                "bulkhead_connections_refused_total",
+                "Connections reset since too many were open.",
+            )?,
+            program_revision: make.gauge(
+                "bulkhead_program_revision",
+                "Revision of the program in force; 0 before the first.",
+            )?,
+            programs_applied: make.counter("bulkhead_programs_applied_total", "Programs that were taken.")?,
+            programs_refused: make
+                .counter("bulkhead_programs_refused_total", "Programs that were refused.")?,
+            program_apply_seconds: make.histogram(
+                "bulkhead_program_apply_seconds",
+                "Time from a program's arrival to its enforcement.",
+                vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0],
+            )?,
+            tampering: make.counter(
+                "bulkhead_table_tampering_total",
+                "Times that the kernel table was changed by somebody else and put back.",
+            )?,
+            lost_denial_details: make.counter(
+                "bulkhead_denial_details_lost_total",
+                "Denied packets whose detail was dropped; their count is exact all the same.",
+            )?,
+            lost_connection_events: make.counter(
+                "bulkhead_connection_events_lost_total",
+                "Connection events that were dropped; the periodic dump makes up for them.",
+            )?,
+            flows_dropped: make
+                .counter("bulkhead_flows_dropped_total", "Observations that found no room in a report.")?,
+            flow_batches_pending: make.gauge(
+                "bulkhead_flow_batches_pending",
+                "Batches of flows that wait for the controller's acknowledgement.",
+            )?,
+            controller_attached: make
+                .gauge("bulkhead_controller_attached", "1 while attached to a controller.")?,
+            registry,
+        })
+    }
+
+    /// Counts the verdict and the bytes of an observation.
+    pub fn observe(&self, observation: &Observation) {
+        let answers = &observation.answers;
+        let direction = direction_index(observation.direction);
+        let layer = usize::from(observation.http.is_some());
+        let (enforced, shadow) = (effect_index(answers.enforced.effect), effect_index(answers.shadow.effect));
+        self.verdicts[((direction * 2 + layer) * 2 + enforced) * 2 + shadow].inc_by(observation.count);
+        match answers.enforced.effect {
+            Effect::Deny => {
+                let reason = Reason::ALL.iter().position(|reason| *reason == answers.enforced.reason);
+                if let Some(reason) = reason {
+                    self.denials[direction * Reason::ALL.len() + reason].inc_by(observation.count);
+                }
+            }
+            Effect::Allow => {
+                self.bytes[direction * 2].inc_by(observation.bytes_to_destination);
+                self.bytes[direction * 2 + 1].inc_by(observation.bytes_to_source);
+            }
+        }
+    }
+
+    /// All metrics in the text format of Prometheus.
+    ///
+    /// # Errors
+    ///
+    /// If a metric cannot be written, which no input can cause.
+    pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::with_capacity(8 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+struct Maker<'a> {
+    registry: &'a Registry,
+}
+
+impl Maker<'_> {
+    fn vector(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::new(name, help)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Result<Histogram, prometheus::Error> {
+        self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?)
+    }
+
+    fn register<M: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        metric: M,
+    ) -> Result<M, prometheus::Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+const EFFECTS: [Effect; 2] = [Effect::Allow, Effect::Deny];
+const LAYERS: [&str; 2] = ["l4", "l7"];
+
+/// In the order of the index that [`Metrics::observe`] computes.
+fn verdict_labels() -> impl Iterator<Item = [&'static str; 4]> {
+    Direction::BOTH.into_iter().flat_map(|direction| {
+        LAYERS.into_iter().flat_map(move |layer| {
+            EFFECTS.into_iter().flat_map(move |enforced| {
+                EFFECTS
+                    .into_iter()
+                    .map(move |shadow| [direction.as_str(), layer, enforced.as_str(), shadow.as_str()])
+            })
+        })
+    })
+}
+
+fn denial_labels() -> impl Iterator<Item = [&'static str; 2]> {
+    Direction::BOTH
+        .into_iter()
+        .flat_map(|direction| Reason::ALL.iter().map(move |reason| [direction.as_str(), reason.as_str()]))
+}
+
+fn byte_labels() -> impl Iterator<Item = [&'static str; 2]> {
+    Direction::BOTH
+        .into_iter()
+        .flat_map(|direction| ["destination", "source"].into_iter().map(move |to| [direction.as_str(), to]))
+}
+
+fn direction_index(direction: Direction) -> usize {
+    match direction {
+        Direction::Ingress => 0,
+        Direction::Egress => 1,
+    }
+}
+
+fn effect_index(effect: Effect) -> usize {
+    match effect {
+        Effect::Allow => 0,
+        Effect::Deny => 1,
+    }
+}
