@@ -1,1 +1,7 @@
 //! The controller: compiles and pushes policy, takes in flows, learns, reports incidents.
+
+pub mod clock;
+pub mod flows;
+pub mod identity;
+pub mod limits;
+pub mod store;

@@ -1,0 +1,143 @@
+//! What the controller remembers: flows, join tokens, proposals, audit, the revision.
+//!
+//! [`Store`] is the contract, blocking, for one caller at a time; [`sqlite`] keeps it. [`Records`] is what the
+//! rest of the controller holds: it runs a store on threads of its own and answers to async callers.
+
+mod records;
+pub mod sqlite;
+#[cfg(test)]
+mod tests;
+
+pub use records::{Records, RecordsThreads};
+
+use crate::flows::{Edge, SeenEdge, Totals};
+use bulkhead_api::rest::{Proposal, ProposalState};
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused or cannot be reached.
+    #[error("store: cannot {what}: {problem}")]
+    Failed {
+        /// What was tried.
+        what: &'static str,
+        /// What the database said.
+        problem: String,
+    },
+    /// The database was written by a newer version.
+    #[error("store: `{path}` has format {found}, this version reads up to {known}: run the newer controller")]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its format.
+        found: i64,
+        /// The newest that is known here.
+        known: i64,
+    },
+    /// The store's thread has ended.
+    #[error("store: closed, the controller is shutting down")]
+    Closed,
+    /// The limit of join tokens is reached.
+    #[error("store: too many unused join tokens: wait until some expire")]
+    TooManyTokens,
+}
+
+/// Flows of one batch of one sidecar, with names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The pod whose sidecar sent it.
+    pub pod_uid: String,
+    /// The run of that sidecar.
+    pub instance: String,
+    /// Number of the batch within that run.
+    pub sequence: u64,
+    /// What was seen.
+    pub edges: Vec<(Edge, Totals)>,
+    /// Records that the sidecar had to give up.
+    pub dropped: u64,
+    /// When it came in.
+    pub received_ms: u64,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is stored now.
+    Stored,
+    /// It was stored before; nothing changed.
+    Repeated,
+}
+
+/// Flow records of one pod that are lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// The pod.
+    pub pod_uid: String,
+    /// Given up by its sidecar.
+    pub by_sidecar: u64,
+    /// Given up here, for want of room.
+    pub by_controller: u64,
+}
+
+/// One line of the audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When.
+    pub at_ms: u64,
+    /// Who.
+    pub actor: String,
+    /// What they did.
+    pub action: String,
+    /// On what.
+    pub subject: String,
+    /// With what.
+    pub detail: String,
+}
+
+/// What the controller remembers. Every write is durable when the call returns.
+pub trait Store: Send {
+    /// Stores batches in one transaction: all or none. Batches that were stored before change nothing.
+    fn append(&mut self, batches: &[Batch]) -> Result<Vec<Appended>, StoreError>;
+    /// Edges seen on that day (days since the epoch) or later, in the order of day, pod and key.
+    fn edges(&mut self, since_day: u64) -> Result<Vec<SeenEdge>, StoreError>;
+    /// Deletes edges of days before that one.
+    fn forget_edges(&mut self, before_day: u64) -> Result<(), StoreError>;
+    /// Lost records by pod.
+    fn losses(&mut self) -> Result<Vec<Loss>, StoreError>;
+
+    /// Remembers a join token by its fingerprint.
+    fn add_token(
+        &mut self,
+        fingerprint: &str,
+        uid: &str,
+        expires_ms: u64,
+        now_ms: u64,
+    ) -> Result<(), StoreError>;
+    /// The pod for which a token is good now, without using it.
+    fn token_pod(&mut self, fingerprint: &str, now_ms: u64) -> Result<Option<String>, StoreError>;
+    /// Uses a token: true for exactly one caller.
+    fn use_token(&mut self, fingerprint: &str, now_ms: u64) -> Result<bool, StoreError>;
+
+    /// Stores a proposal, which takes the place of open ones for the same collection; returns its identifier.
+    fn add_proposal(&mut self, proposal: &Proposal) -> Result<u64, StoreError>;
+    /// All proposals, oldest first.
+    fn proposals(&mut self) -> Result<Vec<Proposal>, StoreError>;
+    /// Notes what became of a proposal, with its line in the audit trail.
+    fn decide_proposal(
+        &mut self,
+        id: u64,
+        state: ProposalState,
+        written_to: Option<&str>,
+        audit: &AuditEntry,
+    ) -> Result<(), StoreError>;
+
+    /// Adds a line to the audit trail.
+    fn add_audit(&mut self, entry: &AuditEntry) -> Result<(), StoreError>;
+    /// The audit trail, oldest first.
+    fn audit(&mut self) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// The last revision that was given to a program.
+    fn revision(&mut self) -> Result<u64, StoreError>;
+    /// Remembers a revision before a program carries it.
+    fn set_revision(&mut self, revision: u64) -> Result<(), StoreError>;
+}

@@ -1,0 +1,459 @@
+//! The store in one SQLite file, in write-ahead mode with a full sync at each commit.
+//!
+//! Formats are migrated forward at opening, each in one transaction; `PRAGMA user_version` says which one a file
+//! has.
+
+use super::{Appended, AuditEntry, Batch, Loss, Store, StoreError};
+use crate::flows::{Edge, SeenEdge, Totals};
+use crate::limits::{
+    EDGES_PER_POD_AND_DAY_MAX, INSTANCES_PER_POD_MAX, JOIN_TOKENS_MAX, PROPOSALS_PER_COLLECTION_MAX,
+};
+use bulkhead_api::rest::{Proposal, ProposalState};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// One script per format, in order; the file is brought to the last.
+const MIGRATIONS: &[&str] = &[include_str!("format_1.sql")];
+/// A connection waits this long for the other one's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Counters stop here: two of them still fit an integer of SQLite, and JSON readers keep them exact.
+const COUNT_MAX: u64 = (1 << 53) - 1;
+/// Milliseconds of a day.
+const DAY_MS: u64 = 86_400_000;
+
+/// A connection to the store's file.
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: Connection,
+    /// Edges per pod of one day, so that the limit needs no count at each insertion.
+    edges_of_day: BTreeMap<(u64, String), usize>,
+}
+
+impl Sqlite {
+    /// Opens the file; makes it, and brings it to the newest format, if need be.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = Connection::open(path).map_err(failed("open the database"))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed("set the time-out"))?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed("switch to write-ahead"))?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(failed("switch to full sync"))?;
+        let mut store = Self { connection, edges_of_day: BTreeMap::new() };
+        store.migrate(path)?;
+        Ok(store)
+    }
+
+    fn migrate(&mut self, path: &Path) -> Result<(), StoreError> {
+        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+        loop {
+            let transaction = self
+                .connection
+                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+                .map_err(failed("begin"))?;
+            let found: i64 = transaction
+                .query_row("PRAGMA user_version", [], |row| row.get(0))
+                .map_err(failed("read the format"))?;
+            if found > known {
+                return Err(StoreError::Newer { path: path.display().to_string(), found, known });
+            }
+            let Some(script) = usize::try_from(found).ok().and_then(|at| MIGRATIONS.get(at)) else {
+                return Ok(());
+            };
+            transaction.execute_batch(script).map_err(failed("migrate"))?;
+            transaction.pragma_update(None, "user_version", found + 1).map_err(failed("note the format"))?;
+            transaction.commit().map_err(failed("migrate"))?;
+        }
+    }
+}
+
+impl Store for Sqlite {
+    fn append(&mut self, batches: &[Batch]) -> Result<Vec<Appended>, StoreError> {
+        let transaction = self.connection.transaction().map_err(failed("begin"))?;
+        // A transaction that fails leaves the counts of before, which are then too high at most.
+        let outcome = batches
+            .iter()
+            .map(|batch| append_one(&transaction, &mut self.edges_of_day, batch))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(failed("store flows"))?;
+        transaction.commit().map_err(failed("store flows"))?;
+        Ok(outcome)
+    }
+
+    fn edges(&mut self, since_day: u64) -> Result<Vec<SeenEdge>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<SeenEdge>> {
+            let mut statement = self.connection.prepare(
+                "SELECT day, pod_uid, edge, count, bytes_to_destination, bytes_to_source, first_seen_ms, \
+                 last_seen_ms, revision, sender_uid, report_id FROM edges WHERE day >= ? ORDER BY day, pod_uid, edge",
+            )?;
+            statement.query_map([to_sql(since_day)], seen_edge)?.collect()
+        };
+        read().map_err(failed("read flows"))
+    }
+
+    fn forget_edges(&mut self, before_day: u64) -> Result<(), StoreError> {
+        self.edges_of_day.retain(|(day, _), _| *day >= before_day);
+        self.connection
+            .execute("DELETE FROM edges WHERE day < ?", [to_sql(before_day)])
+            .map(drop)
+            .map_err(failed("forget flows"))
+    }
+
+    fn losses(&mut self) -> Result<Vec<Loss>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<Loss>> {
+            let mut statement = self
+                .connection
+                .prepare("SELECT pod_uid, by_sidecar, by_controller FROM losses ORDER BY pod_uid")?;
+            let loss = |row: &Row<'_>| {
+                Ok(Loss {
+                    pod_uid: row.get(0)?,
+                    by_sidecar: from_sql(row.get(1)?),
+                    by_controller: from_sql(row.get(2)?),
+                })
+            };
+            statement.query_map([], loss)?.collect()
+        };
+        read().map_err(failed("read losses"))
+    }
+
+    fn add_token(
+        &mut self,
+        fingerprint: &str,
+        uid: &str,
+        expires_ms: u64,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let add = || -> rusqlite::Result<bool> {
+            self.connection.execute("DELETE FROM tokens WHERE expires_ms <= ?", [to_sql(now_ms)])?;
+            let unused: i64 = self.connection.query_row(
+                "SELECT count(*) FROM tokens WHERE used_ms IS NULL",
+                [],
+                |row| row.get(0),
+            )?;
+            if from_sql(unused) >= JOIN_TOKENS_MAX as u64 {
+                return Ok(false);
+            }
+            self.connection.execute(
+                "INSERT INTO tokens (fingerprint, pod_uid, expires_ms) VALUES (?, ?, ?)",
+                params![fingerprint, uid, to_sql(expires_ms)],
+            )?;
+            Ok(true)
+        };
+        match add().map_err(failed("store a join token"))? {
+            true => Ok(()),
+            false => Err(StoreError::TooManyTokens),
+        }
+    }
+
+    fn token_pod(&mut self, fingerprint: &str, now_ms: u64) -> Result<Option<String>, StoreError> {
+        self.connection
+            .query_row(
+                "SELECT pod_uid FROM tokens WHERE fingerprint = ? AND used_ms IS NULL AND expires_ms > ?",
+                params![fingerprint, to_sql(now_ms)],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(failed("look up a join token"))
+    }
+
+    fn use_token(&mut self, fingerprint: &str, now_ms: u64) -> Result<bool, StoreError> {
+        self.connection
+            .execute(
+                "UPDATE tokens SET used_ms = ?1 WHERE fingerprint = ?2 AND used_ms IS NULL AND expires_ms > ?1",
+                params![to_sql(now_ms), fingerprint],
+            )
+            .map(|changed| changed == 1)
+            .map_err(failed("use a join token"))
+    }
+
+    fn add_proposal(&mut self, proposal: &Proposal) -> Result<u64, StoreError> {
+        let transaction = self.connection.transaction().map_err(failed("begin"))?;
+        let id = add_proposal(&transaction, proposal).map_err(failed("store a proposal"))?;
+        transaction.commit().map_err(failed("store a proposal"))?;
+        Ok(id)
+    }
+
+    fn proposals(&mut self) -> Result<Vec<Proposal>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<Proposal>> {
+            let mut statement = self.connection.prepare("SELECT id, proposal FROM proposals ORDER BY id")?;
+            let proposal = |row: &Row<'_>| {
+                let mut proposal: Proposal = json(row, 1)?;
+                proposal.id = from_sql(row.get(0)?);
+                Ok(proposal)
+            };
+            statement.query_map([], proposal)?.collect()
+        };
+        read().map_err(failed("read proposals"))
+    }
+
+    fn decide_proposal(
+        &mut self,
+        id: u64,
+        state: ProposalState,
+        written_to: Option<&str>,
+        audit: &AuditEntry,
+    ) -> Result<(), StoreError> {
+        let transaction = self.connection.transaction().map_err(failed("begin"))?;
+        let decide = || -> rusqlite::Result<()> {
+            let mut proposal: Proposal = transaction.query_row(
+                "SELECT proposal FROM proposals WHERE id = ?",
+                [to_sql(id)],
+                |row| json(row, 0),
+            )?;
+            proposal.state = state;
+            proposal.written_to = written_to.map(ToOwned::to_owned);
+            save_proposal(&transaction, id, &proposal)?;
+            insert_audit(&transaction, audit)
+        };
+        decide().map_err(failed("decide a proposal"))?;
+        transaction.commit().map_err(failed("decide a proposal"))
+    }
+
+    fn add_audit(&mut self, entry: &AuditEntry) -> Result<(), StoreError> {
+        insert_audit(&self.connection, entry).map_err(failed("write the audit trail"))
+    }
+
+    fn audit(&mut self) -> Result<Vec<AuditEntry>, StoreError> {
+        let read = || -> rusqlite::Result<Vec<AuditEntry>> {
+            let mut statement = self
+                .connection
+                .prepare("SELECT at_ms, actor, action, subject, detail FROM audit ORDER BY id")?;
+            let entry = |row: &Row<'_>| {
+                Ok(AuditEntry {
+                    at_ms: from_sql(row.get(0)?),
+                    actor: row.get(1)?,
+                    action: row.get(2)?,
+                    subject: row.get(3)?,
+                    detail: row.get(4)?,
+                })
+            };
+            statement.query_map([], entry)?.collect()
+        };
+        read().map_err(failed("read the audit trail"))
+    }
+
+    fn revision(&mut self) -> Result<u64, StoreError> {
+        self.connection
+            .query_row("SELECT value FROM counters WHERE name = 'revision'", [], |row| row.get(0))
+            .optional()
+            .map(|value| value.map_or(0, from_sql))
+            .map_err(failed("read the revision"))
+    }
+
+    fn set_revision(&mut self, revision: u64) -> Result<(), StoreError> {
+        self.connection
+            .execute(
+                "INSERT INTO counters (name, value) VALUES ('revision', ?) \
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [to_sql(revision)],
+            )
+            .map(drop)
+            .map_err(failed("remember the revision"))
+    }
+}
+
+fn append_one(
+    transaction: &Transaction<'_>,
+    edges_of_day: &mut BTreeMap<(u64, String), usize>,
+    batch: &Batch,
+) -> rusqlite::Result<Appended> {
+    if !advance(transaction, batch)? {
+        return Ok(Appended::Repeated);
+    }
+    let mut over_limit = 0u64;
+    for (edge, totals) in &batch.edges {
+        if !add_edge(transaction, edges_of_day, &batch.pod_uid, edge, totals)? {
+            over_limit += 1;
+        }
+    }
+    if batch.dropped > 0 || over_limit > 0 {
+        transaction.execute(
+            "INSERT INTO losses (pod_uid, by_sidecar, by_controller) VALUES (?1, ?2, ?3) ON CONFLICT (pod_uid) DO \
+             UPDATE SET by_sidecar = min(by_sidecar + excluded.by_sidecar, ?4), \
+             by_controller = min(by_controller + excluded.by_controller, ?4)",
+            params![
+                batch.pod_uid,
+                to_sql(batch.dropped.min(COUNT_MAX)),
+                to_sql(over_limit),
+                to_sql(COUNT_MAX)
+            ],
+        )?;
+    }
+    Ok(Appended::Stored)
+}
+
+/// Notes the number of the batch; false if it, or a later one of the same run, was noted before.
+fn advance(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<bool> {
+    let last: Option<i64> = transaction
+        .query_row(
+            "SELECT sequence FROM runs WHERE pod_uid = ? AND instance = ?",
+            params![batch.pod_uid, batch.instance],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if last.is_some_and(|last| to_sql(batch.sequence) <= last) {
+        return Ok(false);
+    }
+    transaction.execute(
+        "INSERT INTO runs (pod_uid, instance, sequence, heard_ms) VALUES (?, ?, ?, ?) ON CONFLICT (pod_uid, instance) \
+         DO UPDATE SET sequence = excluded.sequence, heard_ms = excluded.heard_ms",
+        params![batch.pod_uid, batch.instance, to_sql(batch.sequence), to_sql(batch.received_ms)],
+    )?;
+    if last.is_none() {
+        transaction.execute(
+            "DELETE FROM runs WHERE pod_uid = ?1 AND instance NOT IN (SELECT instance FROM runs WHERE pod_uid = ?1 \
+             ORDER BY heard_ms DESC, rowid DESC LIMIT ?2)",
+            params![batch.pod_uid, to_sql(INSTANCES_PER_POD_MAX)],
+        )?;
+    }
+    Ok(true)
+}
+
+/// Adds to an edge; false if it is a new one and the pod has no room left for this day.
+fn add_edge(
+    transaction: &Transaction<'_>,
+    edges_of_day: &mut BTreeMap<(u64, String), usize>,
+    pod_uid: &str,
+    edge: &Edge,
+    totals: &Totals,
+) -> rusqlite::Result<bool> {
+    let day = totals.last_seen_ms / DAY_MS;
+    let key = serde_json::to_string(edge).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let mut update = transaction.prepare_cached(
+        "UPDATE edges SET count = min(count + ?4, ?12), \
+         bytes_to_destination = min(bytes_to_destination + ?5, ?12), \
+         bytes_to_source = min(bytes_to_source + ?6, ?12), first_seen_ms = min(first_seen_ms, ?7), \
+         last_seen_ms = max(last_seen_ms, ?8), revision = max(revision, ?9), \
+         sender_uid = coalesce(?10, sender_uid), report_id = coalesce(?11, report_id) \
+         WHERE day = ?1 AND pod_uid = ?2 AND edge = ?3",
+    )?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO edges (day, pod_uid, edge, count, bytes_to_destination, bytes_to_source, first_seen_ms, \
+         last_seen_ms, revision, sender_uid, report_id) VALUES (?1, ?2, ?3, min(?4, ?12), min(?5, ?12), min(?6, ?12), ?7, ?8, ?9, ?10, \
+         ?11)",
+    )?;
+    let values = params![
+        to_sql(day),
+        pod_uid,
+        key,
+        to_sql(totals.count.min(COUNT_MAX)),
+        to_sql(totals.bytes_to_destination.min(COUNT_MAX)),
+        to_sql(totals.bytes_to_source.min(COUNT_MAX)),
+        to_sql(totals.first_seen_ms),
+        to_sql(totals.last_seen_ms),
+        to_sql(totals.revision),
+        totals.sender_uid,
+        totals.report_id,
+        to_sql(COUNT_MAX),
+    ];
+    if update.execute(values)? > 0 {
+        return Ok(true);
+    }
+    let held = edges_held(transaction, edges_of_day, day, pod_uid)?;
+    if *held >= EDGES_PER_POD_AND_DAY_MAX {
+        return Ok(false);
+    }
+    insert.execute(values)?;
+    *held += 1;
+    Ok(true)
+}
+
+fn edges_held<'a>(
+    transaction: &Transaction<'_>,
+    edges_of_day: &'a mut BTreeMap<(u64, String), usize>,
+    day: u64,
+    pod_uid: &str,
+) -> rusqlite::Result<&'a mut usize> {
+    let key = (day, pod_uid.to_owned());
+    if !edges_of_day.contains_key(&key) {
+        let count: i64 = transaction.query_row(
+            "SELECT count(*) FROM edges WHERE day = ? AND pod_uid = ?",
+            params![to_sql(day), pod_uid],
+            |row| row.get(0),
+        )?;
+        edges_of_day.insert(key.clone(), usize::try_from(count).unwrap_or(usize::MAX));
+    }
+    Ok(edges_of_day.entry(key).or_default())
+}
+
+fn seen_edge(row: &Row<'_>) -> rusqlite::Result<SeenEdge> {
+    Ok(SeenEdge {
+        day: from_sql(row.get(0)?),
+        pod_uid: row.get(1)?,
+        edge: json(row, 2)?,
+        totals: Totals {
+            count: from_sql(row.get(3)?),
+            bytes_to_destination: from_sql(row.get(4)?),
+            bytes_to_source: from_sql(row.get(5)?),
+            first_seen_ms: from_sql(row.get(6)?),
+            last_seen_ms: from_sql(row.get(7)?),
+            revision: from_sql(row.get(8)?),
+            sender_uid: row.get(9)?,
+            report_id: row.get(10)?,
+        },
+    })
+}
+
+fn add_proposal(transaction: &Transaction<'_>, proposal: &Proposal) -> rusqlite::Result<u64> {
+    let mut open = transaction.prepare("SELECT id, proposal FROM proposals WHERE collection = ? AND open")?;
+    let older: Vec<(i64, Proposal)> = open
+        .query_map([&proposal.collection], |row| Ok((row.get(0)?, json(row, 1)?)))?
+        .collect::<Result<_, _>>()?;
+    for (id, mut proposal) in older {
+        proposal.state = ProposalState::Superseded;
+        save_proposal(transaction, from_sql(id), &proposal)?;
+    }
+    transaction.execute(
+        "INSERT INTO proposals (collection, open, proposal) VALUES (?, 1, ?)",
+        params![proposal.collection, text(proposal)?],
+    )?;
+    let id = transaction.last_insert_rowid();
+    transaction.execute(
+        "DELETE FROM proposals WHERE collection = ?1 AND id NOT IN \
+         (SELECT id FROM proposals WHERE collection = ?1 ORDER BY id DESC LIMIT ?2)",
+        params![proposal.collection, to_sql(PROPOSALS_PER_COLLECTION_MAX)],
+    )?;
+    Ok(from_sql(id))
+}
+
+fn save_proposal(transaction: &Transaction<'_>, id: u64, proposal: &Proposal) -> rusqlite::Result<()> {
+    let open = proposal.state == ProposalState::Open;
+    transaction
+        .execute(
+            "UPDATE proposals SET open = ?, proposal = ? WHERE id = ?",
+            params![open, text(proposal)?, to_sql(id)],
+        )
+        .map(drop)
+}
+
+fn insert_audit(connection: &Connection, entry: &AuditEntry) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "INSERT INTO audit (at_ms, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)",
+            params![to_sql(entry.at_ms), entry.actor, entry.action, entry.subject, entry.detail],
+        )
+        .map(drop)
+}
+
+fn text(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|e| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e))
+    })
+}
+
+/// SQLite's integers are signed; what does not fit is held at the largest.
+fn to_sql(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn from_sql(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |error| StoreError::Failed { what, problem: error.to_string() }
+}
