@@ -14,8 +14,15 @@
 //!   `bulkhead lab-demo …` is what the lab file's pods name as their command; programs of ours are in the PATH
 //!   of every pod (`/run/bin`). All three are reached through `internal::dispatch`.
 
+use crate::launch::{Finished, Launcher};
+use serde::{Deserialize, Serialize};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// A running lab as an attacker's helper sees it.
 #[derive(Debug)]
@@ -28,6 +35,63 @@ pub struct Ground {
     pub services: Vec<ServicePlace>,
     /// What the lab file says is worth attacking.
     pub prizes: Prizes,
+    pub(crate) launcher: Launcher,
+}
+
+impl Ground {
+    /// Runs a program in a pod to its end, killed at `timeout`: what an attacker in the pod could start.
+    pub async fn run(
+        &self,
+        place: &str,
+        privilege: Privilege,
+        command: &[String],
+        timeout: Duration,
+    ) -> io::Result<Finished> {
+        self.launcher.run(place, privilege, command, timeout).await
+    }
+
+    /// Starts a program in a place's network namespace as root of the node, and gives the lines that it writes.
+    pub fn watch(&self, place: &str, command: &[String]) -> io::Result<Watch> {
+        let mut beside = match self.places.iter().find(|p| p.name == place) {
+            Some(Place { kind: PlaceKind::Node, .. }) => on_node(command)?,
+            _ => self.launcher.beside(place, None, command)?,
+        };
+        let mut child = beside.stdout(Stdio::piped()).spawn()?;
+        let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
+        Ok(Watch { lines: BufReader::new(stdout).lines(), child })
+    }
+
+    /// The place of that name.
+    pub fn place(&self, name: &str) -> Option<&Place> {
+        self.places.iter().find(|place| place.name == name)
+    }
+}
+
+fn on_node(command: &[String]) -> io::Result<Command> {
+    let (program, arguments) =
+        command.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program"))?;
+    let mut on_node = Command::new(program);
+    on_node.args(arguments).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    Ok(on_node)
+}
+
+/// A program that is watched. Dropping it kills the program.
+#[derive(Debug)]
+pub struct Watch {
+    lines: Lines<BufReader<ChildStdout>>,
+    child: Child,
+}
+
+impl Watch {
+    /// The next line, `None` once the program closed its output. Can be cancelled without losing a line.
+    pub async fn next_line(&mut self) -> io::Result<Option<String>> {
+        self.lines.next_line().await
+    }
+
+    /// Kills the program and waits until it is gone.
+    pub async fn stop(mut self) -> io::Result<()> {
+        self.child.kill().await
+    }
 }
 
 /// Where something runs that has addresses.
@@ -96,7 +160,7 @@ pub enum Phase {
 }
 
 /// As whom a program runs in a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Privilege {
     /// As the app: no capability, no new privileges, its own user, PID and mount namespace.
     App,

@@ -8,12 +8,30 @@
 //! namespace, `node`) which holds the story, and one *pod* process for each pod (`pod`) which holds that
 //! pod's namespaces and which everything that runs in the pod enters (`enter`).
 //!
-//! Reading order: [`ground`].
+//! Reading order: [`file`], [`addresses`], `node`, [`ground`], `story`.
 //!
-//! `attack`, `canary` and `demo` are declared here as `pub mod` once their files exist; their command lines are
-//! reached through `internal::dispatch` (`lab-attack`, `lab-canary`, `lab-demo`), each a
+//! `attack` and `canary` are declared here as `pub mod` once their files exist; their command lines are
+//! reached through [`internal::dispatch`] (`lab-attack`, `lab-canary`), each a
 //! `pub fn main(arguments: &[String]) -> std::process::ExitCode`.
 
+pub mod attack;
+pub mod addresses;
 pub mod demo;
+mod enter;
+pub mod file;
 pub mod ground;
+mod hosts;
+pub mod internal;
+mod launch;
 pub mod limits;
+mod network;
+mod node;
+mod outer;
+mod paths;
+mod pod;
+mod preflight;
+mod story;
+mod system;
+
+pub use launch::Finished;
+pub use outer::{DEFAULT_NAME, Options, down, exec, run};

@@ -1,0 +1,271 @@
+//! The process that a person starts: it checks, moves into fresh namespaces, starts the node and waits.
+//!
+//! The node ([`crate::node`]) is PID 1 of a new PID namespace and dies with this process, so that nothing outlives
+//! a crash or kill -9. Outside of the namespaces there is one *run file*: who holds its lock is the lab of that name,
+//! and [`exec`] and [`down`] find the node by it.
+
+use crate::file::{self, LabFile};
+use crate::ground::Privilege;
+use crate::{enter, launch, node, paths, preflight, system};
+use bulkhead_policies::diagnostics::Source;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Exit code for whatever is wrong with the input or the machine: nothing was started.
+const REFUSED: u8 = 2;
+
+/// How long a node has to end in order before it is killed.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Lab file; `None` is the shop.
+    pub file: Option<PathBuf>,
+    /// Name of the lab: one of each runs at a time.
+    pub name: String,
+    /// End when the story is told.
+    pub once: bool,
+    /// One JSON document on standard output, progress on standard error.
+    pub json: bool,
+    /// Leave the lab running in the background when the story is told.
+    pub keep: bool,
+}
+
+/// What the run file says.
+#[derive(Debug, Serialize, Deserialize)]
+struct RunFile {
+    /// The node, as the machine numbers it.
+    pid: libc::pid_t,
+    /// Whether it was started by root.
+    root: bool,
+}
+
+/// Runs a lab and gives the exit code.
+pub fn run(options: &Options) -> u8 {
+    let source = match read_source(options.file.as_deref()) {
+        Ok(source) => source,
+        Err(message) => return refuse(&message),
+    };
+    let lab = match file::read(&source) {
+        Ok((lab, warnings)) => {
+            eprint!("{}", file::render(&warnings, &source));
+            lab
+        }
+        Err(diagnostics) => return refuse(file::render(&diagnostics, &source).trim_end()),
+    };
+    let programs = match preflight::check(&lab) {
+        Ok(programs) => programs,
+        Err(missing) => return refuse(&missing),
+    };
+    match start(options, source, &lab, programs) {
+        Ok(code) => code,
+        Err(error) => refuse(&format!("error: {error}")),
+    }
+}
+
+fn refuse(message: &str) -> u8 {
+    eprintln!("{message}");
+    REFUSED
+}
+
+fn read_source(path: Option<&Path>) -> Result<Source, String> {
+    let Some(path) = path else {
+        return Ok(Source { name: "shop.yaml (built in)".into(), text: file::SHOP.into() });
+    };
+    let name = path.display().to_string();
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Source { name, text }),
+        Err(error) => Err(format!("{name}:1:1: error[unreadable]: the lab file cannot be read: {error}")),
+    }
+}
+
+fn start(options: &Options, source: Source, lab: &LabFile, programs: preflight::Programs) -> io::Result<u8> {
+    let root = system::effective_uid() == 0;
+    let path = run_path(&options.name)?;
+    let Some(run_file) = claim(&path)? else {
+        let stop = down_command(&options.name);
+        return Err(io::Error::other(format!("lab `{}` is already running; stop it with: {stop}", options.name)));
+    };
+    let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD];
+    system::block_signals(&signals)?;
+    move_into_namespaces(root)?;
+    let (kept, keep) = io::pipe()?;
+    system::inherit(keep.as_fd(), true)?;
+    system::inherit(run_file.as_fd(), true)?;
+    let order = node::Order {
+        source_name: source.name,
+        source_text: source.text,
+        name: options.name.clone(),
+        once: options.once,
+        json: options.json,
+        keep: options.keep,
+        root,
+        programs,
+        run_file: run_file.as_raw_fd(),
+        keep_pipe: keep.as_raw_fd(),
+    };
+    debug_assert!(!lab.pods.is_empty() || lab.outside.is_empty());
+    let mut child = Command::new("/proc/self/exe").arg("lab-node").stdin(Stdio::piped()).spawn()?;
+    drop(keep);
+    let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
+    (&run_file).write_all(&serde_json::to_vec(&RunFile { pid, root })?)?;
+    // Stays open until we end: the node's sign that we live.
+    let mut bond = child.stdin.take().ok_or_else(|| io::Error::other("no standard input"))?;
+    let mut line = serde_json::to_vec(&order)?;
+    line.push(b'\n');
+    bond.write_all(&line)?;
+    leave_when_kept(kept);
+    let code = wait(pid, &signals);
+    // Gone already if `down` was quicker.
+    let _ = fs::remove_file(&path);
+    code
+}
+
+/// The node tells by a byte that it goes on without us; the byte is our exit code.
+fn leave_when_kept(mut kept: io::PipeReader) {
+    std::thread::spawn(move || {
+        let mut code = [0];
+        if kept.read_exact(&mut code).is_ok() {
+            std::process::exit(code[0].into());
+        }
+    });
+}
+
+/// Passes signals on until the node has ended; the second one of a person in a hurry kills it.
+fn wait(pid: libc::pid_t, signals: &[libc::c_int]) -> io::Result<u8> {
+    let node = system::pidfd(pid)?;
+    let mut asked = false;
+    loop {
+        match system::next_signal(signals)? {
+            libc::SIGCHLD => return Ok(system::wait_for(pid)?.1),
+            _ if asked => system::kill(node.as_fd(), libc::SIGKILL)?,
+            _ => {
+                asked = true;
+                system::kill(node.as_fd(), libc::SIGTERM)?;
+            }
+        }
+    }
+}
+
+/// New namespaces for our child; a user namespace with ourselves as root if we are not. The node makes its own
+/// mount namespace, since we still need our files.
+fn move_into_namespaces(root: bool) -> io::Result<()> {
+    let (uid, gid) = (system::effective_uid(), system::effective_gid());
+    if !root {
+        system::unshare(libc::CLONE_NEWUSER)?;
+        fs::write("/proc/self/setgroups", "deny")?;
+        fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
+        fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
+    }
+    system::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC)
+}
+
+/// Runs a command in a pod of a running lab and gives its exit code.
+pub fn exec(name: &str, pod: &str, command: &[String]) -> u8 {
+    match try_exec(name, pod, command) {
+        Ok(code) => code,
+        Err(error) => refuse(&format!("error: {error}")),
+    }
+}
+
+fn try_exec(name: &str, pod: &str, command: &[String]) -> io::Result<u8> {
+    let run = running(name)?;
+    let user = if run.root { 0 } else { libc::CLONE_NEWUSER };
+    let namespaces =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    system::setns(system::pidfd(run.pid)?.as_fd(), user | namespaces)?;
+    let pods: node::PodsFile = serde_json::from_slice(&fs::read(paths::PODS_FILE)?)?;
+    let (pod_pid, environment) = pods.find(pod).map_err(io::Error::other)?;
+    let order = enter::Order {
+        pod_pid,
+        privilege: Privilege::App,
+        root: run.root,
+        die_with_parent: true,
+        environment,
+        command: command.to_vec(),
+    };
+    let order = serde_json::to_string(&order)?;
+    let status = Command::new(launch::own_program()).arg("lab-enter").arg(order).status()?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(255))
+}
+
+/// Ends a running lab and gives the exit code.
+pub fn down(name: &str) -> u8 {
+    match try_down(name) {
+        Ok(()) => 0,
+        Err(error) => refuse(&format!("error: {error}")),
+    }
+}
+
+fn try_down(name: &str) -> io::Result<()> {
+    let path = run_path(name)?;
+    let run = running(name)?;
+    let node = system::pidfd(run.pid)?;
+    system::kill(node.as_fd(), libc::SIGTERM)?;
+    let patience = Instant::now() + END_PATIENCE;
+    let file = File::open(&path)?;
+    while !system::try_lock(file.as_fd())? {
+        if Instant::now() > patience {
+            // It may end between the look and the kill: then there is nothing left to kill.
+            let _ = system::kill(node.as_fd(), libc::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Gone already if the process that started the lab was quicker.
+    let _ = fs::remove_file(&path);
+    Ok(())
+}
+
+/// The run file of a lab whose node lives.
+fn running(name: &str) -> io::Result<RunFile> {
+    let path = run_path(name)?;
+    let nothing = || io::Error::other(format!("no lab `{name}` is running; start one with: bulkhead lab --keep"));
+    let file = File::open(&path).map_err(|_| nothing())?;
+    if system::try_lock(file.as_fd())? {
+        return Err(nothing());
+    }
+    let mut text = String::new();
+    BufReader::new(file).read_line(&mut text)?;
+    serde_json::from_str(&text).map_err(|_| nothing())
+}
+
+/// Takes the run file and its lock; `None` if a lab of that name has it. What a dead lab left is taken over.
+fn claim(path: &Path) -> io::Result<Option<File>> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    if !system::try_lock(file.as_fd())? {
+        return Ok(None);
+    }
+    file.set_len(0)?;
+    Ok(Some(file))
+}
+
+fn run_path(name: &str) -> io::Result<PathBuf> {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if name.is_empty() || !plain || name.len() > 50 {
+        let message = format!("`{name}` cannot be the name of a lab: use letters, digits, `-` and `_`");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let uid = system::effective_uid();
+    let folder = match std::env::var_os("XDG_RUNTIME_DIR").filter(|v| Path::new(v).is_dir()) {
+        _ if uid == 0 => PathBuf::from("/run/bulkhead-lab"),
+        Some(folder) => Path::new(&folder).join("bulkhead-lab"),
+        None => std::env::temp_dir().join(format!("bulkhead-lab-{uid}")),
+    };
+    Ok(folder.join(format!("{name}.json")))
+}
+
+fn down_command(name: &str) -> String {
+    if name == DEFAULT_NAME { "bulkhead lab down".into() } else { format!("bulkhead lab down --name {name}") }
+}
+
+/// Name of a lab that was given none.
+pub const DEFAULT_NAME: &str = "lab";
