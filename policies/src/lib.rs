@@ -8,6 +8,7 @@
 
 pub mod decide;
 pub mod diagnostics;
+pub mod documents;
 pub mod inventory;
 pub mod limits;
 pub mod model;

@@ -276,6 +276,20 @@ pub struct Collection {
     pub default: CollectionDefault,
     /// How strictly the namespace tier and the default are held.
     pub mode: Mode,
+    /// How much an incident in it weighs.
+    pub criticality: Criticality,
+}
+
+/// How much an incident in a collection weighs. Says nothing about verdicts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Criticality {
+    /// Less than others.
+    Low,
+    /// As others.
+    #[default]
+    Normal,
+    /// More than others.
+    High,
 }
 
 /// What holds where no policy selects a workload.

@@ -52,12 +52,15 @@ impl<'a> Fields<'a> {
 
     /// The entry of a field.
     pub fn entry(&mut self, report: &mut Report, name: &'static str) -> Option<&'a Entry> {
-        self.asked.push(name);
+        let first = !self.asked.contains(&name);
+        if first {
+            self.asked.push(name);
+        }
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
         if !entry.value.is_null() {
             return Some(entry);
         }
-        if self.nulls == Nulls::Refused {
+        if self.nulls == Nulls::Refused && first {
             report
                 .error("empty-field", entry.key_span, format!("field `{name}` has no value"))
                 .help("give it a value, or remove the line if it should not count");

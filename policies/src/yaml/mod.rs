@@ -12,6 +12,7 @@ mod reader;
 mod scalar;
 
 pub use fields::{Fields, Nulls};
+pub(crate) use fields::alternatives;
 pub use scalar::{Scalar, ScalarKind};
 
 use crate::diagnostics::{Diagnostic, Report, Source, Span};
