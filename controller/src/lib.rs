@@ -5,3 +5,4 @@ pub mod flows;
 pub mod identity;
 pub mod limits;
 pub mod store;
+pub mod watch;
