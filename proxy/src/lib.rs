@@ -8,6 +8,7 @@ pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod descriptors;
 pub mod drain;
 pub mod enforcement;
 pub mod flows;

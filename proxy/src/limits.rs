@@ -24,8 +24,6 @@ pub const FLOW_REPORT_IDS_MAX: usize = 256;
 
 /// Connections of the kernel tier whose byte counts are followed. More: bytes are counted at their end only.
 pub const KERNEL_FLOWS_TRACKED_MAX: usize = 16_384;
-/// Denied edges whose counts are followed. More: the oldest is forgotten and, if it goes on, counted from anew.
-pub const DENIED_EDGES_TRACKED_MAX: usize = 4_096;
 /// Details of denied packets that wait for the exact counts. More: the detail is left out.
 pub const DENIAL_DETAILS_MAX: usize = 1_024;
 /// Programs kept after their replacement, for flows that they admitted. Older: the flow is reported with what the
@@ -34,8 +32,6 @@ pub const PROGRAMS_REMEMBERED_MAX: usize = 4;
 
 /// Commands waiting for the enforcement thread. More: the sender waits.
 pub const ENFORCEMENT_COMMANDS_MAX: usize = 8;
-/// Events of the kernel waiting for the enforcement thread. More: the event is dropped and counted as lost.
-pub const KERNEL_EVENTS_MAX: usize = 4_096;
 
 /// Bytes of a file in the state directory. More: the file is discarded.
 pub const STATE_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;

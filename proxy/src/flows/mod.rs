@@ -4,11 +4,11 @@
 //! ([`aggregate`]); once a second the control task makes numbered batches of them ([`batches`]) and keeps each
 //! until the controller has acknowledged it. Memory is bounded at every step, and what has no room is counted.
 //!
-//! Not here: who saw the flow. The kernel's own flows come from [`crate::enforcement`], requests from sessions.
+//! Not here: who saw the flow. The kernel's own flows come through [`kernel`], requests from sessions.
 
 mod aggregate;
 mod batches;
-
+pub mod kernel;
 mod recorder;
 
 pub use bulkhead_api::HttpSignature;
