@@ -6,6 +6,7 @@
 //!
 //! Reading order: [`model`], [`inventory`], [`program`].
 
+pub mod compile;
 pub mod decide;
 pub mod diagnostics;
 pub mod documents;

@@ -129,7 +129,7 @@ pub struct PortBox {
 }
 
 /// What holds for a box at layer 4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// The pair answers without looking further; its `enforced` effect says whether packets pass.
     Answer(AnswerId),

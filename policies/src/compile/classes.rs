@@ -1,0 +1,194 @@
+//! Peers that no rule tells apart become one class; spans of addresses point to classes.
+
+use super::cluster::{Cluster, ServiceIndex};
+use super::intervals::{AddressSet, Interval, Number};
+use super::lineup::{Lineup, Version};
+use super::peers::Reach;
+use super::sweep::sweep;
+use bulkhead_facts::{Direction, Mode};
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+/// A rule's position in the line-up and a clause's position in the rule.
+pub(crate) type ClauseIndex = (u32, u32);
+
+/// What makes the peers of a class alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct ClassKey {
+    /// Clauses that name them, apart from those that name everybody; ascending.
+    pub(crate) clauses: Vec<ClauseIndex>,
+    /// Pods, and Services that lead to pods: what is learned of them is learned at their own side.
+    pub(crate) inside: bool,
+    /// The Service whose address it is, where its ports need answers of their own.
+    pub(crate) service: Option<ServiceIndex>,
+}
+
+/// A span with the position of its class in [`Classes::keys`].
+pub(crate) type Span<N> = (N, N, usize);
+
+/// Classes of one direction.
+pub(crate) struct Classes {
+    /// By first appearance, IPv4 before IPv6.
+    pub(crate) keys: Vec<ClassKey>,
+    /// Spans that cover all of IPv4.
+    pub(crate) v4: Vec<Span<u32>>,
+    /// Spans that cover all of IPv6.
+    pub(crate) v6: Vec<Span<u128>>,
+    /// Clauses that name everybody.
+    pub(crate) everybody: Vec<ClauseIndex>,
+}
+
+impl Classes {
+    /// The class of an address.
+    pub(crate) fn class_of(&self, address: IpAddr) -> &ClassKey {
+        let class = match address.to_canonical() {
+            IpAddr::V4(v4) => find(&self.v4, v4.into()),
+            IpAddr::V6(v6) => find(&self.v6, v6.into()),
+        };
+        &self.keys[class]
+    }
+}
+
+fn find<N: Number>(spans: &[Span<N>], address: N) -> usize {
+    // Spans cover the family without gaps.
+    let at = spans.partition_point(|(_, last, _)| *last < address);
+    spans[at].2
+}
+
+/// Sets of addresses with what they mean, and how many of them are clauses.
+struct Markers<'a> {
+    clauses: Vec<(ClauseIndex, &'a AddressSet)>,
+    inside: Option<&'a AddressSet>,
+    services: Vec<(ServiceIndex, AddressSet)>,
+}
+
+/// Sorts all addresses into classes.
+pub(crate) fn classes(cluster: &Cluster<'_>, lineup: &Lineup<'_>) -> Classes {
+    let mut everybody = Vec::new();
+    let mut clauses = Vec::new();
+    for (rule, line) in (0u32..).zip(&lineup.rules) {
+        for (position, clause) in (0u32..).zip(&line.clauses) {
+            match &*clause.reach {
+                Reach::Any => everybody.push((rule, position)),
+                Reach::Set(set) => clauses.push(((rule, position), set)),
+            }
+        }
+    }
+    let learns_outside = lineup.mode == Mode::Observe && lineup.direction == Direction::Egress;
+    let services = services(cluster, lineup, &clauses, &everybody);
+    let markers = Markers { clauses, inside: learns_outside.then_some(&cluster.inside), services };
+    let mut table = Table { keys: Vec::new(), known: HashMap::new() };
+    let v4 = table.spans(&markers, |set| &set.v4);
+    let v6 = table.spans(&markers, |set| &set.v6);
+    Classes { keys: table.keys, v4, v6, everybody }
+}
+
+/// The Services whose addresses need answers of their own: those that some rule can tell from the world around them.
+fn services(
+    cluster: &Cluster<'_>,
+    lineup: &Lineup<'_>,
+    clauses: &[(ClauseIndex, &AddressSet)],
+    everybody: &[ClauseIndex],
+) -> Vec<(ServiceIndex, AddressSet)> {
+    let open = Version::BOTH.into_iter().all(|version| lineup.is_wide_open(version));
+    if lineup.direction == Direction::Ingress || open {
+        return Vec::new();
+    }
+    let mut needed = BTreeSet::new();
+    for (_, set) in clauses {
+        for index in [&cluster.endpoints, &cluster.service_addresses] {
+            needed.extend(within(index, &set.v4, |n| IpAddr::V4(n.into())));
+            needed.extend(within(index, &set.v6, |n| IpAddr::V6(n.into())));
+        }
+    }
+    let by_port = everybody.iter().any(|(rule, clause)| {
+        let ports = &lineup.rules[*rule as usize].clauses[*clause as usize].ports;
+        ports.iter().any(|block| (block.ports.first(), block.ports.last()) != (0, u16::MAX))
+    });
+    for (at, (_, service)) in cluster.services.iter().enumerate() {
+        let special = service.ports.iter().any(|port| {
+            let renumbered = port.endpoints.iter().any(|(_, target)| *target != port.port);
+            let lacks =
+                |v4: bool| port.endpoints.iter().all(|(address, _)| address.to_canonical().is_ipv4() != v4);
+            renumbered && by_port || service.addresses.iter().any(|own| lacks(own.to_canonical().is_ipv4()))
+        });
+        if special {
+            needed.insert(at);
+        }
+    }
+    let own = |at: ServiceIndex| {
+        let mine = cluster.services[at].1.addresses.iter().map(|address| address.to_canonical());
+        // An address that two Services claim belongs to the first.
+        AddressSet::of(mine.filter(|address| {
+            let claimed = cluster.service_addresses.binary_search_by_key(address, |(address, _)| *address);
+            claimed.is_ok_and(|found| cluster.service_addresses[found].1 == at)
+        }))
+    };
+    needed.into_iter().map(|at| (at, own(at))).filter(|(_, own)| !own.is_empty()).collect()
+}
+
+fn within<N: Number>(
+    index: &[(IpAddr, ServiceIndex)],
+    intervals: &[Interval<N>],
+    address: impl Fn(N) -> IpAddr,
+) -> Vec<ServiceIndex> {
+    let mut found = Vec::new();
+    for (first, last) in intervals {
+        let (first, last) = (address(*first), address(*last));
+        let begin = index.partition_point(|(at, _)| *at < first);
+        found.extend(index[begin..].iter().take_while(|(at, _)| *at <= last).map(|(_, service)| *service));
+    }
+    found
+}
+
+struct Table {
+    keys: Vec<ClassKey>,
+    known: HashMap<ClassKey, usize>,
+}
+
+impl Table {
+    fn spans<'a, N: Number>(
+        &mut self,
+        markers: &Markers<'a>,
+        family: impl for<'s> Fn(&'s AddressSet) -> &'s Vec<Interval<N>>,
+    ) -> Vec<Span<N>> {
+        let sets = markers.clauses.iter().map(|(_, set)| *set);
+        let sets = sets.chain(markers.inside).chain(markers.services.iter().map(|(_, set)| set));
+        let sets: Vec<_> = (0u32..).zip(sets).map(|(marker, set)| (marker, family(set).as_slice())).collect();
+        let mut spans: Vec<Span<N>> = Vec::new();
+        sweep(&sets, |first, last, active| {
+            let class = self.class(markers.key(active));
+            match spans.last_mut() {
+                Some(before) if before.2 == class => before.1 = last,
+                Some(_) | None => spans.push((first, last, class)),
+            }
+        });
+        spans
+    }
+
+    fn class(&mut self, key: ClassKey) -> usize {
+        if let Some(class) = self.known.get(&key) {
+            return *class;
+        }
+        self.keys.push(key.clone());
+        self.known.insert(key, self.keys.len() - 1);
+        self.keys.len() - 1
+    }
+}
+
+impl Markers<'_> {
+    fn key(&self, active: &[u32]) -> ClassKey {
+        let mut key = ClassKey::default();
+        let first_service = self.clauses.len() + usize::from(self.inside.is_some());
+        for marker in active.iter().map(|marker| *marker as usize) {
+            if let Some((clause, _)) = self.clauses.get(marker) {
+                key.clauses.push(*clause);
+            } else if marker < first_service {
+                key.inside = true;
+            } else {
+                key.service = self.services.get(marker - first_service).map(|(service, _)| *service);
+            }
+        }
+        key
+    }
+}

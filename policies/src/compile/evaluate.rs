@@ -1,0 +1,162 @@
+//! What the rules that match at layer 4 come to: an answer, or stages that the bytes decide.
+
+use super::lineup::{LineRule, Lineup, Version};
+use crate::model::RuleAction;
+use crate::program::{Answer, RuleIndex};
+use bulkhead_facts::{Effect, Reason, Tier};
+
+/// What holds in one version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Plan {
+    /// Empty if no bytes can change the effect: then `end` holds.
+    pub(crate) stages: Vec<Vec<PlanEntry>>,
+    /// Holds where no stage decides.
+    pub(crate) end: Answer,
+}
+
+/// One rule of a stage, by its position in the line-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PlanEntry {
+    /// Position in [`Lineup::rules`].
+    pub(crate) rule: u32,
+    /// `None` is pass.
+    pub(crate) effect: Option<Effect>,
+    /// True if its HTTP section has to match as well.
+    pub(crate) conditional: bool,
+}
+
+/// How a tier ends.
+enum Outcome {
+    /// A rule without L7 section decides, whatever the bytes.
+    Decided(Answer),
+    /// The next tier is asked where no entry matched.
+    Open,
+}
+
+impl Plan {
+    fn fixed(end: Answer) -> Self {
+        Self { stages: Vec::new(), end }
+    }
+
+    /// The answer, if no bytes can change the effect.
+    pub(crate) fn answer(&self) -> Option<Answer> {
+        self.stages.is_empty().then_some(self.end)
+    }
+
+    /// The answer for bytes that cannot be read: a deny matches, an allow and a pass do not.
+    pub(crate) fn opaque_answer(&self, lineup: &Lineup<'_>) -> Answer {
+        for stage in &self.stages {
+            let first = stage.iter().find(|entry| !entry.conditional || entry.effect == Some(Effect::Deny));
+            if let Some((entry, effect)) = first.and_then(|entry| Some((entry, entry.effect?))) {
+                return decided(lineup.rules[entry.rule as usize].index, effect);
+            }
+        }
+        match self.end.reason {
+            Reason::L7Mismatch => Answer { reason: Reason::ProtocolMismatch, ..self.end },
+            _ => self.end,
+        }
+    }
+}
+
+/// The answer of a rule that matches.
+pub(crate) fn decided(rule: RuleIndex, effect: Effect) -> Answer {
+    let reason = match effect {
+        Effect::Allow => Reason::AllowedByRule,
+        Effect::Deny => Reason::DeniedByRule,
+    };
+    Answer { effect, rule: Some(rule), reason }
+}
+
+/// Evaluates the tiers over the rules that match (positions in the line-up, ascending). On a protocol other than
+/// TCP no HTTP section can be decided.
+pub(crate) fn plan(lineup: &Lineup<'_>, matching: &[u32], version: Version, tcp: bool) -> Plan {
+    let mut stages: Vec<Vec<PlanEntry>> = Vec::new();
+    let mut mismatch = None;
+    for tier in [Tier::Admin, Tier::Infrastructure, Tier::Namespace, Tier::Baseline] {
+        let rules = matching.iter().map(|at| (*at, &lineup.rules[*at as usize]));
+        let rules = rules.filter(|(_, rule)| rule.tier == tier && rule.counts[version as usize]);
+        let mut stage = Vec::new();
+        let mut outcome = match tier {
+            Tier::Namespace => union(rules, tcp, &mut stage),
+            Tier::Admin | Tier::Infrastructure | Tier::Baseline | Tier::Default => {
+                in_order(rules, tcp, &mut stage)
+            }
+        };
+        if tier == Tier::Namespace {
+            mismatch = stage.first().map(|entry| lineup.rules[entry.rule as usize].index);
+            if matches!(outcome, Outcome::Open) && lineup.isolated[version as usize] {
+                outcome = Outcome::Decided(denied(mismatch));
+            }
+        }
+        if !stage.is_empty() {
+            stages.push(stage);
+        }
+        if let Outcome::Decided(end) = outcome {
+            return reduced(stages, end);
+        }
+    }
+    let open = Answer { effect: Effect::Allow, rule: None, reason: Reason::NotIsolated };
+    let end = if lineup.open[version as usize] { open } else { denied(mismatch) };
+    reduced(stages, end)
+}
+
+/// Nothing allows; where a rule would have allowed another request, it is named.
+fn denied(mismatch: Option<RuleIndex>) -> Answer {
+    let reason = if mismatch.is_some() { Reason::L7Mismatch } else { Reason::NoRule };
+    Answer { effect: Effect::Deny, rule: mismatch, reason }
+}
+
+/// The first match decides.
+fn in_order<'a>(
+    rules: impl Iterator<Item = (u32, &'a LineRule<'a>)>,
+    tcp: bool,
+    stage: &mut Vec<PlanEntry>,
+) -> Outcome {
+    for (at, rule) in rules {
+        let effect = rule.action.effect();
+        let undecidable = rule.http.is_some() && !tcp;
+        if undecidable && rule.action != RuleAction::Deny {
+            continue;
+        }
+        if rule.http.is_some() && tcp {
+            stage.push(PlanEntry { rule: at, effect, conditional: true });
+            continue;
+        }
+        let Some(effect) = effect else { break };
+        if stage.iter().all(|entry| entry.effect.is_some()) {
+            return Outcome::Decided(decided(rule.index, effect));
+        }
+        // A request that an earlier rule passes on leaves the tier before it gets here.
+        stage.push(PlanEntry { rule: at, effect: Some(effect), conditional: false });
+        return Outcome::Open;
+    }
+    while stage.last().is_some_and(|entry| entry.effect.is_none()) {
+        stage.pop();
+    }
+    Outcome::Open
+}
+
+/// Allows are a union: one without L7 section makes all others moot.
+fn union<'a>(
+    rules: impl Iterator<Item = (u32, &'a LineRule<'a>)>,
+    tcp: bool,
+    stage: &mut Vec<PlanEntry>,
+) -> Outcome {
+    for (at, rule) in rules.filter(|(_, rule)| rule.action == RuleAction::Allow) {
+        if rule.http.is_none() {
+            stage.clear();
+            return Outcome::Decided(decided(rule.index, Effect::Allow));
+        }
+        if tcp {
+            stage.push(PlanEntry { rule: at, effect: Some(Effect::Allow), conditional: true });
+        }
+    }
+    Outcome::Open
+}
+
+/// Drops the stages if every way through them has the same effect.
+fn reduced(stages: Vec<Vec<PlanEntry>>, end: Answer) -> Plan {
+    let effects = stages.iter().flatten().filter_map(|entry| entry.effect);
+    let same = effects.into_iter().all(|effect| effect == end.effect);
+    if same { Plan::fixed(end) } else { Plan { stages, end } }
+}

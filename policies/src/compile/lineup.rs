@@ -1,0 +1,161 @@
+//! Everything that counts for one workload in one direction, in the order of evaluation.
+
+use super::clauses::Clause;
+use super::cluster::{Cluster, PodIndex};
+use super::infrastructure::{builtin_policy, builtin_rules};
+use super::policies::{Policies, PolicyIndex};
+use crate::model::{Collection, CollectionDefault, HttpMatch, L7Section, Policy, PolicyMode, RuleAction};
+use crate::program::{RuleIndex, RuleInfo};
+use bulkhead_facts::{Direction, Mode, Tier};
+
+/// Which of the two answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// What holds.
+    Enforced = 0,
+    /// What would hold.
+    Shadow = 1,
+}
+
+impl Version {
+    /// Both.
+    pub(crate) const BOTH: [Self; 2] = [Self::Enforced, Self::Shadow];
+}
+
+/// The rules, isolation and default of one direction. Arrays are `[enforced, shadow]`.
+pub(crate) struct Lineup<'a> {
+    /// Rules by tier, then in the order of evaluation.
+    pub(crate) rules: Vec<LineRule<'a>>,
+    /// What the namespace tier does not allow is denied.
+    pub(crate) isolated: [bool; 2],
+    /// The default lets pass.
+    pub(crate) open: [bool; 2],
+    /// Mode of the collection.
+    pub(crate) mode: Mode,
+    /// Direction.
+    pub(crate) direction: Direction,
+}
+
+/// One rule as it counts here.
+pub(crate) struct LineRule<'a> {
+    /// Tier.
+    pub(crate) tier: Tier,
+    /// What a match means.
+    pub(crate) action: RuleAction,
+    /// Requests that it narrows to.
+    pub(crate) http: Option<&'a [HttpMatch]>,
+    /// Whether it counts in each version.
+    pub(crate) counts: [bool; 2],
+    /// Where it matches.
+    pub(crate) clauses: Vec<Clause>,
+    /// Its number in the program.
+    pub(crate) index: RuleIndex,
+}
+
+impl Lineup<'_> {
+    /// True if nothing can be denied in this version, whatever the peer.
+    pub(crate) fn is_wide_open(&self, version: Version) -> bool {
+        let at = version as usize;
+        let may_deny = self.rules.iter().any(|rule| rule.counts[at] && rule.action == RuleAction::Deny);
+        self.open[at] && !self.isolated[at] && !may_deny
+    }
+
+    /// True if what no rule allows is denied in this version.
+    pub(crate) fn is_confined(&self, version: Version) -> bool {
+        self.isolated[version as usize] || !self.open[version as usize]
+    }
+}
+
+/// Builds the line-up and appends its rules to `infos`.
+pub(crate) fn lineup<'a>(
+    cluster: &Cluster<'_>,
+    policies: &Policies<'a>,
+    selecting: &[PolicyIndex],
+    collection: Option<&Collection>,
+    (pod, direction): (PodIndex, Direction),
+    infos: &mut Vec<RuleInfo>,
+) -> Lineup<'a> {
+    let mode = collection.map_or(Mode::Enforce, |collection| collection.mode);
+    let default = collection.map_or(CollectionDefault::Kubernetes, |collection| collection.default);
+    let open = match default {
+        CollectionDefault::Kubernetes => [true, true],
+        CollectionDefault::Deny => [mode != Mode::Enforce, false],
+    };
+    let mut lineup = Lineup { rules: Vec::new(), isolated: [false; 2], open, mode, direction };
+    let pod = cluster.pods[pod].1;
+    for at in selecting.iter().filter(|at| policies.all[**at].tier == Tier::Admin) {
+        lineup.add_policy(cluster, policies, *at, pod, infos);
+    }
+    for rule in builtin_rules(cluster, pod, default, direction) {
+        let info = RuleInfo {
+            tier: Tier::Infrastructure,
+            policy: builtin_policy(),
+            rule: rule.name.to_owned(),
+            direction,
+        };
+        lineup.rules.push(LineRule {
+            tier: Tier::Infrastructure,
+            action: RuleAction::Allow,
+            http: None,
+            counts: [true, true],
+            clauses: rule.clauses,
+            index: push_info(infos, info),
+        });
+    }
+    for at in selecting.iter().filter(|at| policies.all[**at].tier != Tier::Admin) {
+        lineup.add_policy(cluster, policies, *at, pod, infos);
+    }
+    lineup
+}
+
+impl<'a> Lineup<'a> {
+    fn add_policy(
+        &mut self,
+        cluster: &Cluster<'_>,
+        policies: &Policies<'a>,
+        at: PolicyIndex,
+        pod: &crate::inventory::Pod,
+        infos: &mut Vec<RuleInfo>,
+    ) {
+        let policy: &'a Policy = policies.all[at];
+        let counts = counts(policy, self.mode);
+        if policy.tier == Tier::Namespace && policy.isolates[self.direction as usize] {
+            // Under `observe` the tier's allows count and nothing else of it.
+            self.isolated[0] |= counts[0] && self.mode == Mode::Enforce;
+            self.isolated[1] |= counts[1];
+        }
+        for (position, rule) in policy.rules(self.direction).iter().enumerate() {
+            let info = RuleInfo {
+                tier: policy.tier,
+                policy: policy.origin.clone(),
+                rule: rule.name.clone(),
+                direction: self.direction,
+            };
+            self.rules.push(LineRule {
+                tier: policy.tier,
+                action: rule.action,
+                http: rule.l7.as_ref().map(|L7Section::Http(requests)| requests.as_slice()),
+                counts,
+                clauses: policies.clauses(cluster, (at, self.direction, position), pod),
+                index: push_info(infos, info),
+            });
+        }
+    }
+}
+
+/// In which versions a policy counts: its own mode, and for the namespace tier the collection's.
+fn counts(policy: &Policy, mode: Mode) -> [bool; 2] {
+    let own = match policy.mode {
+        PolicyMode::Inherit => [true, true],
+        PolicyMode::Audit => [false, true],
+        PolicyMode::AuditRemoval => [true, false],
+    };
+    let held = policy.tier != Tier::Namespace || mode != Mode::Audit;
+    [own[0] && held, own[1]]
+}
+
+fn push_info(infos: &mut Vec<RuleInfo>, info: RuleInfo) -> RuleIndex {
+    infos.push(info);
+    // More rules than the limit are refused before this is used.
+    RuleIndex(u32::try_from(infos.len() - 1).unwrap_or(u32::MAX))
+}
