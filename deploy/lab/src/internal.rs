@@ -3,7 +3,7 @@
 //! They are no interface: their orders are JSON between two processes of the same build. `main` of the command
 //! line calls [`dispatch`] before it reads its own arguments, so that these processes stay small and quick.
 
-use crate::{demo, enter, node, pod};
+use crate::{attack, canary, demo, enter, node, pod};
 use serde::de::DeserializeOwned;
 use std::io::{self, Read};
 use std::process::ExitCode;
@@ -16,6 +16,8 @@ pub fn dispatch(arguments: &[String]) -> Option<ExitCode> {
         "lab-pod" => ended(read_all().and_then(|order| pod::main(&order)).map(|()| 0)),
         "lab-enter" => ended(argument(rest).and_then(|order| enter::main(&order))),
         "lab-inside" => ended(argument(rest).and_then(|order| Err(enter::inside(&order)))),
+        "lab-attack" => attack::main(rest),
+        "lab-canary" => canary::main(rest),
         "lab-demo" => demo::main(rest),
         _ => return None,
     };

@@ -17,6 +17,7 @@
 pub mod attack;
 pub mod addresses;
 pub mod demo;
+pub mod canary;
 mod enter;
 pub mod file;
 pub mod ground;

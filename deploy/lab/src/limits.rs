@@ -49,3 +49,27 @@ pub const DEMO_SIGNAL_BATCH: u64 = 100;
 
 /// Commands waiting for a demo client. The sender waits.
 pub const DEMO_EVENTS: usize = 16;
+
+/// Arrivals that wait for a canary to report them. At the limit it reads no further packets; the kernel counts losses.
+pub const CANARY_EVENTS: usize = 4096;
+
+/// Arrivals that a canary remembers, so as to report each once. Beyond, it forgets all and may repeat itself.
+pub const CANARY_REMEMBERED: usize = 65_536;
+
+/// Receive buffer of each socket of a canary. Beyond, the kernel drops and the canary reports the loss.
+pub const CANARY_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of a packet or connection that a canary looks at. No packet is larger.
+pub const CANARY_PACKET_BYTES: usize = 65_536;
+
+/// Tokens that a canary reports of one packet. No attack sends more than one.
+pub const CANARY_TOKENS_PER_PACKET: usize = 4;
+
+/// Connections that a canary reads at once. More wait in the kernel's backlog.
+pub const CANARY_CONNECTIONS: usize = 256;
+
+/// How long a canary reads one connection.
+pub const CANARY_READ: Duration = Duration::from_secs(3);
+
+/// How often a canary asks the kernel for losses.
+pub const CANARY_LOSS_CHECK: Duration = Duration::from_millis(250);

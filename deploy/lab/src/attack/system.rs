@@ -49,7 +49,7 @@ pub(crate) fn link_address(interface: u32, protocol: u16, hardware: [u8; 6]) -> 
     let ((), address) = unsafe {
         SockAddr::try_init(|storage, length| {
             let link = storage.cast::<libc::sockaddr_ll>();
-            (*link).sll_family = libc::AF_PACKET as libc::sa_family_t;
+            (*link).sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).unwrap_or(17);
             (*link).sll_protocol = protocol.to_be();
             (*link).sll_ifindex = interface.cast_signed();
             (*link).sll_halen = 6;
