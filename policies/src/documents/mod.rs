@@ -21,8 +21,6 @@ mod ports;
 mod references;
 mod segment;
 mod selectors;
-#[cfg(test)]
-mod tests;
 
 pub use inventory::load_inventory;
 pub use places::{Place, Places};
@@ -127,7 +125,9 @@ fn read_kind(report: &mut Report, node: &Node, version: &str, kind: &str, loaded
         (API_VERSION, "SegmentPolicy") => segment::read_namespaced(report, node),
         (API_VERSION, "ClusterSegmentPolicy") => segment::read_cluster(report, node),
         ("networking.k8s.io/v1", "NetworkPolicy") => network_policy::read(report, node),
-        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => cluster_network_policy::read(report, node),
+        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => {
+            cluster_network_policy::read(report, node)
+        }
         (API_VERSION, "Collection") => {
             if let Some(collection) = collection::read(report, node) {
                 add_collection(report, node, loaded, collection);
@@ -222,3 +222,6 @@ fn refuse_kind(report: &mut Report, node: &Node, version: &str, kind: &str) {
             .help(format!("write `apiVersion: {API_VERSION}`"));
     }
 }
+
+#[cfg(test)]
+mod tests;

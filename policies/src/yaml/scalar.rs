@@ -2,7 +2,7 @@
 //!
 //! Kubernetes reads YAML 1.1: there `yes`, `on` and `0o17`-like spellings have other types than in YAML 1.2.
 //! Such a scalar has no doubtless type: it is read neither as text nor as its other type, the writer has to quote it
-//! or to write `true`.
+//! or to write `true`. The letters `y` and `n` are text: most readers of YAML 1.1 agree on that, and they are good names.
 
 /// A scalar as it stands in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +52,9 @@ impl Scalar {
         match self.text.as_str() {
             "" | "~" | "null" | "Null" | "NULL" => ScalarKind::Null,
             "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => ScalarKind::Boolean,
-            "y" | "Y" | "n" | "N" | "yes" | "Yes" | "YES" | "no" | "No" | "NO" | "on" | "On" | "ON"
-            | "off" | "Off" | "OFF" => ScalarKind::Ambiguous,
+            "yes" | "Yes" | "YES" | "no" | "No" | "NO" | "on" | "On" | "ON" | "off" | "Off" | "OFF" => {
+                ScalarKind::Ambiguous
+            }
             ".nan" | ".NaN" | ".NAN" => ScalarKind::Float,
             text => number_kind(text),
         }
@@ -136,7 +137,7 @@ mod tests {
             ("~", ScalarKind::Null),
             ("true", ScalarKind::Boolean),
             ("yes", ScalarKind::Ambiguous),
-            ("n", ScalarKind::Ambiguous),
+            ("n", ScalarKind::Text),
             ("80", ScalarKind::Integer),
             ("-1", ScalarKind::Integer),
             ("0", ScalarKind::Integer),
