@@ -4,12 +4,12 @@
 //! differ. So an inverted look-up, a changed constant or an added expression is noticed.
 
 use crate::batch::{command, comment};
-use crate::connection::{Connection, OwnedMessage};
+use crate::connection::Connection;
 use crate::error::NetlinkError;
 use crate::rule::Rule;
 use crate::set::{Key, Set};
 use crate::table::{Chain, Table};
-use crate::wire::{Attributes, FAMILY_HEADER_BYTES, text_of};
+use crate::wire::{Attributes, Encoder, text_of};
 use std::time::Duration;
 
 /// A chain as loaded.
@@ -114,73 +114,80 @@ impl Connection {
 
     /// Every table of this network namespace that is of a family we know.
     pub fn tables(&mut self) -> Result<Vec<Table>, NetlinkError> {
-        let messages = self.dump(command::GET_TABLE, None, "the list of tables", |_| {})?;
-        Ok(messages
-            .iter()
-            .filter_map(|message| {
+        self.dump(
+            command::GET_TABLE,
+            None,
+            "the list of tables",
+            |_| {},
+            |message| {
                 let name = message.attributes().text(1)?;
-                match message.family {
+                match message.family() {
                     1 => Some(Table::inet(&name)),
                     5 => Some(Table::netdev(&name)),
                     _ => None,
                 }
-            })
-            .collect())
+            },
+        )
     }
 
     /// The chains of a table.
     pub fn chains(&mut self, table: &Table) -> Result<Vec<LoadedChain>, NetlinkError> {
-        let messages = self.dump(command::GET_CHAIN, Some(table), "the list of chains", |_| {})?;
-        Ok(of_table(&messages, table).filter_map(|attributes| loaded_chain(&attributes)).collect())
+        self.of_table(command::GET_CHAIN, table, "the list of chains", loaded_chain)
     }
 
     /// The rules of a table, in order within each chain.
     pub fn rules(&mut self, table: &Table) -> Result<Vec<LoadedRule>, NetlinkError> {
-        let messages =
-            self.dump(command::GET_RULE, Some(table), "the list of rules", |e| e.text(1, &table.name))?;
-        Ok(of_table(&messages, table).filter_map(|attributes| loaded_rule(&attributes)).collect())
+        self.of_table(command::GET_RULE, table, "the list of rules", loaded_rule)
     }
 
     /// The sets and maps of a table.
     pub fn sets(&mut self, table: &Table) -> Result<Vec<LoadedSet>, NetlinkError> {
-        let messages =
-            self.dump(command::GET_SET, Some(table), "the list of sets", |e| e.text(1, &table.name))?;
-        Ok(of_table(&messages, table)
-            .filter_map(|attributes| {
-                Some(LoadedSet {
-                    name: attributes.text(2)?,
-                    flags: attributes.u32(3).unwrap_or(0),
-                    key_bytes: attributes.u32(5)?,
-                    data_bytes: attributes.u32(7),
-                })
-            })
-            .collect())
+        self.of_table(command::GET_SET, table, "the list of sets", loaded_set)
     }
 
     /// The elements of a set.
     pub fn elements(&mut self, table: &Table, set: &str) -> Result<Vec<LoadedElement>, NetlinkError> {
         let what = format!("the elements of set `{set}`");
-        let messages = self.dump(command::GET_ELEMENT, Some(table), &what, |e| {
+        let fill = |e: &mut Encoder| {
             e.text(1, &table.name);
             e.text(2, set);
+        };
+        let parts = self.dump(command::GET_ELEMENT, Some(table), &what, fill, |message| {
+            let elements = message.attributes().inside(3);
+            Some(elements.filter_map(|(_, e)| loaded_element(&Attributes(e))).collect::<Vec<_>>())
         })?;
-        Ok(messages
-            .iter()
-            .flat_map(|message| message.attributes().inside(3))
-            .filter_map(|(_, element)| loaded_element(&Attributes(element)))
-            .collect())
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    /// Tables, chains, rules and sets all carry the table's name as attribute 1; older kernels ignore it as a
+    /// filter for chains.
+    fn of_table<T>(
+        &mut self,
+        command: u16,
+        table: &Table,
+        what: &str,
+        read: impl Fn(&Attributes<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        self.dump(
+            command,
+            Some(table),
+            what,
+            |e| e.text(1, &table.name),
+            |message| {
+                let attributes = message.attributes();
+                if attributes.text(1).as_deref() == Some(&table.name) { read(&attributes) } else { None }
+            },
+        )
     }
 }
 
-impl OwnedMessage {
-    fn attributes(&self) -> Attributes<'_> {
-        Attributes(self.body.get(FAMILY_HEADER_BYTES..).unwrap_or_default())
-    }
-}
-
-/// Tables, chains, rules and sets all carry the table's name as attribute 1.
-fn of_table<'a>(messages: &'a [OwnedMessage], table: &'a Table) -> impl Iterator<Item = Attributes<'a>> {
-    messages.iter().map(OwnedMessage::attributes).filter(|a| a.text(1).as_deref() == Some(&table.name))
+fn loaded_set(attributes: &Attributes<'_>) -> Option<LoadedSet> {
+    Some(LoadedSet {
+        name: attributes.text(2)?,
+        flags: attributes.u32(3).unwrap_or(0),
+        key_bytes: attributes.u32(5)?,
+        data_bytes: attributes.u32(7),
+    })
 }
 
 fn loaded_chain(attributes: &Attributes<'_>) -> Option<LoadedChain> {

@@ -48,11 +48,16 @@
 
 mod batch;
 mod connection;
+pub mod conntrack;
 mod dump;
 mod error;
+mod exchange;
 mod expression;
 pub mod limits;
+pub mod log;
 mod operand;
+pub mod packet;
+pub mod route;
 mod rule;
 mod set;
 mod socket;

@@ -20,3 +20,5 @@ pub const ELEMENT_BYTES_PER_MESSAGE: usize = 48 * 1024;
 pub const LOGGED_BYTES_MAX: u32 = 128;
 /// IPv6 extension headers followed in a logged packet. More: the packet is reported without ports.
 pub const EXTENSION_HEADERS_MAX: usize = 8;
+/// Times a list is asked for again because a change disturbed it. More: what came last is taken.
+pub const DUMP_ATTEMPTS: u32 = 10;

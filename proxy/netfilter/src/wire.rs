@@ -85,10 +85,15 @@ impl Encoder {
         fill: impl FnOnce(&mut Self),
     ) {
         self.message(kind, flags, sequence, |e| {
-            e.bytes.extend_from_slice(&[family, 0]);
-            e.bytes.extend_from_slice(&resource.to_be_bytes());
+            e.family_header(family, resource);
             fill(e);
         });
+    }
+
+    /// `struct nfgenmsg`.
+    pub(crate) fn family_header(&mut self, family: u8, resource: u16) {
+        self.bytes.extend_from_slice(&[family, 0]);
+        self.bytes.extend_from_slice(&resource.to_be_bytes());
     }
 
     pub(crate) fn attribute(&mut self, kind: u16, value: &[u8]) {
