@@ -130,3 +130,106 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enforcement::{self, Pulse, Table};
+    use crate::test_program;
+    use bulkhead_policies::decide::Judge;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::watch;
+
+    struct NoKernel;
+
+    impl Table for NoKernel {
+        type Error = io::Error;
+
+        fn apply(&mut self, _: &Arc<Judge>) -> io::Result<u16> {
+            Ok(1)
+        }
+
+        fn heartbeat(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn restore_if_changed(&mut self) -> io::Result<bool> {
+            Ok(false)
+        }
+
+        fn collect(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Port {
+        address: SocketAddr,
+        enforcement: Enforcement,
+        accepting: Arc<AtomicBool>,
+        stage: watch::Sender<Stage>,
+    }
+
+    async fn port() -> Port {
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let (enforcement, _) =
+            enforcement::start(NoKernel, Pulse::default(), metrics.clone()).expect("thread");
+        let (stage, stages) = watch::channel(Stage::Serving);
+        let accepting = Arc::new(AtomicBool::new(false));
+        let admin =
+            Admin { metrics, enforcement: enforcement.clone(), accepting: accepting.clone(), stage: stages };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = listener.local_addr().expect("address");
+        tokio::spawn(admin.serve(listener));
+        Port { address, enforcement, accepting, stage }
+    }
+
+    async fn ask(port: &Port, request: &str) -> String {
+        let mut stream = TcpStream::connect(port.address).await.expect("connect");
+        stream.write_all(request.as_bytes()).await.expect("send");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("read");
+        answer
+    }
+
+    async fn get(port: &Port, path: &str) -> String {
+        ask(port, &format!("GET {path} HTTP/1.1\r\nhost: pod\r\nconnection: close\r\n\r\n")).await
+    }
+
+    #[tokio::test]
+    async fn readiness_needs_a_program_and_listeners_and_ends_with_the_drain() {
+        let port = port().await;
+        assert!(get(&port, "/healthz").await.starts_with("HTTP/1.1 200"));
+        assert!(get(&port, "/readyz").await.contains("no program yet"));
+        let judge = Judge::new(test_program::allowing_nothing(3)).expect("valid");
+        port.enforcement.apply(Arc::new(judge)).await.expect("applied");
+        assert!(get(&port, "/readyz").await.contains("listeners do not accept yet"));
+        port.accepting.store(true, Ordering::Release);
+        assert!(get(&port, "/readyz").await.starts_with("HTTP/1.1 200"));
+        port.stage.send_replace(Stage::Draining);
+        assert!(get(&port, "/readyz").await.starts_with("HTTP/1.1 503"));
+        assert!(get(&port, "/healthz").await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn metrics_have_every_series_from_the_start() {
+        let text = get(&port().await, "/metrics").await;
+        for line in [
+            r#"bulkhead_denials_total{direction="egress",reason="no_rule"} 0"#,
+            r#"bulkhead_verdicts_total{direction="ingress",enforced="allow",layer="l7",shadow="deny"} 0"#,
+            "bulkhead_program_revision 0",
+            "bulkhead_table_tampering_total 0",
+        ] {
+            assert!(text.contains(line), "`{line}` is not in: {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_but_get_and_three_paths_is_answered() {
+        let port = port().await;
+        assert!(get(&port, "/").await.starts_with("HTTP/1.1 404"));
+        let post = ask(&port, "POST /readyz HTTP/1.1\r\nhost: pod\r\nconnection: close\r\n\r\n").await;
+        assert!(post.starts_with("HTTP/1.1 405"));
+        let endless = format!("GET /healthz HTTP/1.1\r\nhost: pod\r\nx: {}\r\n\r\n", "y".repeat(20_000));
+        assert!(!ask(&port, &endless).await.contains("200 OK"));
+    }
+}

@@ -13,6 +13,7 @@ pub mod drain;
 pub mod enforcement;
 pub mod flows;
 pub mod limits;
+pub mod logging;
 pub mod metrics;
 pub mod policy;
 #[cfg(test)]

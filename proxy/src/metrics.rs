@@ -222,3 +222,46 @@ fn effect_index(effect: Effect) -> usize {
         Effect::Deny => 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bulkhead_facts::L4Protocol;
+    use bulkhead_policies::program::{Answer, AnswerPair};
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn an_observation_is_counted_under_its_own_labels() {
+        let metrics = Metrics::new().expect("no name twice");
+        let allowed = Answer { effect: Effect::Allow, rule: None, reason: Reason::NotIsolated };
+        let denied = Answer { effect: Effect::Deny, rule: None, reason: Reason::L7Mismatch };
+        let observation = |enforced, direction, count| Observation {
+            direction,
+            peer: Ipv4Addr::LOCALHOST.into(),
+            local: Ipv4Addr::LOCALHOST.into(),
+            protocol: L4Protocol::TCP,
+            port: 80,
+            http: None,
+            application: "",
+            answers: AnswerPair { enforced, shadow: denied },
+            bytes_to_destination: 7,
+            bytes_to_source: 11,
+            sender_uid: None,
+            count,
+            report_id: None,
+        };
+        metrics.observe(&observation(allowed, Direction::Egress, 2));
+        metrics.observe(&observation(denied, Direction::Ingress, 3));
+        let text = String::from_utf8(metrics.text().expect("text")).expect("UTF-8");
+        for line in [
+            r#"bulkhead_verdicts_total{direction="egress",enforced="allow",layer="l4",shadow="deny"} 2"#,
+            r#"bulkhead_verdicts_total{direction="ingress",enforced="deny",layer="l4",shadow="deny"} 3"#,
+            r#"bulkhead_denials_total{direction="ingress",reason="l7_mismatch"} 3"#,
+            r#"bulkhead_denials_total{direction="egress",reason="l7_mismatch"} 0"#,
+            r#"bulkhead_bytes_total{direction="egress",to="source"} 11"#,
+            r#"bulkhead_bytes_total{direction="ingress",to="source"} 0"#,
+        ] {
+            assert!(text.contains(line), "`{line}` is not in: {text}");
+        }
+    }
+}
