@@ -51,6 +51,8 @@ pub struct Refusal {
 /// A request that waits for its verdict, borrowed from the bytes that leave if it is allowed.
 #[derive(Debug)]
 pub struct Question<'a> {
+    /// The whole head.
+    pub head: &'a [u8],
     /// Method, an exact, case-sensitive token.
     pub method: &'a str,
     /// What it is about.

@@ -353,6 +353,22 @@ impl Http1 {
         matches!(self.responses, Responses::Body(Body::Length(_) | Body::Chunked(_)))
     }
 
+    /// True while what a client has sent cannot be looked at before the server, or our own reply, is through.
+    pub fn waits_for_server(&self) -> bool {
+        match self.requests {
+            Requests::Head { .. } => self.outstanding.len() >= REQUESTS_OUTSTANDING_MAX,
+            Requests::Asked(_) | Requests::Releasing { .. } | Requests::Held | Requests::Replying { .. } => {
+                true
+            }
+            Requests::Body { .. } | Requests::Ended | Requests::Tunnel => false,
+        }
+    }
+
+    /// True while a reply of ours waits for its turn.
+    pub fn has_reply(&self) -> bool {
+        self.reply.is_some()
+    }
+
     /// Requests released and not yet answered to the end.
     pub fn outstanding(&self) -> usize {
         self.outstanding.len()

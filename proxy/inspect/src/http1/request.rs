@@ -69,7 +69,7 @@ pub(super) fn parse<'a>(head: &'a [u8], cache: &mut HostCache) -> Result<Request
         _ => Intent::Exchange,
     };
     Ok(RequestHead {
-        question: Question { method, target, host, fields },
+        question: Question { head, method, target, host, fields },
         body: seen.body(),
         intent,
         expects_continue: seen.expects_continue,

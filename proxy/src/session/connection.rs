@@ -1,0 +1,324 @@
+//! The life of one connection: one task for both directions, one loop that waits on one event.
+//!
+//! [`Connection::run`] is the story; how bytes move is in [`super::relay`], what they mean in [`super::drive`].
+
+use super::Dial;
+use super::counters::{COUNTERS, add};
+use super::leg::Leg;
+use super::limits::{
+    CLIENT_BUFFER_BYTES, DIAL_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, SERVER_BUFFER_BYTES,
+    STALL_TIMEOUT,
+};
+use super::report::Report;
+use super::verdict::{Plan, Verdicts};
+use crate::policy::{Current, CurrentReceiver};
+use bulkhead_facts::{Effect, Reason};
+use bulkhead_inspect::{Conversation, http1};
+use bulkhead_policies::program::AnswerPair;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Both ends as the client sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Who connected.
+    pub client: SocketAddr,
+    /// Whom it meant to reach.
+    pub destination: SocketAddr,
+}
+
+/// One connection.
+pub(super) struct Connection {
+    pub(super) ends: Ends,
+    pub(super) client: Leg,
+    /// `None` until the destination is needed.
+    pub(super) server: Option<Leg>,
+    pub(super) conversation: Conversation,
+    pub(super) verdicts: Verdicts,
+    pub(super) report: Report,
+    /// Nothing leaves before its verdict; else everything leaves at once and a copy is read.
+    pub(super) gate: bool,
+    pub(super) reading: Reading,
+    pub(super) phase: Phase,
+    /// Bytes of our reply that were sent.
+    pub(super) reply_sent: usize,
+    last_moved: Instant,
+    head_since: Option<Instant>,
+}
+
+/// Whether the bytes are still understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// By the conversation.
+    Understood,
+    /// They are a tunnel, or a protocol that we do not read.
+    Opaque,
+    /// They could not be followed under the tee.
+    Lost,
+}
+
+/// Whether the connection is open or ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// Our last words are out; the client may take them.
+    Lingering {
+        since: Instant,
+        bytes_left: usize,
+    },
+}
+
+/// What the loop waits for.
+pub(super) enum Event {
+    /// Another program is in force; `None` if there will be no more.
+    Policy(Option<(CurrentReceiver, Arc<Current>)>),
+    /// A deadline may have passed.
+    Timer,
+    /// Something may leave and there is no destination yet.
+    Dial,
+    End(End),
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Orderly.
+    Closed,
+    /// Both sides see a reset, so that nobody mistakes a part for the whole.
+    Reset,
+}
+
+impl Connection {
+    pub(super) fn new(
+        ends: Ends,
+        client: TcpStream,
+        server: Option<TcpStream>,
+        verdicts: Verdicts,
+        report: Report,
+    ) -> Self {
+        Self {
+            ends,
+            client: Leg::new(client, CLIENT_BUFFER_BYTES),
+            server: server.map(|stream| Leg::new(stream, SERVER_BUFFER_BYTES)),
+            conversation: Conversation::default(),
+            gate: verdicts.gate(),
+            verdicts,
+            report,
+            reading: Reading::Understood,
+            phase: Phase::Open,
+            reply_sent: 0,
+            last_moved: Instant::now(),
+            head_since: None,
+        }
+    }
+
+    /// Serves the connection until it ends, and reports what happened on it.
+    pub(super) async fn run<D: Dial>(mut self, dial: &D, policy: CurrentReceiver) {
+        let mut timer = pin!(sleep_until(Instant::now() + IDLE_TIMEOUT));
+        let mut change = pin!(next_program(policy));
+        let mut watches = true;
+        let end = loop {
+            let event = poll_fn(|context| {
+                if watches && let Poll::Ready(next) = change.as_mut().poll(context) {
+                    return Poll::Ready(Event::Policy(next));
+                }
+                let moved = self.poll(context);
+                if moved.is_pending() {
+                    let deadline = self.deadline();
+                    if deadline < timer.deadline() {
+                        timer.as_mut().reset(deadline);
+                    }
+                    return timer.as_mut().poll(context).map(|()| Event::Timer);
+                }
+                moved
+            })
+            .await;
+            let result = match event {
+                Event::End(end) => Err(end),
+                Event::Dial => self.dial(dial).await,
+                Event::Timer => self.expire().map(|next| timer.as_mut().reset(next)),
+                Event::Policy(None) => {
+                    watches = false;
+                    Ok(())
+                }
+                Event::Policy(Some((receiver, current))) => {
+                    change.set(next_program(receiver));
+                    self.rejudge(current)
+                }
+            };
+            match result {
+                Err(end) => break end,
+                Ok(()) if self.server.is_none() && !self.gate && self.phase == Phase::Open => {
+                    if let Err(end) = self.dial(dial).await {
+                        break end;
+                    }
+                }
+                Ok(()) => {}
+            }
+        };
+        self.finish(end);
+    }
+
+    /// Moves bytes until none can be moved.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        let mut any = false;
+        loop {
+            match self.relay(context) {
+                Err(event) => return Poll::Ready(event),
+                Ok(true) => any = true,
+                Ok(false) => break,
+            }
+        }
+        if any {
+            self.last_moved = Instant::now();
+        }
+        match self.in_unfinished_head() {
+            true => self.head_since = self.head_since.or(Some(self.last_moved)),
+            false => self.head_since = None,
+        }
+        self.client.release();
+        if let Some(server) = &mut self.server {
+            server.release();
+        }
+        Poll::Pending
+    }
+
+    async fn dial<D: Dial>(&mut self, dial: &D) -> Result<(), End> {
+        let stream = reach(dial, self.ends).await.map_err(|_| End::Reset)?;
+        self.server = Some(Leg::new(stream, SERVER_BUFFER_BYTES));
+        Ok(())
+    }
+
+    /// When the connection has been waiting for too long.
+    fn deadline(&self) -> Instant {
+        let idle = self.last_moved + IDLE_TIMEOUT;
+        if let Phase::Lingering { since, .. } = self.phase {
+            return since + LINGER_TIMEOUT;
+        }
+        if let Some(since) = self.head_since {
+            return since + HEAD_TIMEOUT;
+        }
+        if self.is_unlimited() || !self.is_stalled() { idle } else { self.last_moved + STALL_TIMEOUT }
+    }
+
+    /// The next deadline, or the end if this one has passed.
+    fn expire(&mut self) -> Result<Instant, End> {
+        let (now, deadline) = (Instant::now(), self.deadline());
+        if now < deadline {
+            return Ok(deadline);
+        }
+        if self.phase != Phase::Open {
+            return Err(End::Closed);
+        }
+        if self.is_unlimited() {
+            return Ok(now + IDLE_TIMEOUT);
+        }
+        add(&COUNTERS.timeouts, 1);
+        Err(if self.is_stalled() { End::Reset } else { End::Closed })
+    }
+
+    fn is_unlimited(&self) -> bool {
+        !self.gate || self.reading != Reading::Understood
+    }
+
+    /// True if something should move: a body, or bytes that the other side does not take.
+    fn is_stalled(&self) -> bool {
+        let http = self.conversation.http1();
+        !self.client.is_flushed(self.gate)
+            || self.server.as_ref().is_some_and(|server| !server.is_flushed(self.gate))
+            || http.is_some_and(|http| http.in_request_body() || http.reply().is_some())
+    }
+
+    fn in_unfinished_head(&self) -> bool {
+        let in_head = self.conversation.http1().is_none_or(|http| http.in_request_head());
+        !self.is_unlimited()
+            && self.phase == Phase::Open
+            && in_head
+            && !self.client.inbound.unjudged().is_empty()
+    }
+
+    /// Applies another program to everything that is open.
+    fn rejudge(&mut self, current: Arc<Current>) -> Result<(), End> {
+        if self.phase != Phase::Open {
+            return Ok(());
+        }
+        let (direction, peer, port) = (self.report.direction, self.report.peer, self.report.port);
+        self.verdicts = Verdicts::new(current, direction, peer, port);
+        if let Some(denied) = self.denied_now() {
+            add(&COUNTERS.resets_on_policy_change, 1);
+            self.report.denied(&self.verdicts.current, denied, None, self.application(), None);
+            return Err(End::Reset);
+        }
+        let gate = self.verdicts.gate();
+        let replies = self.conversation.http1().is_some_and(|http| http.has_reply());
+        self.gate = gate || (self.gate && replies);
+        Ok(())
+    }
+
+    /// The denial that holds now for something that is open.
+    fn denied_now(&self) -> Option<AnswerPair> {
+        let denies = |pair: &AnswerPair| pair.enforced.effect == Effect::Deny;
+        if let Plan::Reset(pair) = self.verdicts.plan {
+            return Some(pair);
+        }
+        let is_http = self.conversation.http1().is_some();
+        let opaque = match self.reading {
+            Reading::Opaque if !is_http => Some(self.verdicts.opaque()),
+            Reading::Lost => {
+                let mut pair = self.verdicts.opaque();
+                pair.enforced.reason = Reason::TierChanged;
+                Some(pair)
+            }
+            Reading::Understood | Reading::Opaque => None,
+        };
+        opaque.filter(denies).or_else(|| {
+            let heads = self.report.open().filter(|released| !released.head.is_empty());
+            heads
+                .filter_map(|released| http1::question(&released.head))
+                .map(|question| self.verdicts.request(&question))
+                .find(denies)
+        })
+    }
+
+    /// What it speaks, for a report; empty while nothing was said.
+    pub(super) fn application(&self) -> &'static str {
+        self.conversation.protocol().map_or("", |protocol| protocol.as_str())
+    }
+
+    fn finish(mut self, end: End) {
+        let answers = self.verdicts.opaque();
+        let passed = answers.enforced.effect == Effect::Allow;
+        let otherwise = passed.then(|| (Arc::clone(&self.verdicts.current), answers));
+        self.report.close(self.application(), otherwise);
+        if end == End::Reset {
+            self.client.reset_on_drop();
+            if let Some(server) = &self.server {
+                server.reset_on_drop();
+            }
+        }
+    }
+}
+
+/// Reaches the destination within [`DIAL_TIMEOUT`]. A failure is nobody's denial.
+pub(super) async fn reach<D: Dial>(dial: &D, ends: Ends) -> io::Result<TcpStream> {
+    let result = match timeout(DIAL_TIMEOUT, dial.dial(ends)).await {
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    result.inspect_err(|error| {
+        add(&COUNTERS.dial_failures, 1);
+        tracing::debug!(destination = %ends.destination, %error, "destination not reached, client reset");
+    })
+}
+
+async fn next_program(mut receiver: CurrentReceiver) -> Option<(CurrentReceiver, Arc<Current>)> {
+    receiver.changed().await.ok()?;
+    let current = receiver.borrow_and_update().clone();
+    Some((receiver, current))
+}

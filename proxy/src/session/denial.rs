@@ -1,0 +1,93 @@
+//! What a refused client is told.
+//!
+//! A peer learns the reason and an identifier by which its people can ask ours: an allowlist is not for attackers
+//! to read. The pod's own app is told everything, so that whoever wrote it can see what to change.
+
+use bulkhead_facts::Direction;
+use bulkhead_inspect::signature;
+use bulkhead_policies::decide::Judge;
+use bulkhead_policies::program::Answer;
+use serde_json::json;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A refusal on its way to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Denial {
+    /// JSON.
+    pub(super) body: String,
+    /// Identifier in the body and in the report.
+    pub(super) report_id: String,
+}
+
+/// Whom and what a refusal concerns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About<'a> {
+    pub(super) direction: Direction,
+    pub(super) peer: IpAddr,
+    pub(super) port: u16,
+    /// Method and path of the request; `None` where it could not be read.
+    pub(super) request: Option<(&'a str, &'a str)>,
+    /// What could not be read, in our words.
+    pub(super) detail: Option<&'static str>,
+}
+
+/// Writes the refusal.
+pub(super) fn denial(judge: &Judge, answer: Answer, about: About<'_>) -> Denial {
+    let report_id = new_report_id();
+    let mut body =
+        json!({"error": "denied by bulkhead", "reason": answer.reason.as_str(), "report": report_id});
+    if let (Direction::Egress, Some(fields)) = (about.direction, body.as_object_mut()) {
+        fields.insert("policy".to_owned(), policy(judge, answer).into());
+        if let Some(rule) = answer.rule {
+            fields.insert("rule".to_owned(), judge.rule(rule).rule.clone().into());
+        }
+        fields.insert("revision".to_owned(), judge.program().revision.into());
+        fields.insert("destination".to_owned(), format!("{} port {}", about.peer, about.port).into());
+        if let Some(detail) = about.detail {
+            fields.insert("detail".to_owned(), detail.into());
+        }
+        fields.insert("change".to_owned(), change(judge, answer, about).into());
+    }
+    Denial { body: format!("{body}\n"), report_id }
+}
+
+fn policy(judge: &Judge, answer: Answer) -> String {
+    match (answer.rule, &judge.program().collection) {
+        (Some(rule), _) => judge.rule(rule).policy.to_string(),
+        (None, Some(collection)) => format!("default of Collection/{collection}"),
+        (None, None) => "default".to_owned(),
+    }
+}
+
+/// The smallest change that would let it pass.
+fn change(judge: &Judge, answer: Answer, about: About<'_>) -> String {
+    let Some((method, path)) = about.request else {
+        return "send requests that every server reads alike, or allow the port without an L7 section"
+            .to_owned();
+    };
+    let request =
+        format!("{{methods: [{}], path: \"{}\"}}", signature::method(method), signature::template(path));
+    let from_deny = answer.reason == bulkhead_facts::Reason::DeniedByRule;
+    match answer.rule.map(|rule| judge.rule(rule)) {
+        Some(rule) if from_deny => {
+            format!("narrow rule `{}` of {} so that it spares {request}", rule.rule, rule.policy)
+        }
+        Some(rule) => format!("add {request} to `http` of egress rule `{}` of {}", rule.rule, rule.policy),
+        None => format!(
+            "add {request} to `http` of an egress rule of {} to {} port {}",
+            judge.program().workload,
+            about.peer,
+            about.port
+        ),
+    }
+}
+
+/// Sixteen hexadecimal digits that say nothing of how many there were before.
+fn new_report_id() -> String {
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{:016x}", KEYS.hash_one(COUNT.fetch_add(1, Ordering::Relaxed)))
+}

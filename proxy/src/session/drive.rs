@@ -1,0 +1,141 @@
+//! What bytes mean: the steps of the inspector, under the gate and under the tee.
+//!
+//! Under the gate a step is obeyed. Under the tee everything leaves at once, every question is answered with yes,
+//! and what the gate would have refused is only reported.
+
+use super::connection::{Connection, End, Event, Reading};
+use super::counters::{COUNTERS, add};
+use super::denial::{About, denial};
+use bulkhead_facts::Effect;
+use bulkhead_inspect::{Refusal, Step};
+
+impl Connection {
+    /// Judges what came from the client.
+    pub(super) fn judge_client(&mut self) -> Result<(), Event> {
+        if self.reading != Reading::Understood {
+            self.client.inbound.approve_all();
+            return Ok(());
+        }
+        loop {
+            let Self { client, conversation, verdicts, report, gate, .. } = self;
+            match conversation.client(client.inbound.unjudged()) {
+                Step::NeedMore => break,
+                Step::Forward(count) => client.inbound.approve(count),
+                Step::Discard(count) if !*gate => client.inbound.approve(count),
+                Step::Discard(count) => {
+                    if !client.inbound.discard(count) {
+                        return Err(Event::End(End::Reset));
+                    }
+                }
+                Step::Ask(question) => {
+                    let answers = verdicts.request(&question);
+                    if !*gate || answers.enforced.effect == Effect::Allow {
+                        report.released(&verdicts.current, answers, &question);
+                        conversation.allow();
+                    } else {
+                        let about = About {
+                            direction: report.direction,
+                            peer: report.peer,
+                            port: report.port,
+                            request: Some((question.method, question.target_text())),
+                            detail: None,
+                        };
+                        let denial = denial(&verdicts.current.judge, answers.enforced, about);
+                        let report_id = Some(denial.report_id);
+                        report.denied(&verdicts.current, answers, Some(&question), "http/1.1", report_id);
+                        conversation.deny(403, &denial.body);
+                    }
+                }
+                Step::Opaque => return self.go_opaque(),
+                Step::Refuse(refusal) => return self.refuse_client(refusal),
+            }
+        }
+        if !self.gate && self.client.inbound.is_full() && !self.client.inbound.unjudged().is_empty() {
+            self.lose_track();
+        }
+        Ok(())
+    }
+
+    /// Judges what came from the server.
+    pub(super) fn judge_server(&mut self) -> Result<(), Event> {
+        loop {
+            let Some(server) = &mut self.server else { return Ok(()) };
+            if self.reading != Reading::Understood {
+                server.inbound.approve_all();
+                return Ok(());
+            }
+            let step = self.conversation.server(server.inbound.unjudged());
+            match step {
+                Step::NeedMore | Step::Ask(_) => break,
+                Step::Forward(count) | Step::Discard(count) => server.inbound.approve(count),
+                Step::Opaque => self.go_opaque()?,
+                Step::Refuse(refusal) => {
+                    add(&COUNTERS.refusals, 1);
+                    tracing::debug!(server = %self.ends.destination, detail = refusal.detail, "response refused");
+                    if self.gate {
+                        return Err(Event::End(End::Reset));
+                    }
+                    self.lose_track();
+                }
+            }
+            let (progress, application) = (self.conversation.take_progress(), self.application());
+            self.report.progress(progress, application);
+        }
+        let stuck = self.server.as_ref().is_some_and(|server| server.inbound.is_full());
+        if !self.gate && stuck {
+            self.lose_track();
+        }
+        Ok(())
+    }
+
+    /// The bytes mean nothing to us from here on: a tunnel that was agreed on, or another protocol.
+    fn go_opaque(&mut self) -> Result<(), Event> {
+        if self.conversation.http1().is_none() {
+            let (answers, application) = (self.verdicts.opaque(), self.application());
+            if self.gate && answers.enforced.effect == Effect::Deny {
+                self.report.denied(&self.verdicts.current, answers, None, application, None);
+                return Err(Event::End(End::Reset));
+            }
+            self.report.opaque(&self.verdicts.current, answers, application);
+        }
+        self.reading = Reading::Opaque;
+        self.approve_all();
+        Ok(())
+    }
+
+    fn refuse_client(&mut self, refusal: Refusal) -> Result<(), Event> {
+        add(&COUNTERS.refusals, 1);
+        let (answers, application) = (self.verdicts.refused(&refusal), self.application());
+        if !self.gate {
+            self.report.opaque(&self.verdicts.current, answers, application);
+            self.lose_track();
+            return Ok(());
+        }
+        let about = About {
+            direction: self.report.direction,
+            peer: self.report.peer,
+            port: self.report.port,
+            request: None,
+            detail: Some(refusal.detail),
+        };
+        let denial = denial(&self.verdicts.current.judge, answers.enforced, about);
+        let told = self.conversation.reject(&refusal, &denial.body);
+        let report_id = told.then_some(denial.report_id);
+        self.report.denied(&self.verdicts.current, answers, None, application, report_id);
+        self.client.inbound.drop_unjudged();
+        if told { Ok(()) } else { Err(Event::End(End::Reset)) }
+    }
+
+    /// Under the tee only: what cannot be followed passes unread.
+    fn lose_track(&mut self) {
+        self.reading = Reading::Lost;
+        self.approve_all();
+    }
+
+    fn approve_all(&mut self) {
+        self.client.inbound.approve_all();
+        if let Some(server) = &mut self.server {
+            server.inbound.approve_all();
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Limits of one connection through the inspector, each with what happens when it is reached.
+//!
+//! What a parser may hold is limited in `bulkhead_inspect::limits`, what the process may hold in [`crate::limits`].
+
+use std::time::Duration;
+
+/// Bytes read from a client and not yet sent on; a request head has to fit. More: reading waits.
+pub const CLIENT_BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes read from a server and not yet sent on. More: reading waits.
+pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
+/// Empty buffers of one size that a thread keeps. More: freed.
+pub const BUFFERS_POOLED_MAX: usize = 16;
+/// A body or tunnel of so many bytes goes through the kernel instead of a buffer.
+pub const SPLICE_BYTES_MIN: u64 = 32 * 1024;
+/// Bytes of a pipe that bodies go through.
+pub const PIPE_BYTES: usize = 256 * 1024;
+/// Empty pipes that a thread keeps. More: closed.
+pub const PIPES_POOLED_MAX: usize = 8;
+
+/// Time to reach the destination. Longer: the client is reset, as if nobody listened.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time from the first byte of a request head to its last, under the gate. Longer: closed.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which nothing moves though a body or a response wants to, under the gate. Longer: reset.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(300);
+/// Time in which nothing moves at all, under the gate. Longer: closed. Tunnels and observed connections have
+/// no such limit: they live as long as without us, and keep-alive probes find dead peers.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Time in which a client may take our last words before the connection is closed for good.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of a client that are read and dropped after our last words, so that a reset does not overtake them.
+pub const LINGER_BYTES_MAX: usize = 64 * 1024;

@@ -1,0 +1,86 @@
+//! Connections through the inspector: accepted, judged, relayed, reported.
+//!
+//! One task serves both directions of a connection. Where something on it can be denied it is *gated*: no byte of a
+//! request leaves before its verdict. Elsewhere it is *teed*: the destination is dialled at accept, bytes leave at
+//! once, and a copy is read to learn from it and to say what enforcement would do. A new program is applied to
+//! connections that are open.
+//!
+//! [`serve`] begins a connection, [`connection`] is its life, [`drive`] what its bytes mean, [`relay`] how they move,
+//! [`verdict`] what the policy says, [`report`] what is told of it.
+
+mod buffer;
+mod connection;
+mod counters;
+mod denial;
+mod drive;
+mod leg;
+pub mod limits;
+mod relay;
+mod report;
+mod verdict;
+
+pub use connection::Ends;
+pub use counters::{COUNTERS, Counters};
+
+use crate::flows::Recorder;
+use crate::policy::CurrentReceiver;
+use bulkhead_facts::{Direction, Effect};
+use connection::{Connection, reach};
+use report::Report;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use verdict::{Plan, Verdicts};
+
+/// How a connection reaches its destination.
+pub trait Dial: Send + Sync {
+    /// Connects to the destination on behalf of the client.
+    fn dial(&self, ends: Ends) -> impl Future<Output = io::Result<TcpStream>> + Send;
+}
+
+/// Serves one accepted connection to its end. Whoever opened it is `ends.client`; `direction` is seen from the
+/// workload.
+pub async fn serve<D: Dial>(
+    direction: Direction,
+    client: TcpStream,
+    ends: Ends,
+    mut policy: CurrentReceiver,
+    recorder: Arc<Recorder>,
+    dial: &D,
+) {
+    let current = policy.borrow_and_update().clone();
+    let (peer, local) = match direction {
+        Direction::Ingress => (ends.client, ends.destination),
+        Direction::Egress => (ends.destination, ends.client),
+    };
+    let port = ends.destination.port();
+    let verdicts = Verdicts::new(current, direction, peer.ip(), port);
+    let mut report = Report::new(recorder, direction, peer.ip(), local.ip(), port);
+    if let Plan::Reset(answers) = verdicts.plan {
+        report.denied(&verdicts.current, answers, None, "", None);
+        reset(&client);
+        return;
+    }
+    let server = match needs_destination(direction, &verdicts) {
+        false => None,
+        true => match reach(dial, ends).await {
+            Ok(server) => Some(server),
+            Err(_) => return reset(&client),
+        },
+    };
+    Connection::new(ends, client, server, verdicts, report).run(dial, policy).await;
+}
+
+/// True if the destination is dialled before the first byte: for the app's own connections, which then fail as
+/// they would without us; and where a server may have to speak first. A gated peer reaches the workload only with
+/// its first allowed request.
+fn needs_destination(direction: Direction, verdicts: &Verdicts) -> bool {
+    direction == Direction::Egress || !verdicts.gate() || verdicts.opaque().enforced.effect == Effect::Allow
+}
+
+/// The other end sees a reset when the socket is dropped.
+fn reset(stream: &TcpStream) {
+    // Without the option the end is orderly, which is the worst that can happen.
+    let _ = stream.set_zero_linger();
+}

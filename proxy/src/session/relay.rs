@@ -1,0 +1,190 @@
+//! How bytes move: read, judged, sent, ended, in both directions, until nothing moves any more.
+
+use super::connection::{Connection, End, Event, Phase, Reading};
+use super::counters::{COUNTERS, add};
+use super::limits::LINGER_BYTES_MAX;
+use bulkhead_inspect::Side;
+use std::task::Context;
+use tokio::time::Instant;
+
+impl Connection {
+    /// One round. True if something moved.
+    pub(super) fn relay(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
+        if let Phase::Lingering { bytes_left, .. } = self.phase {
+            return self.linger(bytes_left, context);
+        }
+        let mut moved = self.relay_client(context)?;
+        moved |= self.relay_server(context)?;
+        moved |= self.send_reply(context)?;
+        moved |= self.pass_on_ends(context)?;
+        Ok(moved)
+    }
+
+    fn relay_client(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
+        let passable = self.passable(Side::Client);
+        if self.client.should_splice(passable) && self.server.is_some() {
+            return self.splice(Side::Client, passable, context);
+        }
+        let mut moved = self.client.poll_fill(context).map_err(|_| Event::End(End::Reset))?;
+        self.judge_client()?;
+        match &mut self.server {
+            None if !self.client.inbound.unsent(self.gate).is_empty() => return Err(Event::Dial),
+            None => {}
+            Some(server) => {
+                let count = server.poll_send(&mut self.client.inbound, self.gate, context);
+                self.report.bytes_to_destination += count;
+                moved |= count > 0;
+            }
+        }
+        Ok(moved)
+    }
+
+    fn relay_server(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
+        let passable = self.passable(Side::Server);
+        let Some(server) = &mut self.server else { return Ok(false) };
+        if server.should_splice(passable) {
+            return self.splice(Side::Server, passable, context);
+        }
+        let mut moved = server.poll_fill(context).map_err(|_| Event::End(End::Reset))?;
+        self.judge_server()?;
+        let Some(server) = &mut self.server else { return Ok(moved) };
+        let count = self.client.poll_send(&mut server.inbound, self.gate, context);
+        self.report.bytes_to_source += count;
+        moved |= count > 0;
+        self.unless_client_broke(moved)
+    }
+
+    fn splice(&mut self, side: Side, limit: u64, context: &mut Context<'_>) -> Result<bool, Event> {
+        let Some(server) = &mut self.server else { return Ok(false) };
+        let result = match side {
+            Side::Client => self.client.poll_splice(server, limit, context),
+            Side::Server => server.poll_splice(&mut self.client, limit, context),
+        };
+        let spliced = result.map_err(|_| Event::End(End::Reset))?;
+        if self.reading == Reading::Understood {
+            self.conversation.passed(side, spliced.taken);
+            let (progress, application) = (self.conversation.take_progress(), self.application());
+            self.report.progress(progress, application);
+        }
+        add(&COUNTERS.spliced_bytes, spliced.given);
+        match side {
+            Side::Client => self.report.bytes_to_destination += spliced.given,
+            Side::Server => self.report.bytes_to_source += spliced.given,
+        }
+        self.unless_client_broke(spliced.taken + spliced.given > 0)
+    }
+
+    /// Our own response, in its turn.
+    fn send_reply(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
+        let in_turn = self.server.as_ref().is_none_or(|server| server.is_flushed(self.gate));
+        let Some(reply) = self.conversation.reply().filter(|_| in_turn) else { return Ok(false) };
+        let Some(count) =
+            self.client.poll_send_bytes(reply.get(self.reply_sent..).unwrap_or_default(), context)
+        else {
+            return Ok(false);
+        };
+        self.reply_sent += count;
+        if self.reply_sent >= reply.len() {
+            self.reply_sent = 0;
+            if !self.conversation.replied() {
+                self.start_lingering(context);
+            }
+        }
+        self.unless_client_broke(true)
+    }
+
+    /// An end of one side becomes an end for the other, once everything before it is through.
+    fn pass_on_ends(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
+        if self.phase != Phase::Open {
+            return Ok(true);
+        }
+        let mut moved = false;
+        if self.client.ended && self.client_is_through()? {
+            match &mut self.server {
+                None => return Err(Event::End(End::Closed)),
+                Some(server) if !server.shut => {
+                    server.shut(context);
+                    moved = true;
+                }
+                Some(_) => {}
+            }
+        }
+        let http_only = self.gate && self.reading == Reading::Understood;
+        let idle = self.conversation.http1().is_some_and(|http| http.is_idle());
+        let Some(server) = &mut self.server else { return Ok(moved) };
+        if http_only && idle && server.shut && server.is_flushed(true) {
+            return Err(Event::End(End::Closed));
+        }
+        if !server.ended || !server.is_flushed(self.gate) {
+            return Ok(moved);
+        }
+        if http_only {
+            let cut = self.conversation.http1().is_some_and(|http| http.in_framed_response());
+            if cut || !server.inbound.unjudged().is_empty() {
+                return Err(Event::End(End::Reset));
+            }
+            self.start_lingering(context);
+            return Ok(true);
+        }
+        if !self.client.shut {
+            self.client.shut(context);
+            moved = true;
+        }
+        if self.client.ended && server.shut { Err(Event::End(End::Closed)) } else { Ok(moved) }
+    }
+
+    /// True if everything that the client will ever send was judged and sent. Half a head is dropped.
+    fn client_is_through(&mut self) -> Result<bool, Event> {
+        if self.conversation.protocol().is_none() && !self.client.inbound.unjudged().is_empty() {
+            self.conversation.give_up_detection();
+            self.judge_client()?;
+        }
+        let http = self.conversation.http1().filter(|_| self.gate);
+        if http.is_some_and(|http| http.has_reply()) {
+            return Ok(false);
+        }
+        if !self.client.inbound.unjudged().is_empty() {
+            if http.is_some_and(|http| http.waits_for_server()) {
+                return Ok(false);
+            }
+            if self.gate {
+                self.client.inbound.drop_unjudged();
+            } else {
+                self.client.inbound.approve_all();
+            }
+        }
+        Ok(self.client.is_flushed(self.gate))
+    }
+
+    fn start_lingering(&mut self, context: &mut Context<'_>) {
+        self.client.shut(context);
+        self.server = None;
+        self.phase = Phase::Lingering { since: Instant::now(), bytes_left: LINGER_BYTES_MAX };
+    }
+
+    /// Reads and drops, so that a reset for unread bytes does not overtake our last words.
+    fn linger(&mut self, bytes_left: usize, context: &mut Context<'_>) -> Result<bool, Event> {
+        self.client.inbound.approve_all();
+        self.client.inbound.drop_unsent();
+        let moved = self.client.poll_fill(context).map_err(|_| Event::End(End::Closed))?;
+        let left = bytes_left.saturating_sub(self.client.inbound.unjudged().len());
+        if self.client.ended || left == 0 {
+            return Err(Event::End(End::Closed));
+        }
+        if let Phase::Lingering { bytes_left, .. } = &mut self.phase {
+            *bytes_left = left;
+        }
+        Ok(moved)
+    }
+
+    fn passable(&self, side: Side) -> u64 {
+        match self.reading {
+            Reading::Understood => self.conversation.passable(side),
+            Reading::Opaque | Reading::Lost => u64::MAX,
+        }
+    }
+
+    fn unless_client_broke(&self, moved: bool) -> Result<bool, Event> {
+        if self.client.broken { Err(Event::End(End::Reset)) } else { Ok(moved) }
+    }
+}

@@ -1,0 +1,187 @@
+//! What a connection tells the flow recorder: each request once, each opaque connection once, and all bytes.
+
+use crate::flows::{HttpSignature, Observation, Recorder};
+use crate::policy::Current;
+use bulkhead_facts::{Direction, L4Protocol};
+use bulkhead_inspect::http1::Progress;
+use bulkhead_inspect::{Question, signature};
+use bulkhead_policies::program::AnswerPair;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Collects what happens on one connection.
+pub(super) struct Report {
+    recorder: Arc<Recorder>,
+    pub(super) direction: Direction,
+    pub(super) peer: IpAddr,
+    local: IpAddr,
+    pub(super) port: u16,
+    /// Requests released and not yet answered to the end.
+    in_flight: VecDeque<Released>,
+    /// What the bytes at the end belong to: a tunnel, or a protocol that we do not read.
+    tail: Option<(Released, &'static str)>,
+    /// Bytes since the last observation.
+    pub(super) bytes_to_destination: u64,
+    pub(super) bytes_to_source: u64,
+    observations: u64,
+}
+
+/// What was let through, and by which program.
+pub(super) struct Released {
+    current: Arc<Current>,
+    answers: AnswerPair,
+    http: Option<HttpSignature>,
+    /// The head that was decided on, to be decided on again when the policy changes.
+    pub(super) head: Box<[u8]>,
+}
+
+impl Report {
+    pub(super) fn new(
+        recorder: Arc<Recorder>,
+        direction: Direction,
+        peer: IpAddr,
+        local: IpAddr,
+        port: u16,
+    ) -> Self {
+        Self {
+            recorder,
+            direction,
+            peer,
+            local,
+            port,
+            in_flight: VecDeque::new(),
+            tail: None,
+            bytes_to_destination: 0,
+            bytes_to_source: 0,
+            observations: 0,
+        }
+    }
+
+    /// A request is let through.
+    pub(super) fn released(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) {
+        self.in_flight.push_back(Released {
+            current: Arc::clone(current),
+            answers,
+            http: Some(http(question, 0)),
+            head: question.head.into(),
+        });
+    }
+
+    /// The oldest request got further.
+    pub(super) fn progress(&mut self, progress: Progress, application: &'static str) {
+        let oldest = self.in_flight.front_mut().and_then(|released| released.http.as_mut());
+        if let (Some(status), Some(http)) = (progress.status, oldest) {
+            http.status = status / 100;
+        }
+        if !progress.completed {
+            return;
+        }
+        let Some(released) = self.in_flight.pop_front() else { return };
+        match progress.tunnel {
+            true => self.record_tail(released, application),
+            false => self.record(released, application, 1, None),
+        }
+    }
+
+    /// Bytes that are not read from here on pass.
+    pub(super) fn opaque(&mut self, current: &Arc<Current>, answers: AnswerPair, application: &'static str) {
+        let released = Released { current: Arc::clone(current), answers, http: None, head: Box::default() };
+        self.record_tail(released, application);
+    }
+
+    /// A request, or with `None` a connection, is denied.
+    pub(super) fn denied(
+        &mut self,
+        current: &Arc<Current>,
+        answers: AnswerPair,
+        question: Option<&Question<'_>>,
+        application: &'static str,
+        report_id: Option<String>,
+    ) {
+        let http = question.map(|question| http(question, 4));
+        let denied = Released { current: Arc::clone(current), answers, http, head: Box::default() };
+        self.observe(denied, application, 1, report_id, [0, 0]);
+    }
+
+    /// Everything that was let through and is not over.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Released> {
+        self.in_flight.iter().chain(self.tail.iter().map(|(released, _)| released))
+    }
+
+    /// The connection is over. `otherwise` is recorded if nothing was until now.
+    pub(super) fn close(&mut self, application: &'static str, otherwise: Option<(Arc<Current>, AnswerPair)>) {
+        while let Some(released) = self.in_flight.pop_front() {
+            self.record(released, application, 1, None);
+        }
+        if self.observations == 0
+            && let Some((current, answers)) = otherwise
+        {
+            self.opaque(&current, answers, application);
+        }
+        let has_bytes = self.bytes_to_destination + self.bytes_to_source > 0;
+        if let Some((released, application)) = self.tail.take().filter(|_| has_bytes) {
+            self.record(released, application, 0, None);
+        }
+    }
+
+    fn record_tail(&mut self, released: Released, application: &'static str) {
+        let kept = Released {
+            current: Arc::clone(&released.current),
+            answers: released.answers,
+            http: released.http.clone(),
+            head: released.head.clone(),
+        };
+        self.record(released, application, 1, None);
+        self.tail = Some((kept, application));
+    }
+
+    fn record(
+        &mut self,
+        released: Released,
+        application: &'static str,
+        count: u64,
+        report_id: Option<String>,
+    ) {
+        let bytes =
+            [std::mem::take(&mut self.bytes_to_destination), std::mem::take(&mut self.bytes_to_source)];
+        self.observe(released, application, count, report_id, bytes);
+    }
+
+    fn observe(
+        &mut self,
+        released: Released,
+        application: &'static str,
+        count: u64,
+        report_id: Option<String>,
+        [bytes_to_destination, bytes_to_source]: [u64; 2],
+    ) {
+        self.observations += 1;
+        let observation = Observation {
+            direction: self.direction,
+            peer: self.peer,
+            local: self.local,
+            protocol: L4Protocol::TCP,
+            port: self.port,
+            http: released.http,
+            application,
+            answers: released.answers,
+            bytes_to_destination,
+            bytes_to_source,
+            sender_uid: None,
+            count,
+            report_id,
+        };
+        self.recorder.record(&released.current.judge, observation);
+    }
+}
+
+fn http(question: &Question<'_>, status: u16) -> HttpSignature {
+    let target = question.target_text();
+    HttpSignature {
+        method: signature::method(question.method).to_owned(),
+        path_template: if target.starts_with('/') { signature::template(target) } else { target.to_owned() },
+        host: question.host.as_ref().map_or_else(String::new, |host| host.as_str().to_owned()),
+        status,
+    }
+}

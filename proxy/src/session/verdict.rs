@@ -1,0 +1,122 @@
+//! What the policy in force says of one connection and of the requests on it.
+
+use crate::policy::Current;
+use bulkhead_facts::{Direction, Effect, L4Protocol, Reason};
+use bulkhead_inspect::{Question, Refusal};
+use bulkhead_policies::decide::Judge;
+use bulkhead_policies::program::{Action, Answer, AnswerId, AnswerPair, L7ChainId};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The policy in force as it concerns one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Verdicts {
+    pub(super) current: Arc<Current>,
+    pub(super) plan: Plan,
+}
+
+/// How a connection is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// Not at all: it is reset.
+    Reset(AnswerPair),
+    /// It passes whatever it says; what it says is reported.
+    Pass(AnswerPair),
+    /// Its requests are asked about.
+    Inspect {
+        chain: L7ChainId,
+        /// For bytes that the chain cannot read.
+        opaque: AnswerPair,
+        /// Something can be denied: nothing leaves before its verdict.
+        gate: bool,
+    },
+}
+
+impl Verdicts {
+    pub(super) fn new(current: Arc<Current>, direction: Direction, peer: IpAddr, port: u16) -> Self {
+        let plan = plan(&current.judge, direction, peer, port);
+        Self { current, plan }
+    }
+
+    /// True if nothing may leave before its verdict.
+    pub(super) fn gate(&self) -> bool {
+        match self.plan {
+            Plan::Inspect { gate, .. } => gate,
+            Plan::Reset(_) => true,
+            Plan::Pass(_) => false,
+        }
+    }
+
+    /// What holds for a request.
+    pub(super) fn request(&self, question: &Question<'_>) -> AnswerPair {
+        match self.plan {
+            Plan::Reset(pair) | Plan::Pass(pair) => pair,
+            Plan::Inspect { chain, .. } => {
+                let pair = self.current.judge.decide_l7(chain, &question.request());
+                if question.ambiguity().is_some() { unless_by_rule(pair, Reason::Ambiguous) } else { pair }
+            }
+        }
+    }
+
+    /// What holds for bytes of a protocol that no chain reads.
+    pub(super) fn opaque(&self) -> AnswerPair {
+        match self.plan {
+            Plan::Reset(pair) | Plan::Pass(pair) => pair,
+            Plan::Inspect { opaque, .. } => unless_by_rule(opaque, Reason::ProtocolMismatch),
+        }
+    }
+
+    /// What holds for bytes that were refused before any rule was asked. Under the tee they pass all the same,
+    /// and the shadow answer says what enforcement would have done.
+    pub(super) fn refused(&self, refusal: &Refusal) -> AnswerPair {
+        let denied = Answer { effect: Effect::Deny, rule: None, reason: refusal.reason };
+        match self.plan {
+            Plan::Reset(pair) | Plan::Pass(pair) => pair,
+            Plan::Inspect { gate: true, .. } => AnswerPair { enforced: denied, shadow: denied },
+            Plan::Inspect { gate: false, opaque, .. } => {
+                AnswerPair { enforced: opaque.enforced, shadow: denied }
+            }
+        }
+    }
+}
+
+/// What the policy says of a connection before its first byte.
+pub(super) fn plan(judge: &Judge, direction: Direction, peer: IpAddr, port: u16) -> Plan {
+    match judge.action(direction, peer, L4Protocol::TCP, port) {
+        Action::Answer(id) | Action::Learn(id) => {
+            let pair = judge.answer(id);
+            match pair.enforced.effect {
+                Effect::Allow => Plan::Pass(pair),
+                Effect::Deny => Plan::Reset(pair),
+            }
+        }
+        Action::Inspect { chain, opaque } => {
+            let gate = can_deny(judge, chain, opaque);
+            Plan::Inspect { chain, opaque: judge.answer(opaque), gate }
+        }
+    }
+}
+
+/// True if some request or some bytes on a flow with this chain would be denied.
+fn can_deny(judge: &Judge, chain: L7ChainId, opaque: AnswerId) -> bool {
+    let denies = |id| judge.answer(id).enforced.effect == Effect::Deny;
+    let Some(stages) = usize::try_from(chain.0).ok().and_then(|at| judge.program().l7_chains.get(at)) else {
+        return true;
+    };
+    denies(opaque)
+        || denies(stages.end)
+        || stages
+            .enforced
+            .iter()
+            .flat_map(|stage| &stage.entries)
+            .any(|entry| entry.effect == Some(Effect::Deny))
+}
+
+/// Names the reason where no rule is the reason.
+fn unless_by_rule(pair: AnswerPair, reason: Reason) -> AnswerPair {
+    let named = |answer: Answer| match (answer.effect, answer.reason) {
+        (Effect::Allow, _) | (Effect::Deny, Reason::DeniedByRule) => answer,
+        (Effect::Deny, _) => Answer { reason, ..answer },
+    };
+    AnswerPair { enforced: named(pair.enforced), shadow: named(pair.shadow) }
+}
