@@ -16,5 +16,7 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod policy;
+pub mod session;
+pub mod splice;
 #[cfg(test)]
 mod test_program;
