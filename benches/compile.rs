@@ -1,0 +1,135 @@
+//! What compiling costs: 6,000 workloads with 100,000 rules, all programs; and one program of them.
+
+use bulkhead_benches::{Case, measure, report};
+use bulkhead_facts::{L4Protocol, PathTemplate, PolicyRef, PortRange, Tier, WorkloadRef};
+use bulkhead_policies::compile::Compiler;
+use bulkhead_policies::inventory::{Inventory, Labels, ObjectName, Pod};
+use bulkhead_policies::model::{
+    HttpMatch, L7Section, NamespaceMatch, Operator, Peer, Peers, Policy, PolicyMode, PolicySet, PortMatch,
+    Ports, Requirement, Rule, RuleAction, Selector, Subject,
+};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+const WORKLOADS: u32 = 6_000;
+const NAMESPACES: u32 = 60;
+const RULES_PER_WORKLOAD: u32 = 17;
+const ROUNDS: usize = 3;
+
+fn main() {
+    let inventory = inventory();
+    let set = policies();
+    let rules: usize = set.policies.iter().map(|p| p.ingress.len() + p.egress.len()).sum();
+    let one = name(WORKLOADS / 2);
+    let all = || {
+        let compiler = Compiler::new(&set, &inventory).expect("a valid set");
+        let groups = compiler.programs(1).expect("programs within the limits");
+        assert_eq!(groups.iter().map(|g| g.pods.len()).sum::<usize>(), WORKLOADS as usize);
+        groups.len()
+    };
+    let compiler = Compiler::new(&set, &inventory).expect("a valid set");
+    let rows = measure(
+        vec![
+            Case::new("index policies and inventory", 1, |_| Compiler::new(&set, &inventory).is_ok()),
+            Case::new("all programs of 6,000 workloads", 1, |_| all()),
+            Case::new("one program of them", 20, |_| compiler.program(&one, 1).is_some()),
+        ],
+        ROUNDS,
+    );
+    let figures = [
+        ("rules", rules as f64),
+        ("all programs, seconds", rows[1].median_ns / 1e9),
+        ("one program, milliseconds", rows[2].median_ns / 1e6),
+        ("peak memory, MiB", peak_memory_mib()),
+    ];
+    report("compile", &rows, &figures);
+}
+
+fn name(index: u32) -> ObjectName {
+    ObjectName { namespace: format!("ns-{}", index % NAMESPACES), name: format!("svc-{index}-0") }
+}
+
+fn labels(pairs: &[(&str, String)]) -> Labels {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect()
+}
+
+fn inventory() -> Inventory {
+    let namespaces = (0..NAMESPACES)
+        .map(|n| (format!("ns-{n}"), labels(&[("kubernetes.io/metadata.name", format!("ns-{n}"))])))
+        .collect();
+    let pods = (0..WORKLOADS).map(|i| (name(i), pod(i))).collect();
+    let nodes = BTreeMap::from([("node".to_owned(), vec![IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1))])]);
+    Inventory { namespaces, pods, services: BTreeMap::new(), nodes }
+}
+
+fn pod(index: u32) -> Pod {
+    Pod {
+        uid: format!("uid-{index}"),
+        workload: WorkloadRef {
+            namespace: format!("ns-{}", index % NAMESPACES),
+            name: format!("svc-{index}"),
+        },
+        labels: labels(&[("app", format!("svc-{index}"))]),
+        service_account: "default".into(),
+        addresses: vec![IpAddr::V4(Ipv4Addr::from(0x0a00_0100 + index))],
+        host_network: false,
+        node: "node".into(),
+        ports: vec![],
+        probe_ports: vec![],
+    }
+}
+
+fn policies() -> PolicySet {
+    PolicySet { policies: (0..WORKLOADS).map(policy).collect(), collections: vec![] }
+}
+
+fn policy(index: u32) -> Policy {
+    let namespace = format!("ns-{}", index % NAMESPACES);
+    Policy {
+        origin: PolicyRef {
+            kind: "SegmentPolicy".into(),
+            namespace: Some(namespace.clone()),
+            name: format!("svc-{index}"),
+        },
+        tier: Tier::Namespace,
+        priority: 0,
+        subject: Subject { namespaces: NamespaceMatch::Own(namespace.clone()), workloads: app(index) },
+        isolates: [true, true],
+        mode: PolicyMode::Inherit,
+        ingress: (0..RULES_PER_WORKLOAD - 1).map(|r| rule(index, r)).collect(),
+        egress: vec![rule(index, RULES_PER_WORKLOAD)],
+    }
+}
+
+fn rule(index: u32, number: u32) -> Rule {
+    let peer = (index + 1 + number * 61) % WORKLOADS;
+    let namespace = NamespaceMatch::Own(format!("ns-{}", peer % NAMESPACES));
+    let http = HttpMatch {
+        methods: vec!["GET".into()],
+        path: Some(PathTemplate::parse(&format!("/api/{number}/{{id}}")).expect("a template")),
+        ..HttpMatch::default()
+    };
+    Rule {
+        name: format!("rule-{number}"),
+        action: RuleAction::Allow,
+        peers: Peers::These(vec![Peer::Workloads { namespaces: namespace, workloads: app(peer) }]),
+        ports: Ports::These(vec![PortMatch::Range(L4Protocol::TCP, PortRange::single(8080))]),
+        l7: (number % 4 == 0).then(|| L7Section::Http(vec![http])),
+    }
+}
+
+fn app(index: u32) -> Selector {
+    Selector {
+        requirements: vec![Requirement {
+            key: "app".into(),
+            operator: Operator::In(vec![format!("svc-{index}")]),
+        }],
+    }
+}
+
+/// Peak resident set of this process; 0 where the kernel does not tell.
+fn peak_memory_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap_or_default() / 1024.0
+}
