@@ -363,7 +363,7 @@ pub static KINDS: &[Kind] = &[
     ),
     packets(
         "raw-tiny-fragments",
-        "cuts the header of a SYN in two fragments",
+        "cuts a SYN in two fragments, as early as receivers allow",
         Needs::NetRaw,
         IMPAIR,
         raw::tiny_fragments,

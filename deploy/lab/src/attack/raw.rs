@@ -102,13 +102,15 @@ pub(super) fn data_without_connection(attempt: &mut Attempt) -> Made {
     segment(attempt, packet::ACK_PUSH, &[], |_, segment| (protocol::TCP, segment))
 }
 
-/// A SYN whose header is cut in two fragments.
+/// A SYN cut in two fragments: in IPv4 within its header. IPv6 receivers refuse that (RFC 7112), so there the header
+/// is whole and what follows is not.
 pub(super) fn tiny_fragments(attempt: &mut Attempt) -> Made {
     let target = forbidden_pod(attempt)?;
     let ends = attempt.ends(0, target);
     let segment = packet::tcp(ends, packet::SYN, &attempt.payload(0));
     let identifier = attempt.token.source_port(0);
-    let parts = packet::fragments(ends, protocol::TCP, &segment, 8, identifier);
+    let first = if attempt.family == Family::V4 { 8 } else { 24 };
+    let parts = packet::fragments(ends, protocol::TCP, &segment, first, identifier);
     send_whole(attempt, ends, protocol::TCP, &parts)
 }
 

@@ -157,7 +157,7 @@ pub(super) fn sidecar_mark(attempt: &mut Attempt) -> Made {
 pub(super) fn sidecar_user(attempt: &mut Attempt) -> Made {
     let target = forbidden_pod(attempt)?;
     let uid = sidecar(attempt)?.uid;
-    let became = system::become_user(uid);
+    let became = system::become_user(uid, &[]);
     attempt.note(&format!("became {uid}"), &became);
     connect_each(attempt, &[target], plain)
 }
@@ -165,7 +165,7 @@ pub(super) fn sidecar_user(attempt: &mut Attempt) -> Made {
 /// As the sidecar's user, with the sidecar's mark.
 pub(super) fn sidecar_user_and_mark(attempt: &mut Attempt) -> Made {
     let uid = sidecar(attempt)?.uid;
-    let became = system::become_user(uid);
+    let became = system::become_user(uid, &[system::CAP_NET_RAW]);
     attempt.note(&format!("became {uid}"), &became);
     sidecar_mark(attempt)
 }

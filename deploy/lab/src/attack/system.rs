@@ -61,10 +61,12 @@ pub(crate) fn link_address(interface: u32, protocol: u16, hardware: [u8; 6]) -> 
     Ok(address)
 }
 
-/// Becomes another user, real, effective and saved.
-pub(super) fn become_user(uid: u32) -> io::Result<()> {
+/// Becomes another user, real, effective and saved, and keeps those of `kept` that it has.
+pub(super) fn become_user(uid: u32, kept: &[u32]) -> io::Result<()> {
+    prctl(libc::PR_SET_KEEPCAPS, 1)?;
     // SAFETY: takes numbers only.
-    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
+    set_capabilities(kept)
 }
 
 /// Gives up everything but `kept` capabilities, for good, and becomes `uid` if one is given.
@@ -79,12 +81,11 @@ pub(super) fn give_up(kept: &[u32], uid: Option<u32>) -> io::Result<()> {
         }
     }
     if let Some(uid) = uid {
-        prctl(libc::PR_SET_KEEPCAPS, 1)?;
         // SAFETY: takes numbers and, for no groups at all, a null pointer that is not read.
         let _ = unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) };
         // SAFETY: takes numbers only.
         let _ = unsafe { libc::syscall(libc::SYS_setresgid, uid, uid, uid) };
-        let _ = become_user(uid);
+        let _ = become_user(uid, kept);
     }
     set_capabilities(kept)
 }

@@ -1,0 +1,8 @@
+//! Evasion: everything that a program in a pod can try to get past its firewall.
+//!
+//! First without a firewall: each attack must arrive, or its silence later would prove nothing (`control`). Needs
+//! network namespaces, so root or a user namespace; where neither is to be had the tests say that they were skipped.
+
+mod control;
+mod ground;
+mod namespaces;
