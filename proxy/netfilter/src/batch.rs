@@ -293,23 +293,30 @@ fn encode_description(e: &mut Encoder, set: &Set) {
 }
 
 fn encode_element(e: &mut Encoder, set: &Set, element: &Element) {
+    for (entry, key_end, flags) in entries(set, element) {
+        encode_key(e, &entry, trimmed(set, &entry.first), key_end.as_ref().map(|key| &key.0[..]), flags);
+    }
+}
+
+/// The kernel's end mark of an interval.
+pub(crate) const INTERVAL_END: u32 = 1;
+
+/// What an element is to the kernel: itself, with its last key in a concatenation of intervals; a start and an
+/// end mark in intervals of one field.
+pub(crate) fn entries(set: &Set, element: &Element) -> Vec<(Element, Option<Key>, u32)> {
     let last = element.last.as_ref().unwrap_or(&element.first);
-    if !set.intervals {
-        encode_key(e, element, trimmed(set, &element.first), None, 0);
-    } else if set.is_concatenation() {
-        encode_key(e, element, &element.first.0, Some(&last.0), 0);
-    } else {
-        encode_key(e, element, &element.first.0, None, 0);
-        if let Some(end) = last.successor() {
-            const INTERVAL_END: u32 = 1;
-            let end = Element::single(end);
-            encode_key(e, &end, &end.first.0, None, INTERVAL_END);
+    match (set.intervals, set.is_concatenation()) {
+        (false, _) => vec![(element.clone(), None, 0)],
+        (true, true) => vec![(element.clone(), Some(last.clone()), 0)],
+        (true, false) => {
+            let end = last.successor().map(|end| (Element::single(end), None, INTERVAL_END));
+            [Some((element.clone(), None, 0)), end].into_iter().flatten().collect()
         }
     }
 }
 
 /// A key of one short field is not padded.
-fn trimmed<'a>(set: &Set, key: &'a Key) -> &'a [u8] {
+pub(crate) fn trimmed<'a>(set: &Set, key: &'a Key) -> &'a [u8] {
     let bytes = usize::try_from(set.key_bytes()).unwrap_or(usize::MAX);
     key.0.get(..bytes).unwrap_or(&key.0)
 }

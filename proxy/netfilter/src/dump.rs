@@ -3,11 +3,11 @@
 //! A rule is compared attribute by attribute with the kernel's own dump; only the values of counters may
 //! differ. So an inverted look-up, a changed constant or an added expression is noticed.
 
-use crate::batch::{command, comment};
+use crate::batch::{INTERVAL_END, command, comment, entries, trimmed};
 use crate::connection::Connection;
 use crate::error::NetlinkError;
 use crate::rule::Rule;
-use crate::set::{Key, Set};
+use crate::set::{Element, Key, Set};
 use crate::table::{Chain, Table};
 use crate::wire::{Attributes, Encoder, text_of};
 use std::time::Duration;
@@ -104,6 +104,26 @@ pub struct LoadedElement {
     pub bytes: u64,
     /// Time until it vanishes, if it does.
     pub expires_in: Option<Duration>,
+}
+
+/// True if exactly the expected elements are loaded, in any order.
+pub fn same_elements(set: &Set, expected: &[Element], loaded: &[LoadedElement]) -> bool {
+    let mut expected: Vec<_> = expected
+        .iter()
+        .flat_map(|element| entries(set, element))
+        .map(|(entry, key_end, flags)| {
+            (trimmed(set, &entry.first).to_vec(), key_end, flags == INTERVAL_END, entry.data)
+        })
+        .collect();
+    let mut loaded: Vec<_> = loaded
+        .iter()
+        .map(|element| {
+            (element.key.0.clone(), element.key_end.clone(), element.ends_interval, element.data.clone())
+        })
+        .collect();
+    expected.sort_unstable();
+    loaded.sort_unstable();
+    expected == loaded
 }
 
 impl Connection {

@@ -66,7 +66,7 @@ mod wire;
 
 pub use batch::{Batch, TcpTimeouts};
 pub use connection::Connection;
-pub use dump::{LoadedChain, LoadedElement, LoadedRule, LoadedSet};
+pub use dump::{LoadedChain, LoadedElement, LoadedRule, LoadedSet, same_elements};
 pub use error::NetlinkError;
 pub use expression::{Comparison, Field, Register};
 pub use operand::Operand;

@@ -7,9 +7,12 @@
 use crate::error::NetlinkError;
 use crate::exchange::Exchange;
 use crate::wire::{Attributes, CREATE, EXCLUSIVE, Encoder, Message};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
+const NEW_ADDRESS: u16 = 20;
+const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const NEW_RULE: u16 = 32;
 
@@ -42,6 +45,11 @@ impl Routes {
         self.exchange.dump(GET_LINK, "the list of devices", |e| e.append(&[0; 16]), device_of)
     }
 
+    /// Every address of this namespace, of both families.
+    pub fn addresses(&mut self) -> Result<Vec<IpAddr>, NetlinkError> {
+        self.exchange.dump(GET_ADDRESS, "the list of addresses", |e| e.append(&[0; 8]), address_of)
+    }
+
     /// Delivers packets with that mark here, whatever their destination: a rule and a table of local routes,
     /// for both families. What exists already is left as it is.
     pub fn deliver_marked_locally(&mut self, mark: u32, table: u32) -> Result<(), NetlinkError> {
@@ -70,6 +78,21 @@ fn device_of(message: &Message<'_>) -> Option<Device> {
     let index = message.body.get(4..8)?.try_into().ok().map(u32::from_ne_bytes)?;
     let name = Attributes(message.body.get(16..)?).text(NAME)?;
     Some(Device { index, name })
+}
+
+/// `struct ifaddrmsg`, then attributes. The local address differs from the first on point-to-point links.
+fn address_of(message: &Message<'_>) -> Option<IpAddr> {
+    const ADDRESS: u16 = 1;
+    const LOCAL: u16 = 2;
+    if message.kind != NEW_ADDRESS {
+        return None;
+    }
+    let attributes = Attributes(message.body.get(8..)?);
+    let bytes = attributes.value(LOCAL).or_else(|| attributes.value(ADDRESS))?;
+    match *bytes {
+        [a, b, c, d] => Some(Ipv4Addr::new(a, b, c, d).into()),
+        _ => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
+    }
 }
 
 /// `struct fib_rule_hdr`, then priority, mark, its mask, and the table.

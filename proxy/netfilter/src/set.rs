@@ -18,6 +18,8 @@ pub enum FieldKind {
     Protocol,
     /// Port of TCP, UDP or SCTP.
     Port,
+    /// Type of an ICMPv6 message.
+    Icmpv6Type,
     /// A packet or connection mark, or any other number of 4 bytes in host order.
     Mark,
 }
@@ -27,7 +29,7 @@ impl FieldKind {
         match self {
             Self::Ipv4 | Self::Mark => 4,
             Self::Ipv6 => 16,
-            Self::Protocol => 1,
+            Self::Protocol | Self::Icmpv6Type => 1,
             Self::Port => 2,
         }
     }
@@ -40,6 +42,7 @@ impl FieldKind {
             Self::Protocol => 12,
             Self::Port => 13,
             Self::Mark => 19,
+            Self::Icmpv6Type => 29,
         }
     }
 }
@@ -171,6 +174,11 @@ impl Key {
     /// A transport protocol.
     pub fn protocol(self, protocol: u8) -> Self {
         self.field(&[protocol])
+    }
+
+    /// A type of ICMPv6 message.
+    pub fn icmpv6_type(self, icmpv6_type: u8) -> Self {
+        self.field(&[icmpv6_type])
     }
 
     /// A port.

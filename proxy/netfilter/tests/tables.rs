@@ -141,16 +141,19 @@ fn rules() -> Vec<(&'static str, Rule)> {
     ]
 }
 
-fn elements(batch: &mut Batch, table: &Table) {
+fn class_spans() -> Vec<Element> {
     let class = |first: [u8; 4], last: [u8; 4], class| {
         Element::range(Key::new().v4(first.into()), Key::new().v4(last.into())).data(Key::new().mark(class))
     };
-    let spans = [
+    vec![
         class([0, 0, 0, 0], [9, 255, 255, 255], 1),
         class([10, 0, 0, 0], [10, 0, 0, 0], 2),
         class([10, 0, 0, 1], [255, 255, 255, 255], 3),
-    ];
-    batch.add_elements(table, &classes(), &spans);
+    ]
+}
+
+fn elements(batch: &mut Batch, table: &Table) {
+    batch.add_elements(table, &classes(), &class_spans());
     let all =
         Element::range(Key::new().v6(0.into()), Key::new().v6(u128::MAX.into())).data(Key::new().mark(4));
     batch.add_elements(table, &classes_v6(), &[all]);
