@@ -4,10 +4,12 @@
 //! request are resolved once and found by index. Nothing here names a peer: that is the flow log's part.
 
 use crate::flows::Observation;
+use crate::session::COUNTERS;
 use bulkhead_facts::{Direction, Effect, Reason};
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The sidecar's metrics.
 pub struct Metrics {
@@ -15,6 +17,7 @@ pub struct Metrics {
     verdicts: Vec<IntCounter>,
     denials: Vec<IntCounter>,
     bytes: Vec<IntCounter>,
+    sessions: Vec<(IntCounter, &'static AtomicU64)>,
     /// Connections that went through the inspector, `[ingress, egress]`.
     pub connections: [IntCounter; 2],
     /// Connections through the inspector now.
@@ -145,10 +148,41 @@ impl Metrics {
     ///
     /// If a metric cannot be written, which no input can cause.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        for (counter, source) in &self.sessions {
+            counter.inc_by(source.load(Ordering::Relaxed).saturating_sub(counter.get()));
+        }
         let mut text = Vec::with_capacity(8 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+/// Sessions count for themselves; here is under which names.
+fn session_counters(make: &Maker<'_>) -> Result<Vec<(IntCounter, &'static AtomicU64)>, prometheus::Error> {
+    let named = [
+        ("bulkhead_dial_failures_total", "Destinations that could not be reached.", &COUNTERS.dial_failures),
+        (
+            "bulkhead_connection_timeouts_total",
+            "Connections closed since a named time was over.",
+            &COUNTERS.timeouts,
+        ),
+        (
+            "bulkhead_policy_resets_total",
+            "Open connections reset since a new program denies them.",
+            &COUNTERS.resets_on_policy_change,
+        ),
+        (
+            "bulkhead_refusals_total",
+            "Heads and bodies refused before any rule was asked.",
+            &COUNTERS.refusals,
+        ),
+        (
+            "bulkhead_spliced_bytes_total",
+            "Bytes that went through the kernel without a copy.",
+            &COUNTERS.spliced_bytes,
+        ),
+    ];
+    named.into_iter().map(|(name, help, source)| Ok((make.counter(name, help)?, source))).collect()
 }
 
 struct Maker<'a> {
