@@ -73,3 +73,15 @@ pub const CANARY_READ: Duration = Duration::from_secs(3);
 
 /// How often a canary asks the kernel for losses.
 pub const CANARY_LOSS_CHECK: Duration = Duration::from_millis(250);
+
+/// Attacks under way at once in a campaign. The rest wait.
+pub const ATTACKS_AT_ONCE: usize = 8;
+
+/// How long one attack may take before it is killed.
+pub const ATTACK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a canary may take to start. Longer: the campaign ends with an error.
+pub const CANARY_START: Duration = Duration::from_secs(10);
+
+/// How long a campaign waits, after its last attack, for what is still on its way.
+pub const CANARY_SETTLE: Duration = Duration::from_millis(750);

@@ -1,7 +1,8 @@
 //! Attacks: what a hostile program in a pod can try, one kind at a time, and how its arrival is told from all else.
 //!
 //! `lab-attack` makes exactly one attack of the catalogue and prints what it announced. It never says whether it
-//! succeeded: that is what canaries are for (`canary`), and [`arrival::match_arrivals`] brings the two together.
+//! succeeded: that is what canaries are for (`canary`), and [`arrival::match_arrivals`] brings the two together. [`run`]
+//! makes them all in a running lab.
 //! Every attack ends within about a second and a half, also when everything it sends is dropped.
 //!
 //! Reading order: [`catalogue`] (what there is), [`targets`] (what it aims at), [`token`] (how it is recognised),
@@ -9,23 +10,25 @@
 
 pub mod arrival;
 mod attempt;
+mod campaign;
 pub mod catalogue;
 mod datagram;
 pub mod packet;
 mod raw;
 mod stream;
+mod survey;
 pub(crate) mod system;
 pub mod targets;
 pub mod token;
 mod web;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 
 pub use attempt::{Announced, Attempted};
+pub use campaign::run;
 pub use catalogue::{KINDS, Kind, KnownBy, Needs};
 use targets::{Family, Targets};
 use token::Token;
@@ -40,7 +43,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    match run(&arguments) {
+    match one(&arguments) {
         Ok(line) => {
             println!("{line}");
             ExitCode::SUCCESS
@@ -85,9 +88,9 @@ struct Arguments {
     /// What it carries: `bh-` and sixteen hexadecimal digits
     #[arg(long, required_unless_present = "list")]
     token: Option<Token>,
-    /// The file that says what it aims at
+    /// What it aims at: a JSON file, or the JSON text itself
     #[arg(long, required_unless_present = "list")]
-    targets: Option<PathBuf>,
+    targets: Option<String>,
     /// With what rights it is made; rights that this process lacks are not gained
     #[arg(long = "as", value_enum, default_value = "unchanged")]
     rights: Rights,
@@ -96,7 +99,7 @@ struct Arguments {
     uid: u32,
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<String> {
+fn one(arguments: &Arguments) -> anyhow::Result<String> {
     if arguments.list {
         return Ok(serde_json::to_string(KINDS)?);
     }
@@ -108,10 +111,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<String> {
     let kind =
         Kind::named(name).with_context(|| format!("no kind of attack is named `{name}`: see --list"))?;
     let family = Family::of_digit(digit).with_context(|| format!("`{digit}` is no family: write 4 or 6"))?;
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    let targets: Targets = serde_json::from_str(&text).with_context(|| format!("in `{}`", file.display()))?;
+    let targets = read_targets(file)?;
     arguments.rights.take(kind.needs, arguments.uid).context("cannot give up privileges")?;
     Ok(serde_json::to_string(&make(kind, family, token, &targets))?)
+}
+
+fn read_targets(given: &str) -> anyhow::Result<Targets> {
+    if given.starts_with('{') {
+        return serde_json::from_str(given).context("in the targets that were given");
+    }
+    let text = std::fs::read_to_string(given).with_context(|| format!("cannot read `{given}`"))?;
+    serde_json::from_str(&text).with_context(|| format!("in `{given}`"))
 }
 
 /// Makes one attack with the rights of the calling thread; blocks for at most about a second and a half.
