@@ -6,6 +6,7 @@
 //!
 //! Reading order: [`model`], [`inventory`], [`program`].
 
+pub mod cases;
 pub mod compile;
 pub mod decide;
 pub mod diagnostics;
@@ -13,5 +14,8 @@ pub mod documents;
 pub mod inventory;
 pub mod limits;
 pub mod model;
+#[cfg(test)]
+mod naive;
 pub mod program;
+pub mod questions;
 pub mod yaml;

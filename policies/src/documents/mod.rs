@@ -27,7 +27,7 @@ pub use places::{Place, Places};
 pub use references::references;
 
 use crate::diagnostics::{Diagnostic, Report, Source, nearest, quoted};
-use crate::model::{Collection, Policy, PolicySet};
+use crate::model::{Collection, Policy, PolicySet, PortMatch};
 use crate::yaml::{self, Fields, Node, Nulls};
 use places::PolicyPlace;
 
@@ -79,6 +79,11 @@ pub fn load(sources: &[Source]) -> Loaded {
         loaded.diagnostics.extend(found);
     }
     loaded
+}
+
+/// A port in the short form of our own kinds; several for a message of ICMP by name.
+pub(crate) fn read_port(report: &mut Report, node: &Node) -> Vec<PortMatch> {
+    ports::read(report, node)
 }
 
 /// The `apiVersion` and `kind` of a document, or an error.
