@@ -38,6 +38,8 @@ pub(crate) struct BoxBuilder<'a, 'b> {
     known: HashMap<(Vec<u32>, bool, bool), Action>,
 }
 
+/// Every port, in consecutive ranges.
+type PortActions = Vec<(PortRange, Action)>;
 /// Ports of one Service that lead to endpoints, with what holds for them.
 type ServicePorts = BTreeMap<(u8, u16), Action>;
 
@@ -55,7 +57,7 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
     pub(crate) fn boxes(&mut self, class: &ClassKey, v4: bool) -> Result<Vec<Cell>, TooMany> {
         let blocks = self.blocks(class);
         let overrides = self.service_ports(class, v4)?;
-        let mut slices: Vec<(u8, u8, Vec<(PortRange, Action)>)> = Vec::new();
+        let mut slices: Vec<(u8, u8, PortActions)> = Vec::new();
         for (first, last) in self.protocol_slices(&blocks, &overrides) {
             let ports = self.ports(class, &blocks, &overrides, first)?;
             match slices.last_mut() {
@@ -104,7 +106,7 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
         blocks: &[(u32, PortBlock)],
         overrides: &ServicePorts,
         protocol: u8,
-    ) -> Result<Vec<(PortRange, Action)>, TooMany> {
+    ) -> Result<PortActions, TooMany> {
         let covers = |block: &PortBlock| (block.protocol_first..=block.protocol_last).contains(&protocol);
         let mut events: Vec<(u32, i32, u32)> = Vec::new();
         for (rule, block) in blocks.iter().filter(|(_, block)| covers(block)) {
@@ -118,7 +120,7 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
         events.sort_unstable();
         let mut events = events.into_iter().peekable();
         let mut depth: BTreeMap<u32, i32> = BTreeMap::new();
-        let mut ranges: Vec<(PortRange, Action)> = Vec::new();
+        let mut ranges = PortActions::new();
         let cuts: Vec<u32> = cuts.into_iter().collect();
         for (first, end) in cuts.iter().zip(cuts.iter().skip(1)) {
             while let Some((_, change, rule)) = events.next_if(|(at, ..)| at <= first) {

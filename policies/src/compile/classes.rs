@@ -90,10 +90,10 @@ fn services(
     clauses: &[(ClauseIndex, &AddressSet)],
     everybody: &[ClauseIndex],
 ) -> Vec<(ServiceIndex, AddressSet)> {
-    let open = Version::BOTH.into_iter().all(|version| lineup.is_wide_open(version));
-    if lineup.direction == Direction::Ingress || open {
+    if lineup.direction == Direction::Ingress {
         return Vec::new();
     }
+    let confined = Version::BOTH.into_iter().any(|version| lineup.is_confined(version));
     let mut needed = BTreeSet::new();
     for (_, set) in clauses {
         for index in [&cluster.endpoints, &cluster.service_addresses] {
@@ -110,7 +110,8 @@ fn services(
             let renumbered = port.endpoints.iter().any(|(_, target)| *target != port.port);
             let lacks =
                 |v4: bool| port.endpoints.iter().all(|(address, _)| address.to_canonical().is_ipv4() != v4);
-            renumbered && by_port || service.addresses.iter().any(|own| lacks(own.to_canonical().is_ipv4()))
+            (renumbered && by_port)
+                || confined && service.addresses.iter().any(|own| lacks(own.to_canonical().is_ipv4()))
         });
         if special {
             needed.insert(at);

@@ -34,10 +34,6 @@ enum Outcome {
 }
 
 impl Plan {
-    fn fixed(end: Answer) -> Self {
-        Self { stages: Vec::new(), end }
-    }
-
     /// The answer, if no bytes can change the effect.
     pub(crate) fn answer(&self) -> Option<Answer> {
         self.stages.is_empty().then_some(self.end)
@@ -45,6 +41,9 @@ impl Plan {
 
     /// The answer for bytes that cannot be read: a deny matches, an allow and a pass do not.
     pub(crate) fn opaque_answer(&self, lineup: &Lineup<'_>) -> Answer {
+        if let Some(answer) = self.answer() {
+            return answer;
+        }
         for stage in &self.stages {
             let first = stage.iter().find(|entry| !entry.conditional || entry.effect == Some(Effect::Deny));
             if let Some((entry, effect)) = first.and_then(|entry| Some((entry, entry.effect?))) {
@@ -92,12 +91,12 @@ pub(crate) fn plan(lineup: &Lineup<'_>, matching: &[u32], version: Version, tcp:
             stages.push(stage);
         }
         if let Outcome::Decided(end) = outcome {
-            return reduced(stages, end);
+            return reduced(lineup, stages, end);
         }
     }
     let open = Answer { effect: Effect::Allow, rule: None, reason: Reason::NotIsolated };
     let end = if lineup.open[version as usize] { open } else { denied(mismatch) };
-    reduced(stages, end)
+    reduced(lineup, stages, end)
 }
 
 /// Nothing allows; where a rule would have allowed another request, it is named.
@@ -154,9 +153,15 @@ fn union<'a>(
     Outcome::Open
 }
 
-/// Drops the stages if every way through them has the same effect.
-fn reduced(stages: Vec<Vec<PlanEntry>>, end: Answer) -> Plan {
+/// Drops the stages if every way through them has the same effect; then the answer is that of a request which no
+/// section matches.
+fn reduced(lineup: &Lineup<'_>, stages: Vec<Vec<PlanEntry>>, end: Answer) -> Plan {
     let effects = stages.iter().flatten().filter_map(|entry| entry.effect);
-    let same = effects.into_iter().all(|effect| effect == end.effect);
-    if same { Plan::fixed(end) } else { Plan { stages, end } }
+    if !effects.into_iter().all(|effect| effect == end.effect) {
+        return Plan { stages, end };
+    }
+    let plain = stages.iter().flatten().find(|entry| !entry.conditional);
+    let answer =
+        plain.and_then(|entry| Some(decided(lineup.rules[entry.rule as usize].index, entry.effect?)));
+    Plan { stages: Vec::new(), end: answer.unwrap_or(end) }
 }

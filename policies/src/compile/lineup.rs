@@ -53,13 +53,6 @@ pub(crate) struct LineRule<'a> {
 }
 
 impl Lineup<'_> {
-    /// True if nothing can be denied in this version, whatever the peer.
-    pub(crate) fn is_wide_open(&self, version: Version) -> bool {
-        let at = version as usize;
-        let may_deny = self.rules.iter().any(|rule| rule.counts[at] && rule.action == RuleAction::Deny);
-        self.open[at] && !self.isolated[at] && !may_deny
-    }
-
     /// True if what no rule allows is denied in this version.
     pub(crate) fn is_confined(&self, version: Version) -> bool {
         self.isolated[version as usize] || !self.open[version as usize]

@@ -1,0 +1,257 @@
+//! The compiled form against the reference, on random cases.
+//!
+//! `BULKHEAD_CASES` sets how many questions are asked (100,000 by default); a case that fails names its seed, which
+//! `BULKHEAD_SEED` runs again.
+
+use super::random::{self, Random};
+use super::{NaiveAnswer, Packet, decide};
+use crate::compile::Compiler;
+use crate::decide::Judge;
+use crate::inventory::{Inventory, ObjectName};
+use crate::model::{Policy, PolicySet, RuleAction};
+use crate::program::{Action, Answer, PortBox};
+use bulkhead_facts::*;
+use std::collections::BTreeSet;
+
+const QUESTIONS_PER_SET: u64 = 100;
+
+fn each_case(name: &str, per_case: u64, mut test: impl FnMut(u64)) {
+    let read = |variable: &str| std::env::var(variable).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = read("BULKHEAD_SEED") {
+        return test(seed);
+    }
+    let cases = read("BULKHEAD_CASES").unwrap_or(100_000).div_ceil(per_case);
+    for seed in 0..cases {
+        // Printed only if the test fails.
+        println!("{name}: BULKHEAD_SEED={seed}");
+        test(seed);
+    }
+}
+
+fn spelled(judge: &Judge, answer: Answer) -> NaiveAnswer {
+    NaiveAnswer {
+        effect: answer.effect,
+        rule: answer.rule.map(|rule| judge.rule(rule).clone()),
+        reason: answer.reason,
+    }
+}
+
+fn subjects(inventory: &Inventory) -> Vec<&ObjectName> {
+    inventory.pods.iter().filter(|(_, pod)| !pod.host_network).map(|(name, _)| name).collect()
+}
+
+fn packet(random: &mut Random) -> Packet {
+    let (protocol, port) = random::protocol_and_port(random);
+    Packet { direction: random.pick(&Direction::BOTH), peer: random::address(random), protocol, port }
+}
+
+#[test]
+fn compiled_decisions_equal_the_reference() {
+    let mut seen = BTreeSet::new();
+    each_case("compiled_decisions_equal_the_reference", QUESTIONS_PER_SET, |seed| {
+        let mut random = Random(seed);
+        let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
+        let compiler = Compiler::new(&set, &inventory).unwrap();
+        let subjects = subjects(&inventory);
+        if subjects.is_empty() {
+            return;
+        }
+        let judges: Vec<Judge> =
+            subjects.iter().map(|pod| Judge::new(compiler.program(pod, 1).unwrap()).unwrap()).collect();
+        for _ in 0..QUESTIONS_PER_SET {
+            let at = random.below(subjects.len());
+            let packet = packet(&mut random);
+            let asked = random::request(&mut random);
+            let path = UrlPath::parse(asked.path).unwrap();
+            let http = HttpRequest {
+                method: asked.method,
+                path: &path,
+                query: None,
+                host: asked.host.as_ref(),
+                headers: &asked.headers,
+            };
+            let request = if asked.opaque { Request::Opaque } else { Request::Http(http) };
+            let expected = decide(&set, &inventory, subjects[at], &packet, &request);
+            let Packet { direction, peer, protocol, port } = packet;
+            let pair = judges[at].decide(direction, peer, protocol, port, &request);
+            let found = [pair.enforced, pair.shadow].map(|answer| spelled(&judges[at], answer));
+            assert_eq!(found, expected, "seed {seed}: {:?} {packet:?} {request:?}", subjects[at]);
+            let kind = match judges[at].action(direction, peer, protocol, port) {
+                Action::Answer(_) => "answer",
+                Action::Inspect { .. } => "inspect",
+                Action::Learn(_) => "learn",
+            };
+            seen.insert((kind, expected[0].reason, expected[0].effect));
+        }
+    });
+    if std::env::var_os("BULKHEAD_SEED").is_none() {
+        assert_eq!(seen, reachable(), "the random cases reach everything that a decision can be");
+    }
+}
+
+/// Kinds of action with the enforced answers that they come to.
+fn reachable() -> BTreeSet<(&'static str, Reason, Effect)> {
+    use {Effect::*, Reason::*};
+    BTreeSet::from([
+        ("answer", AllowedByRule, Allow),
+        ("answer", DeniedByRule, Deny),
+        ("answer", NotIsolated, Allow),
+        ("answer", NoRule, Deny),
+        ("answer", NoEndpoint, Deny),
+        ("answer", L7Mismatch, Deny),
+        ("inspect", AllowedByRule, Allow),
+        ("inspect", DeniedByRule, Deny),
+        ("inspect", NotIsolated, Allow),
+        ("inspect", NoRule, Deny),
+        ("inspect", L7Mismatch, Deny),
+        ("inspect", ProtocolMismatch, Deny),
+        ("learn", AllowedByRule, Allow),
+        ("learn", NotIsolated, Allow),
+    ])
+}
+
+/// What a kernel that knows nothing but the tables would find: every span and box is looked at.
+fn by_tables(judge: &Judge, packet: &Packet) -> Option<Action> {
+    let tables = judge.program().direction(packet.direction);
+    let classes: Vec<_> = match packet.peer {
+        std::net::IpAddr::V4(v4) => {
+            let address = u32::from(v4);
+            tables.v4.iter().filter(|s| s.first <= address && address <= s.last).map(|s| s.class).collect()
+        }
+        std::net::IpAddr::V6(v6) => {
+            let address = u128::from(v6);
+            tables.v6.iter().filter(|s| s.first <= address && address <= s.last).map(|s| s.class).collect()
+        }
+    };
+    assert!(classes.len() <= 1, "spans are disjoint");
+    let hit = |b: &&PortBox| {
+        classes.contains(&b.class)
+            && (b.protocol_first..=b.protocol_last).contains(&packet.protocol)
+            && b.ports.contains(packet.port)
+    };
+    let hits: Vec<_> = tables.boxes.iter().filter(hit).collect();
+    assert!(hits.len() <= 1, "boxes of a class are disjoint");
+    hits.first().map(|b| b.action)
+}
+
+#[test]
+fn kernel_tables_and_judge_agree_on_every_tuple_that_is_tried() {
+    each_case("kernel_tables_and_judge_agree", QUESTIONS_PER_SET, |seed| {
+        let mut random = Random(seed ^ 0x5eed);
+        let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
+        let compiler = Compiler::new(&set, &inventory).unwrap();
+        let Some(pod) = subjects(&inventory).first().copied() else { return };
+        let judge = Judge::new(compiler.program(pod, 1).unwrap()).unwrap();
+        for _ in 0..QUESTIONS_PER_SET {
+            let packet = packet(&mut random);
+            let found = judge.action(packet.direction, packet.peer, packet.protocol, packet.port);
+            let nothing = Action::Answer(crate::program::AnswerId(0));
+            assert_eq!(found, by_tables(&judge, &packet).unwrap_or(nothing), "seed {seed}: {packet:?}");
+        }
+    });
+}
+
+#[test]
+fn permuted_input_gives_the_same_programs() {
+    each_case("permuted_input", 200, |seed| {
+        let mut random = Random(seed);
+        let (mut inventory, mut set) = (random::inventory(&mut random), random::policy_set(&mut random));
+        let compiled =
+            |set: &PolicySet, inventory: &Inventory| Compiler::new(set, inventory).unwrap().programs(1);
+        let before = compiled(&set, &inventory);
+        random.shuffle(&mut set.policies);
+        random.shuffle(&mut set.collections);
+        for rule in set.policies.iter_mut().flat_map(|p| p.ingress.iter_mut().chain(&mut p.egress)) {
+            if let crate::model::Peers::These(peers) = &mut rule.peers {
+                random.shuffle(peers);
+            }
+            if let crate::model::Ports::These(ports) = &mut rule.ports {
+                random.shuffle(ports);
+            }
+            if let Some(crate::model::L7Section::Http(requests)) = &mut rule.l7 {
+                random.shuffle(requests);
+            }
+        }
+        for pod in inventory.pods.values_mut() {
+            random.shuffle(&mut pod.addresses);
+        }
+        for port in inventory.services.values_mut().flat_map(|service| &mut service.ports) {
+            random.shuffle(&mut port.endpoints);
+        }
+        assert_eq!(compiled(&set, &inventory), before, "seed {seed}");
+    });
+}
+
+#[test]
+fn grouped_programs_are_those_of_each_pod() {
+    each_case("grouped_programs", 200, |seed| {
+        let mut random = Random(seed);
+        let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
+        let compiler = Compiler::new(&set, &inventory).unwrap();
+        let groups = compiler.programs(7).unwrap();
+        let grouped: usize = groups.iter().map(|group| group.pods.len()).sum();
+        assert_eq!(grouped, subjects(&inventory).len());
+        for group in groups {
+            for pod in &group.pods {
+                assert_eq!(compiler.program(pod, 7).as_ref(), Some(&group.program), "seed {seed}: {pod:?}");
+            }
+        }
+    });
+}
+
+/// Adding an allow where it is tried first never denies what was allowed. Isolation is the policy's, not the rule's, and
+/// stays as it was.
+#[test]
+fn an_allow_more_never_denies_more() {
+    each_case("an_allow_more", QUESTIONS_PER_SET, |seed| {
+        let mut random = Random(seed ^ 0xa110);
+        let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
+        let mut wider = set.clone();
+        let Some(policy) = widen(&mut random, &mut wider) else { return };
+        let Some(pod) = subjects(&inventory).first().copied() else { return };
+        let [before, after] = [&set, &wider].map(|set| {
+            let compiler = Compiler::new(set, &inventory).unwrap();
+            Judge::new(compiler.program(pod, 1).unwrap()).unwrap()
+        });
+        for _ in 0..QUESTIONS_PER_SET {
+            let Packet { direction, peer, protocol, port } = packet(&mut random);
+            let asked = random::request(&mut random);
+            let path = UrlPath::parse(asked.path).unwrap();
+            let http = HttpRequest {
+                method: asked.method,
+                path: &path,
+                query: None,
+                host: asked.host.as_ref(),
+                headers: &asked.headers,
+            };
+            let [before, after] = [&before, &after]
+                .map(|j| j.decide(direction, peer, protocol, port, &Request::Http(http)).enforced);
+            let narrowed = before.effect == Effect::Allow && after.effect == Effect::Deny;
+            // The endpoints of one Service may now be judged by different rules: that is refused, and warned of.
+            let disagree = after.rule.is_none() && after.reason == Reason::L7Mismatch;
+            assert!(
+                !narrowed || disagree,
+                "seed {seed}: {policy:?} {direction} {peer} {protocol}/{port} {after:?}"
+            );
+        }
+    });
+}
+
+fn widen(random: &mut Random, set: &mut PolicySet) -> Option<PolicyRef> {
+    let at = random.below(set.policies.len());
+    let policy: &mut Policy = set.policies.get_mut(at)?;
+    let template = random.below(2);
+    let mut donors = random::policy_set(random).policies;
+    donors.retain(|donor| !donor.ingress.is_empty() && !donor.egress.is_empty());
+    let donor = donors.first()?;
+    for (rules, donated) in [(&mut policy.ingress, &donor.ingress), (&mut policy.egress, &donor.egress)] {
+        let mut rule = donated[0].clone();
+        rule.name = "more".into();
+        rule.action = RuleAction::Allow;
+        if template == 0 {
+            rule.l7 = None;
+        }
+        rules.insert(0, rule);
+    }
+    Some(policy.origin.clone())
+}

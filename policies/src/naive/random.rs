@@ -1,0 +1,312 @@
+//! Random small clusters, policies and questions, dense enough that everything meets everything.
+
+use crate::inventory::*;
+use crate::model::*;
+use bulkhead_facts::*;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A seeded generator (splitmix64): the same seed gives the same case on every machine.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(end.max(1)).unwrap()).unwrap()
+    }
+
+    /// True once in `n` times.
+    pub(crate) fn once_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len())]
+    }
+
+    fn some<T>(&mut self, most: usize, mut make: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.below(most + 1)).map(|_| make(self)).collect()
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.below(at + 1));
+        }
+    }
+}
+
+const NAMESPACES: [&str; 3] = ["shop", "ops", "kube-system"];
+const KEYS: [&str; 3] = ["app", "tier", "k8s-app"];
+const VALUES: [&str; 4] = ["a", "b", "c", "kube-dns"];
+const PORTS: [u16; 7] = [0, 53, 80, 81, 8080, 8081, u16::MAX];
+const PORT_NAMES: [&str; 2] = ["http", "dns"];
+const PROTOCOLS: [L4Protocol; 5] =
+    [L4Protocol::TCP, L4Protocol::UDP, L4Protocol::SCTP, L4Protocol::ICMP, L4Protocol(47)];
+const METHODS: [&str; 3] = ["GET", "POST", "get"];
+const TEMPLATES: [&str; 8] = ["/", "/a", "/a/", "/a/{id}", "/a/{id}/b", "/a/**", "/**", "/a/b"];
+const PATHS: [&str; 12] =
+    ["/", "/a", "/a/", "/a/b", "/a/7/b", "//a", "/./a/b", "/a/%62", "/b", "/a/b/c/d", "/A", "/a//b"];
+const HOSTS: [&str; 4] = ["a.test", "b.a.test", "c.b.a.test", "10.0.0.1"];
+const HOST_PATTERNS: [&str; 4] = ["a.test", "*.a.test", "*.test", "10.0.0.1"];
+
+fn v4(last: usize) -> IpAddr {
+    format!("10.0.0.{last}").parse().unwrap()
+}
+
+fn v6(last: usize) -> IpAddr {
+    format!("fd00::{last:x}").parse().unwrap()
+}
+
+pub(crate) fn inventory(random: &mut Random) -> Inventory {
+    let labels = |random: &mut Random| -> Labels {
+        random.some(2, |r| (r.pick(&KEYS).to_owned(), r.pick(&VALUES).to_owned())).into_iter().collect()
+    };
+    let namespaces = NAMESPACES.iter().map(|name| ((*name).to_owned(), labels(random))).collect();
+    let mut pods = BTreeMap::new();
+    for at in 1..=3 + random.below(5) {
+        let namespace = random.pick(&NAMESPACES).to_owned();
+        let name = ObjectName { namespace: namespace.clone(), name: format!("pod-{at}") };
+        // Now and then two pods hold the same address.
+        let number = if random.once_in(12) { 1 } else { at };
+        let pod = Pod {
+            uid: format!("uid-{at}"),
+            workload: WorkloadRef { namespace, name: format!("pod-{at}") },
+            labels: labels(random),
+            service_account: "default".into(),
+            addresses: if random.once_in(3) { vec![v4(number)] } else { vec![v4(number), v6(number)] },
+            host_network: random.once_in(8),
+            node: format!("node-{}", random.below(3)),
+            ports: random.some(2, |r| NamedPort {
+                name: r.pick(&PORT_NAMES).to_owned(),
+                protocol: r.pick(&PROTOCOLS[..2]),
+                port: r.pick(&PORTS),
+            }),
+            probe_ports: random.some(1, |r| r.pick(&PORTS)),
+        };
+        pods.insert(name, pod);
+    }
+    let nodes =
+        BTreeMap::from([("node-0".to_owned(), vec![v4(20), v6(20)]), ("node-1".to_owned(), vec![v4(21)])]);
+    let mut services = BTreeMap::new();
+    for (at, name) in
+        [(30, ("kube-system", "kube-dns")), (31, ("shop", "web")), (32, ("default", "kubernetes"))]
+    {
+        if random.once_in(4) {
+            continue;
+        }
+        let ports = random.some(3, |r| ServicePort {
+            port: r.pick(&PORTS),
+            protocol: r.pick(&PROTOCOLS[..2]),
+            endpoints: r.some(3, |r| {
+                let number = r.pick(&[1, 2, 3, 4, 5, 20, 40]);
+                (if r.once_in(2) { v4(number) } else { v6(number) }, r.pick(&PORTS))
+            }),
+        });
+        let name = ObjectName { namespace: name.0.into(), name: name.1.into() };
+        services.insert(name, Service { addresses: vec![v4(at), v6(at)], ports });
+    }
+    Inventory { namespaces, pods, services, nodes }
+}
+
+fn selector(random: &mut Random) -> Selector {
+    let requirement = |r: &mut Random| {
+        let values = r.some(2, |r| r.pick(&VALUES).to_owned());
+        let operator = match r.below(5) {
+            0 | 1 => Operator::In(values),
+            2 => Operator::NotIn(values),
+            3 => Operator::Exists,
+            _ => Operator::DoesNotExist,
+        };
+        Requirement { key: r.pick(&KEYS).to_owned(), operator }
+    };
+    let requirements = if random.once_in(2) { vec![] } else { random.some(2, requirement) };
+    Selector { requirements }
+}
+
+fn namespaces(random: &mut Random, own: &str) -> NamespaceMatch {
+    match random.below(4) {
+        0 | 1 => NamespaceMatch::Own(own.to_owned()),
+        2 => NamespaceMatch::Labels(selector(random)),
+        _ => NamespaceMatch::Labels(Selector {
+            requirements: vec![Requirement {
+                key: "kubernetes.io/metadata.name".into(),
+                operator: Operator::In(vec![random.pick(&NAMESPACES).to_owned()]),
+            }],
+        }),
+    }
+}
+
+fn cidr(random: &mut Random) -> Cidr {
+    let texts = [
+        "10.0.0.0/29",
+        "10.0.0.4/30",
+        "10.0.0.1",
+        "0.0.0.0/0",
+        "::/0",
+        "fd00::/125",
+        "10.0.0.16/28",
+        "10.0.0.30",
+    ];
+    random.pick(&texts).parse().unwrap()
+}
+
+fn peer(random: &mut Random, own: &str) -> Peer {
+    const ENTITIES: [Entity; 6] =
+        [Entity::World, Entity::Cluster, Entity::Node, Entity::KubeApiserver, Entity::Dns, Entity::Metadata];
+    match random.below(12) {
+        0..=5 => Peer::Workloads { namespaces: namespaces(random, own), workloads: selector(random) },
+        6 | 7 => Peer::Cidr { block: cidr(random), except: random.some(2, cidr) },
+        8 => Peer::Service { namespace: "shop".into(), name: "web".into() },
+        9 | 10 => Peer::Entity(random.pick(&ENTITIES)),
+        _ => Peer::Unknown("groups".into()),
+    }
+}
+
+fn port_match(random: &mut Random) -> PortMatch {
+    let protocol = random.pick(&PROTOCOLS);
+    match random.below(5) {
+        0 => PortMatch::Named(random.once_in(2).then_some(protocol), random.pick(&PORT_NAMES).to_owned()),
+        1 => PortMatch::Range(protocol, PortRange::ALL),
+        2 => PortMatch::Range(protocol, PortRange::new(80, 8080).unwrap()),
+        _ => PortMatch::Range(protocol, PortRange::single(random.pick(&PORTS))),
+    }
+}
+
+fn http_match(random: &mut Random) -> HttpMatch {
+    let header = |r: &mut Random| HeaderMatch {
+        name: "x-role".into(),
+        value: match r.below(4) {
+            0 => HeaderValueMatch::Present,
+            1 => HeaderValueMatch::Absent,
+            2 => HeaderValueMatch::Exact("user".into()),
+            _ => HeaderValueMatch::Prefix("u".into()),
+        },
+    };
+    HttpMatch {
+        methods: random.some(2, |r| r.pick(&METHODS).to_owned()),
+        path: (!random.once_in(4)).then(|| PathTemplate::parse(random.pick(&TEMPLATES)).unwrap()),
+        hosts: if random.once_in(2) {
+            vec![]
+        } else {
+            random.some(2, |r| HostPattern::parse(r.pick(&HOST_PATTERNS)).unwrap())
+        },
+        headers: if random.once_in(2) { vec![] } else { random.some(1, header) },
+    }
+}
+
+fn rule(random: &mut Random, own: &str, name: String, tier: Tier) -> Rule {
+    let action = match tier {
+        Tier::Namespace => RuleAction::Allow,
+        _ => random.pick(&[RuleAction::Allow, RuleAction::Deny, RuleAction::Pass]),
+    };
+    let peers = if random.once_in(4) { Peers::Any } else { Peers::These(random.some(3, |r| peer(r, own))) };
+    let ports = if random.once_in(3) { Ports::Any } else { Ports::These(random.some(3, port_match)) };
+    let l7 = random.once_in(3).then(|| L7Section::Http(random.some(2, http_match)));
+    Rule { name, action, peers, ports, l7 }
+}
+
+fn policy(random: &mut Random, at: usize) -> Policy {
+    let tier = random.pick(&[Tier::Admin, Tier::Namespace, Tier::Namespace, Tier::Namespace, Tier::Baseline]);
+    let own = random.pick(&NAMESPACES);
+    let namespaced = tier == Tier::Namespace;
+    let rules = |r: &mut Random| -> Vec<Rule> {
+        (0..r.below(4)).map(|n| rule(r, own, format!("rule-{n}"), tier)).collect()
+    };
+    Policy {
+        origin: PolicyRef {
+            kind: "Test".into(),
+            namespace: namespaced.then(|| own.to_owned()),
+            name: format!("p{at}"),
+        },
+        tier,
+        priority: i32::try_from(random.below(2)).unwrap() * i32::from(!namespaced),
+        subject: Subject {
+            namespaces: if namespaced {
+                NamespaceMatch::Own(own.to_owned())
+            } else {
+                namespaces(random, own)
+            },
+            workloads: selector(random),
+        },
+        isolates: if namespaced { [random.once_in(2), random.once_in(2)] } else { [false; 2] },
+        mode: random.pick(&[
+            PolicyMode::Inherit,
+            PolicyMode::Inherit,
+            PolicyMode::Inherit,
+            PolicyMode::Audit,
+            PolicyMode::AuditRemoval,
+        ]),
+        ingress: rules(random),
+        egress: rules(random),
+    }
+}
+
+pub(crate) fn policy_set(random: &mut Random) -> PolicySet {
+    let policies = (0..random.below(7)).map(|at| policy(random, at)).collect();
+    let collection = |r: &mut Random, name: &str, namespace: &str| Collection {
+        name: name.into(),
+        covers: Subject { namespaces: NamespaceMatch::Own(namespace.to_owned()), workloads: selector(r) },
+        owners: vec![],
+        default: r.pick(&[CollectionDefault::Deny, CollectionDefault::Kubernetes]),
+        mode: r.pick(&[Mode::Observe, Mode::Audit, Mode::Enforce, Mode::Enforce]),
+        criticality: Criticality::Normal,
+    };
+    let collections = vec![collection(random, "one", "shop"), collection(random, "two", "ops")];
+    PolicySet { policies, collections }
+}
+
+/// An address that something is known of, one next to it, or one far away.
+pub(crate) fn address(random: &mut Random) -> IpAddr {
+    const KNOWN: [usize; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 40, 255];
+    match random.below(10) {
+        0 => "169.254.169.254".parse().unwrap(),
+        1 => random.pick(&["0.0.0.0", "255.255.255.255", "::", "ffff::ffff", "192.0.2.1"]).parse().unwrap(),
+        2 | 3 => v4(30 + random.below(3)),
+        4 => v6(30 + random.below(3)),
+        5..=7 => v4(random.pick(&KNOWN)),
+        _ => v6(random.pick(&KNOWN)),
+    }
+}
+
+pub(crate) fn protocol_and_port(random: &mut Random) -> (L4Protocol, u16) {
+    let protocol = if random.once_in(2) { L4Protocol::TCP } else { random.pick(&PROTOCOLS) };
+    let port = random.pick(&PORTS);
+    (
+        protocol,
+        match random.below(4) {
+            0 => port.wrapping_add(1),
+            1 => port.wrapping_sub(1),
+            _ => port,
+        },
+    )
+}
+
+/// The parts of a request, owned.
+pub(crate) struct RandomRequest {
+    pub(crate) opaque: bool,
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) host: Option<HostName>,
+    pub(crate) headers: Vec<HeaderField<'static>>,
+}
+
+pub(crate) fn request(random: &mut Random) -> RandomRequest {
+    let headers = random.some(2, |r| HeaderField {
+        name: r.pick(&[&b"x-role"[..], b"X-Role", b"other"]),
+        value: r.pick(&[&b"user"[..], b"admin", b"u", b""]),
+    });
+    RandomRequest {
+        opaque: random.once_in(6),
+        method: random.pick(&METHODS),
+        path: random.pick(&PATHS),
+        host: (!random.once_in(5)).then(|| HostName::parse(random.pick(&HOSTS)).unwrap()),
+        headers,
+    }
+}
