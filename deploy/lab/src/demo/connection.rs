@@ -86,7 +86,8 @@ impl Caller {
             None => (connect(address).await?, false),
         };
         if let Err(error) = request(&mut sender, method, call, path).await {
-            if !reused {
+            // An answer that was not the expected one is an answer all the same.
+            if !reused || error.kind() == io::ErrorKind::InvalidData {
                 return Err(error);
             }
             self.retried.fetch_add(1, Ordering::Relaxed);
@@ -121,6 +122,7 @@ async fn connect(address: SocketAddr) -> io::Result<Sender> {
     Ok(sender)
 }
 
+/// Sends a request and reads its answer; an answer other than 2xx is an error of the kind `InvalidData`.
 async fn request(sender: &mut Sender, method: &str, call: &Call, path: &str) -> io::Result<()> {
     let body = if matches!(method, "POST" | "PUT" | "PATCH") { r#"{"quantity":1}"# } else { "" };
     let request = hyper::Request::builder()
@@ -140,7 +142,7 @@ async fn request(sender: &mut Sender, method: &str, call: &Call, path: &str) -> 
     }
     let text = String::from_utf8_lossy(&body);
     let head: String = text.chars().take(limits::DEMO_DETAIL_CHARACTERS).collect();
-    Err(io::Error::other(format!("answered {status}: {head}")))
+    Err(io::Error::new(io::ErrorKind::InvalidData, format!("answered {status}: {head}")))
 }
 
 /// hyper's error with its cause, which its own text leaves out.

@@ -30,26 +30,31 @@ pub(super) struct Arguments {
 
 /// Serves until the process is told to end.
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(
-        !(arguments.listen.is_empty() && arguments.listen_udp.is_empty()),
-        "nothing to do: give --listen or --listen-udp"
-    );
+    listen(arguments).await?;
+    super::service::until_told_to_end().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens every port, serves them from now on, and gives their numbers, TCP before UDP.
+pub(super) async fn listen(arguments: Arguments) -> anyhow::Result<Vec<u16>> {
+    let nothing = arguments.listen.is_empty() && arguments.listen_udp.is_empty();
+    anyhow::ensure!(!nothing, "nothing to do: give --listen or --listen-udp");
     let name: Arc<str> = arguments.name.into();
+    let mut ports = Vec::new();
     for port in arguments.listen {
-        let listener = TcpListener::bind(("::", port))
-            .await
-            .with_context(|| format!("cannot listen on TCP port {port}"))?;
+        let listener = TcpListener::bind(("::", port)).await;
+        let listener = listener.with_context(|| format!("cannot listen on TCP port {port}"))?;
+        ports.push(listener.local_addr()?.port());
         tokio::spawn(accept(listener, name.clone()));
     }
     for port in arguments.listen_udp {
-        let socket = UdpSocket::bind(("::", port))
-            .await
-            .with_context(|| format!("cannot listen on UDP port {port}"))?;
+        let socket = UdpSocket::bind(("::", port)).await;
+        let socket = socket.with_context(|| format!("cannot listen on UDP port {port}"))?;
+        ports.push(socket.local_addr()?.port());
         tokio::spawn(answer_datagrams(socket, name.clone()));
     }
-    say(&json!({"event": "listening", "role": &*name}));
-    super::service::until_told_to_end().await?;
-    Ok(ExitCode::SUCCESS)
+    say(&json!({"event": "listening", "role": &*name, "ports": ports}));
+    Ok(ports)
 }
 
 async fn accept(listener: TcpListener, name: Arc<str>) {

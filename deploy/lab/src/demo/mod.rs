@@ -75,3 +75,65 @@ fn say(line: &serde_json::Value) {
 fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use connection::Caller;
+    use names::{Family, Names};
+
+    async fn start(arguments: &[&str]) -> Vec<u16> {
+        let named = ["lab-demo"].into_iter().chain(arguments.iter().copied());
+        match Command::try_parse_from(named).expect("good arguments") {
+            Command::Serve(arguments) => service::listen(arguments).await.expect("a service"),
+            Command::Datastore(arguments) => datastore::listen(arguments).await.expect("a datastore"),
+            Command::Client(_) => panic!("a client listens on nothing"),
+        }
+    }
+
+    async fn call(text: &str, fresh: bool) -> (Result<(), String>, u64) {
+        let caller =
+            Caller::new(Names { hosts: None, family: Family::Both }, std::time::Duration::from_secs(5));
+        let call: Call = text.parse().expect("a call");
+        let mut result = Ok(());
+        for number in 0..4 {
+            let made = caller.make(&call, number, fresh).await;
+            result = result.and(made.map_err(|failure| failure.detail));
+        }
+        (result, caller.retried())
+    }
+
+    #[tokio::test]
+    async fn a_chain_of_services_answers_over_tcp_udp_and_http() {
+        let store = start(&["datastore", "--listen=0", "--listen-udp=0"]).await;
+        let [tcp, udp] = store[..] else { panic!("two ports") };
+        let line = format!("--call=tcp://127.0.0.1:{tcp}/orders");
+        let datagram = format!("--call=udp://[::1]:{udp}/count");
+        let orders = start(&["serve", "--name=orders", "--listen=0", &line, &datagram]).await[0];
+        let upstream = format!("--call=POST http://127.0.0.1:{orders}/api/orders/{{id}}");
+        let front = start(&["serve", "--name=front", "--listen=0", &upstream]).await[0];
+        for fresh in [false, true] {
+            let made = call(&format!("GET http://127.0.0.1:{front}/api/x/{{id}}"), fresh).await;
+            assert_eq!(made, (Ok(()), 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_success_is_a_failure_and_not_tried_again() {
+        let port = start(&["serve", "--name=front", "--listen=0"]).await[0];
+        let (result, retried) = call(&format!("GET http://127.0.0.1:{port}/nowhere"), false).await;
+        assert!(result.is_err_and(|detail| detail.starts_with("answered 404")));
+        assert_eq!(retried, 0);
+    }
+
+    #[tokio::test]
+    async fn a_service_whose_upstream_fails_says_so() {
+        let port = start(&["serve", "--name=front", "--listen=0", "--call=tcp://127.0.0.1:1/x"]).await[0];
+        let (result, _) = call(&format!("GET http://127.0.0.1:{port}/api/x"), false).await;
+        assert!(result.is_err_and(
+            |detail| detail.starts_with("answered 502") && detail.contains("tcp://127.0.0.1:1/x")
+        ));
+        let (health, _) = call(&format!("GET http://127.0.0.1:{port}/healthz"), false).await;
+        assert_eq!(health, Ok(()));
+    }
+}

@@ -66,6 +66,13 @@ struct Service {
 
 /// Serves until the process is told to end.
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    listen(arguments).await?;
+    until_told_to_end().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens every port, serves them from now on, and gives their numbers (a port 0 was the kernel's choice).
+pub(super) async fn listen(arguments: Arguments) -> anyhow::Result<Vec<u16>> {
     let names = Names { hosts: arguments.hosts, family: arguments.family };
     let service = Arc::new(Service {
         name: arguments.name,
@@ -75,15 +82,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         requests: AtomicU64::new(0),
         failures: AtomicU64::new(0),
     });
+    let mut ports = Vec::new();
     for port in arguments.listen {
-        let listener = TcpListener::bind(("::", port))
-            .await
-            .with_context(|| format!("cannot listen on TCP port {port}"))?;
+        let listener = TcpListener::bind(("::", port)).await;
+        let listener = listener.with_context(|| format!("cannot listen on TCP port {port}"))?;
+        ports.push(listener.local_addr()?.port());
         tokio::spawn(accept(listener, service.clone()));
     }
-    say(&json!({"event": "listening", "role": service.name}));
-    until_told_to_end().await?;
-    Ok(ExitCode::SUCCESS)
+    say(&json!({"event": "listening", "role": service.name, "ports": ports}));
+    Ok(ports)
 }
 
 /// Returns at SIGTERM or SIGINT.
