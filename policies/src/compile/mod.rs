@@ -23,6 +23,7 @@ mod services;
 mod sweep;
 
 pub use infrastructure::{BUILTIN_KIND, builtin_policy};
+pub use peers::METADATA;
 
 use crate::inventory::{Inventory, ObjectName};
 use crate::limits::RULES_PER_WORKLOAD_MAX;

@@ -16,7 +16,7 @@ pub(crate) enum Reading {
 
 /// Addresses from which clouds hand out credentials, and which no `world` rule means: the instance metadata of AWS,
 /// GCP, Azure and others, ECS tasks and EKS pods, Alibaba, Azure's wire server, and AWS over IPv6.
-const METADATA: [IpAddr; 8] = [
+pub const METADATA: [IpAddr; 8] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
