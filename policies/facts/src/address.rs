@@ -76,6 +76,8 @@ impl FromStr for Cidr {
         let bits = if address.is_ipv4() { 32u8 } else { 128 };
         let prefix = match prefix {
             None => bits,
+            // A leading zero is octal to some.
+            Some(p) if p.len() > 1 && p.starts_with('0') => return Err(CidrError::Unreadable),
             Some(p) if p.is_empty() || p.len() > 3 || !p.bytes().all(|b| b.is_ascii_digit()) => {
                 return Err(CidrError::Unreadable);
             }
@@ -96,5 +98,67 @@ impl FromStr for Cidr {
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown(text: &str) -> Result<String, CidrError> {
+        text.parse::<Cidr>().map(|cidr| cidr.to_string())
+    }
+
+    #[test]
+    fn host_bits_are_cleared_and_mapped_addresses_folded() {
+        assert_eq!(shown("10.1.2.3/8").as_deref(), Ok("10.0.0.0/8"));
+        assert_eq!(shown("::ffff:10.1.2.3/104").as_deref(), Ok("10.0.0.0/8"));
+        assert_eq!(shown("::ffff:10.1.2.3").as_deref(), Ok("10.1.2.3/32"));
+        assert_eq!(shown("fd00::1/64").as_deref(), Ok("fd00::/64"));
+    }
+
+    #[test]
+    fn a_mapped_address_is_in_the_ipv4_block() {
+        let block: Cidr = "10.0.0.0/8".parse().unwrap();
+        assert!(block.contains("::ffff:10.0.0.5".parse().unwrap()));
+        assert!(!"::/0".parse::<Cidr>().unwrap().contains("::ffff:10.0.0.5".parse().unwrap()));
+    }
+
+    #[test]
+    fn ambiguous_and_impossible_texts_are_refused() {
+        for text in [
+            "",
+            "/8",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/08",
+            "10.0.0/8",
+            "010.0.0.0/8",
+            "10.0.0.0/8/8",
+            "fe80::1%1/64",
+            "a/8",
+        ] {
+            assert_eq!(shown(text), Err(CidrError::Unreadable), "{text}");
+        }
+        for text in ["10.0.0.0/33", "::/129", "::/999"] {
+            assert_eq!(shown(text), Err(CidrError::PrefixTooLong), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn first_and_last_are_inside_and_their_neighbours_are_not(address: u32, prefix in 0u8..=32) {
+            let cidr: Cidr = format!("{}/{prefix}", std::net::Ipv4Addr::from(address)).parse().unwrap();
+            prop_assert!(cidr.contains(cidr.first()) && cidr.contains(cidr.last()) && cidr.covers(cidr));
+            let (IpAddr::V4(first), IpAddr::V4(last)) = (cidr.first(), cidr.last()) else { unreachable!() };
+            if let Some(before) = u32::from(first).checked_sub(1) {
+                prop_assert!(!cidr.contains(IpAddr::V4(before.into())));
+            }
+            if let Some(after) = u32::from(last).checked_add(1) {
+                prop_assert!(!cidr.contains(IpAddr::V4(after.into())));
+            }
+            prop_assert_eq!(cidr.to_string().parse::<Cidr>(), Ok(cidr));
+        }
     }
 }

@@ -12,13 +12,16 @@ mod identity;
 pub mod limits;
 mod path;
 mod port;
+mod punycode;
 mod request;
+mod template;
 mod verdict;
 
 pub use address::{Cidr, CidrError};
 pub use host::{HostName, HostNameError, HostPattern};
 pub use identity::{PolicyRef, ProvenBy, WorkloadRef};
-pub use path::{PathError, PathTemplate, TemplateError, UrlPath};
+pub use path::{PathError, UrlPath};
 pub use port::{Direction, IpFamily, L4Protocol, PortRange};
 pub use request::{HeaderField, HttpRequest, Request};
+pub use template::{PathTemplate, TemplateError};
 pub use verdict::{Effect, Mode, Reason, Tier};

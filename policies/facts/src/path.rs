@@ -1,13 +1,15 @@
-//! Paths in raw and normal form, and the templates that rules match them with.
+//! Paths of requests, in raw and normal form.
+//!
+//! What has no doubtless normal form is refused. Templates that rules match paths with are in [`crate::PathTemplate`].
 
-use crate::limits::{PATH_BYTES_MAX, TEMPLATE_SEGMENTS_MAX};
+use crate::limits::PATH_BYTES_MAX;
 use std::borrow::Cow;
 use std::fmt;
 
 /// A request path without its query: as sent, and in normal form.
 ///
-/// Normal form (RFC 3986 section 6.2.2): percent-encoded unreserved characters decoded, dot segments
-/// resolved, empty segments merged. A path that servers read differently has no normal form.
+/// Normal form (RFC 3986 section 6.2.2): percent-encoded unreserved characters decoded, other escapes in upper case, dot
+/// segments resolved, empty segments merged. A path that servers read differently has no normal form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlPath<'a> {
     raw: &'a str,
@@ -25,13 +27,15 @@ pub enum PathError {
     BadByte,
     /// `%` not followed by two hexadecimal digits.
     BadEscape,
-    /// An escaped byte that some servers decode and some do not: `%2f`, `%5c`, `%25`, `%00` and other controls,
-    /// `%3b`, `%3f`, `%23`, and bytes above `%7f`.
+    /// An escape that some servers decode and some do not: `%2f`, `%5c`, `%25`, `%00` and other controls, `%3b`, `%3f`,
+    /// `%23`; escapes that are no UTF-8, and characters that some servers fold to ASCII.
     AmbiguousEscape,
     /// A `;` parameter, which some servers cut off.
     Parameter,
     /// `..` above the root.
     AboveRoot,
+    /// `..` behind an empty segment: some servers merge slashes first, some resolve dots first.
+    AmbiguousDots,
 }
 
 impl fmt::Display for PathError {
@@ -44,6 +48,7 @@ impl fmt::Display for PathError {
             Self::AmbiguousEscape => "path has an escape that servers read differently",
             Self::Parameter => "path has a `;`, which servers read differently",
             Self::AboveRoot => "path leads above the root",
+            Self::AmbiguousDots => "path has a `..` behind an empty segment, which servers read differently",
         })
     }
 }
@@ -83,9 +88,30 @@ impl<'a> UrlPath<'a> {
 
 /// Bytes that may stand bare in a path: RFC 3986 `pchar` and `/`, without `;`.
 fn is_path_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' | b'%')
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'/' | b'-'
+                | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b'='
+                | b':'
+                | b'@'
+                | b'%'
+        )
 }
 
+/// Decodes what is unreserved, and writes other escapes in upper case.
 fn decode_unreserved(raw: &str) -> Result<Cow<'_, str>, PathError> {
     if !raw.contains('%') {
         return Ok(Cow::Borrowed(raw));
@@ -94,25 +120,65 @@ fn decode_unreserved(raw: &str) -> Result<Cow<'_, str>, PathError> {
     let mut rest = raw;
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
-        let escape = rest.get(at + 1..at + 3).ok_or(PathError::BadEscape)?;
-        let byte = u8::from_str_radix(escape, 16).map_err(|_| PathError::BadEscape)?;
-        if !escape.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(PathError::BadEscape);
-        }
+        rest = &rest[at..];
+        let byte = escaped_byte(rest)?;
         match byte {
-            b if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') => out.push(char::from(b)),
-            0..=0x1f | b'/' | b'\\' | b'%' | b';' | b'?' | b'#' | 0x7f.. => return Err(PathError::AmbiguousEscape),
-            _ => {
-                out.push('%');
-                out.push_str(&escape.to_ascii_uppercase());
+            b if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') => {
+                out.push(char::from(b))
             }
+            0..=0x1f | b'/' | b'\\' | b'%' | b';' | b'?' | b'#' | 0x7f => {
+                return Err(PathError::AmbiguousEscape);
+            }
+            0x80.. => {
+                let length = escaped_character(rest)?;
+                out.push_str(&rest[..length * 3].to_ascii_uppercase());
+                rest = &rest[length * 3..];
+                continue;
+            }
+            _ => out.push_str(&rest[..3].to_ascii_uppercase()),
         }
-        rest = &rest[at + 3..];
+        rest = &rest[3..];
     }
     out.push_str(rest);
     Ok(Cow::Owned(out))
 }
 
+/// The byte that `%xx` at the start of the text stands for.
+fn escaped_byte(text: &str) -> Result<u8, PathError> {
+    let digits = text.strip_prefix('%').and_then(|rest| rest.get(..2)).ok_or(PathError::BadEscape)?;
+    if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(PathError::BadEscape);
+    }
+    u8::from_str_radix(digits, 16).map_err(|_| PathError::BadEscape)
+}
+
+/// How many escapes at the start of the text make up one character beyond ASCII that all servers read alike.
+fn escaped_character(text: &str) -> Result<usize, PathError> {
+    let mut bytes = [0; 4];
+    for length in 1..=bytes.len() {
+        let Some(rest) = text.get((length - 1) * 3..).filter(|rest| rest.starts_with('%')) else { break };
+        bytes[length - 1] = escaped_byte(rest)?;
+        if let Some(character) =
+            std::str::from_utf8(&bytes[..length]).ok().and_then(|text| text.chars().next())
+        {
+            return if folds_to_ascii(character) { Err(PathError::AmbiguousEscape) } else { Ok(length) };
+        }
+    }
+    Err(PathError::AmbiguousEscape)
+}
+
+/// Characters that compatibility or case folding turns into ASCII, or that control how text is read: a server that folds
+/// would see another path (best-fit mapping of full-width `.` and `/`; CVE-2026-27590 for U+212A).
+fn folds_to_ascii(character: char) -> bool {
+    matches!(character,
+        '\u{80}'..='\u{a0}' | '\u{ad}' | 'İ' | 'ı' | 'ſ' | '\u{212a}' | '\u{212b}'
+        | '\u{2000}'..='\u{200f}' | '\u{2010}'..='\u{2015}' | '\u{2024}'..='\u{202f}' | '\u{2044}' | '\u{205f}'..='\u{206f}'
+        | '\u{2215}' | '\u{2216}' | '\u{29f5}' | '\u{29f8}' | '\u{3000}' | '\u{fe00}'..='\u{fe0f}' | '\u{fe50}'..='\u{fe6f}'
+        | '\u{feff}' | '\u{ff00}'..='\u{ff5e}' | '\u{fff0}'..='\u{ffff}' | '\u{e0000}'..)
+}
+
+/// Resolves dot segments and merges empty ones. Whether slashes are merged before or after is up to the server, so a path
+/// where that matters is refused.
 fn resolve(path: &str) -> Result<Cow<'_, str>, PathError> {
     if !path.contains("//") && !path.contains("/.") {
         return Ok(Cow::Borrowed(path));
@@ -122,15 +188,17 @@ fn resolve(path: &str) -> Result<Cow<'_, str>, PathError> {
     for segment in path.split('/').skip(1) {
         directory = matches!(segment, "" | "." | "..");
         match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop().ok_or(PathError::AboveRoot)?;
-            }
+            "." => {}
+            ".." => match segments.pop() {
+                None => return Err(PathError::AboveRoot),
+                Some("") => return Err(PathError::AmbiguousDots),
+                Some(_) => {}
+            },
             name => segments.push(name),
         }
     }
     let mut out = String::with_capacity(path.len());
-    for segment in &segments {
+    for segment in segments.iter().filter(|segment| !segment.is_empty()) {
         out.push('/');
         out.push_str(segment);
     }
@@ -140,140 +208,101 @@ fn resolve(path: &str) -> Result<Cow<'_, str>, PathError> {
     Ok(Cow::Owned(out))
 }
 
-/// A path in a rule: literal segments, `{name}` for one segment, a last `**` for everything below.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PathTemplate {
-    text: Box<str>,
-    segments: Box<[Segment]>,
-    below: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Segment {
-    Literal(Box<str>),
-    Any,
-}
-
-/// Why a text is no path template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TemplateError {
-    /// The literal part is no path in normal form.
-    Path(PathError),
-    /// The literal part is a path but not in its normal form, which is named.
-    NotNormal(String),
-    /// `{…}` or `**` not alone in its segment, `**` not last, or a name that is no name.
-    BadVariable,
-    /// Looks like a regular expression or a glob: not supported, on purpose.
-    LooksLikePattern,
-    /// More segments than [`TEMPLATE_SEGMENTS_MAX`].
-    TooManySegments,
-}
-
-impl fmt::Display for TemplateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path(error) => write!(f, "{error}"),
-            Self::NotNormal(normal) => write!(f, "path is not in normal form: write `{normal}`"),
-            Self::BadVariable => f.write_str("`{name}` and a last `**` stand alone in their segment"),
-            Self::LooksLikePattern => {
-                f.write_str("looks like a pattern: write `{name}` for one segment, `/**` at the end for everything below")
-            }
-            Self::TooManySegments => f.write_str("path has more than 64 segments"),
-        }
-    }
-}
-
-impl std::error::Error for TemplateError {}
-
-impl PathTemplate {
-    /// Reads `/exact`, `/orders/{id}` or `/everything/below/**`.
-    pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let (literal, below) = match text.strip_suffix("/**") {
-            Some(front) => (front, true),
-            None => (text, false),
-        };
-        if !text.starts_with('/') {
-            return Err(TemplateError::Path(PathError::NotAbsolute));
-        }
-        if literal.contains(['*', '[', ']', '^', '|', '\\']) || literal.contains(".+") || literal.ends_with('$') {
-            return Err(TemplateError::LooksLikePattern);
-        }
-        let mut segments = Vec::new();
-        let mut probe = String::new();
-        for part in literal.split('/').skip(1) {
-            let segment = parse_segment(part)?;
-            probe.push('/');
-            probe.push_str(match &segment {
-                Segment::Literal(name) => name,
-                Segment::Any => "x",
-            });
-            segments.push(segment);
-        }
-        if segments.len() > TEMPLATE_SEGMENTS_MAX {
-            return Err(TemplateError::TooManySegments);
-        }
-        if !probe.is_empty() {
-            let path = UrlPath::parse(&probe).map_err(TemplateError::Path)?;
-            if path.normal() != probe {
-                return Err(TemplateError::NotNormal(path.normal().to_owned()));
-            }
-        }
-        Ok(Self { text: text.into(), segments: segments.into(), below })
+    fn normal(raw: &str) -> Result<String, PathError> {
+        UrlPath::parse(raw).map(|path| path.normal().to_owned())
     }
 
-    /// The text as written.
-    pub fn as_str(&self) -> &str {
-        &self.text
+    #[test]
+    fn equal_spellings_have_one_normal_form() {
+        for raw in [
+            "/a/b",
+            "/a/./b",
+            "/a//b",
+            "/%61/b",
+            "/a/x/../b",
+            "//a/b",
+            "/x/..//a/b",
+            "/a/%2e/b",
+            "/a/x/%2E%2e/b",
+        ] {
+            assert_eq!(normal(raw).as_deref(), Ok("/a/b"), "{raw}");
+        }
+        for raw in ["/a%2bb", "/a%2Bb", "/%61%2bb"] {
+            assert_eq!(normal(raw).as_deref(), Ok("/a%2Bb"), "{raw}");
+        }
+        for raw in ["/a/", "/a/.", "/a/b/..", "/a//"] {
+            assert_eq!(normal(raw).as_deref(), Ok("/a/"), "{raw}");
+        }
     }
 
-    /// The segments in order: a literal, or `None` for `{name}`.
-    pub fn segments(&self) -> impl Iterator<Item = Option<&str>> {
-        self.segments.iter().map(|segment| match segment {
-            Segment::Literal(name) => Some(&**name),
-            Segment::Any => None,
-        })
+    #[test]
+    fn what_servers_read_differently_is_refused() {
+        use PathError::*;
+        let refused = [
+            ("", NotAbsolute),
+            ("a", NotAbsolute),
+            ("*", NotAbsolute),
+            ("/a%2fb", AmbiguousEscape),
+            ("/%5c..%5cadmin", AmbiguousEscape),
+            ("/%252e%252e/admin", AmbiguousEscape),
+            ("/public%00/admin", AmbiguousEscape),
+            ("/a%0d%0ab", AmbiguousEscape),
+            ("/%c0%ae%c0%ae/admin", AmbiguousEscape),
+            ("/%ff", AmbiguousEscape),
+            ("/%e4", AmbiguousEscape),
+            ("/%ef%bc%8e%ef%bc%8e/admin", AmbiguousEscape),
+            ("/x%e2%84%aa", AmbiguousEscape),
+            ("/..;/admin", Parameter),
+            ("/a;b=c", Parameter),
+            ("/a\\admin", BadByte),
+            ("/a#b", BadByte),
+            ("/a?b", BadByte),
+            ("/a b", BadByte),
+            ("/é", BadByte),
+            ("/a%", BadEscape),
+            ("/a%2", BadEscape),
+            ("/a%+1", BadEscape),
+            ("/a%u002e", BadEscape),
+            ("/..", AboveRoot),
+            ("/a/../../b", AboveRoot),
+            ("/a//../b", AmbiguousDots),
+            ("/a//b/../../c", AmbiguousDots),
+        ];
+        for (raw, error) in refused {
+            assert_eq!(normal(raw), Err(error), "{raw}");
+        }
+        assert_eq!(normal(&format!("/{}", "a".repeat(PATH_BYTES_MAX))), Err(TooLong));
     }
 
-    /// True if the template ends in `/**`: the path must go on after the segments.
-    pub fn matches_below(&self) -> bool {
-        self.below
+    #[test]
+    fn names_in_other_scripts_are_read() {
+        assert_eq!(normal("/caf%c3%a9/%E6%97%A5").as_deref(), Ok("/caf%C3%A9/%E6%97%A5"));
     }
 
-    /// True if both forms of the path match.
-    pub fn matches(&self, path: &UrlPath<'_>) -> bool {
-        self.matches_text(path.normal()) && (path.raw() == path.normal() || self.matches_text(path.raw()))
+    #[test]
+    fn long_chains_of_dots_take_linear_time() {
+        let raw = "/a/..".repeat(PATH_BYTES_MAX / 5);
+        assert_eq!(normal(&raw).as_deref(), Ok("/"));
     }
 
-    /// True if this text, taken as it is, matches.
-    pub fn matches_text(&self, path: &str) -> bool {
-        let mut parts = path.split('/').skip(1);
-        for segment in &self.segments {
-            let hit = match (segment, parts.next()) {
-                (Segment::Literal(name), Some(part)) => **name == *part,
-                (Segment::Any, Some(part)) => !part.is_empty(),
-                (Segment::Literal(_) | Segment::Any, None) => false,
-            };
-            if !hit {
-                return false;
+    proptest! {
+        #[test]
+        fn a_normal_form_is_its_own_normal_form(raw in "/[a-c./%0-9A-Fe;+~-]{0,24}") {
+            if let Ok(text) = normal(&raw) {
+                let again = normal(&text);
+                prop_assert_eq!(again.as_ref(), Ok(&text));
+                prop_assert!(!text.contains("//") && !text.split('/').any(|s| s == "." || s == ".."));
             }
         }
-        parts.next().is_some() == self.below
-    }
-}
 
-fn parse_segment(part: &str) -> Result<Segment, TemplateError> {
-    match part.strip_prefix('{').map(|rest| rest.strip_suffix('}')) {
-        Some(Some(name)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') => {
-            Ok(Segment::Any)
+        #[test]
+        fn no_text_panics(raw in ".{0,60}") {
+            let _ = UrlPath::parse(&raw);
         }
-        Some(_) => Err(TemplateError::BadVariable),
-        None if part.contains(['{', '}']) => Err(TemplateError::BadVariable),
-        None => Ok(Segment::Literal(part.into())),
-    }
-}
-
-impl fmt::Display for PathTemplate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
     }
 }
