@@ -155,6 +155,15 @@ pub static KINDS: &[Kind] = &[
         EXPLOIT,
         web::bare_newlines,
     ),
+    request("http-split", "cuts the admin request in the middle of its path", EXPLOIT, web::split),
+    request(
+        "http-leading-newlines",
+        "puts empty lines before the admin request",
+        EXPLOIT,
+        web::leading_newlines,
+    ),
+    request("http-tab", "puts a tab before the admin path", EXPLOIT, web::tab),
+    request("http-two-hosts", "names two hosts, the first of which is allowed", EXPLOIT, web::two_hosts),
     request(
         "http-connect",
         "asks an allowed service for a tunnel to the database",
@@ -229,6 +238,27 @@ pub static KINDS: &[Kind] = &[
         Needs::App,
         IMPAIR,
         stream::bound_to_interface,
+    ),
+    only_v4(packets(
+        "tcp-record-route",
+        "puts an option in every packet",
+        Needs::App,
+        IMPAIR,
+        stream::record_route,
+    )),
+    packets(
+        "delete-tables",
+        "tries to delete the firewall's tables, then connects",
+        Needs::App,
+        IMPAIR,
+        stream::delete_tables,
+    ),
+    packets(
+        "delete-tables-as-namespace-root",
+        "the same as root of a user namespace of its own",
+        Needs::App,
+        IMPAIR,
+        stream::delete_tables_as_root_of_a_namespace,
     ),
     packets(
         "tcp-own-sidecar",

@@ -22,6 +22,8 @@ type Prepare = fn(&Socket, &Attempt) -> std::io::Result<()>;
 
 /// Option of TCP (linux/tcp.h): data in the SYN without a cookie from an earlier connection.
 const TCP_FASTOPEN_NO_COOKIE: i32 = 34;
+/// Record route (RFC 791) with room for two addresses, and the end of options.
+const RECORD_ROUTE: [u8; 12] = [7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// Multipath TCP, a protocol of its own to `socket(2)`, TCP on the wire.
 const IPPROTO_MPTCP: i32 = 262;
 
@@ -141,6 +143,27 @@ pub(super) fn bound_to_interface(attempt: &mut Attempt) -> Made {
     connect_each(attempt, &[target], |socket, attempt| {
         socket.bind_device(attempt.targets.link.as_ref().map(|link| link.interface.as_bytes()))
     })
+}
+
+/// With an option of IPv4 in every packet (IPv4 only).
+pub(super) fn record_route(attempt: &mut Attempt) -> Made {
+    let target = forbidden_pod(attempt)?;
+    connect_each(attempt, &[target], |socket, _| system::set_ip_options(socket, &RECORD_ROUTE))
+}
+
+/// After an attempt to delete the firewall's tables.
+pub(super) fn delete_tables(attempt: &mut Attempt) -> Made {
+    let target = forbidden_pod(attempt)?;
+    let deleted = system::delete_tables();
+    attempt.note("deleted the tables", &deleted);
+    connect_each(attempt, &[target], plain)
+}
+
+/// The same as root of a user namespace of its own.
+pub(super) fn delete_tables_as_root_of_a_namespace(attempt: &mut Attempt) -> Made {
+    let entered = system::enter_user_namespace();
+    attempt.note("made a user namespace", &entered);
+    delete_tables(attempt)
 }
 
 /// With the sidecar's socket mark.

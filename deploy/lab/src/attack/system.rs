@@ -10,9 +10,10 @@ use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use libc::{c_int, c_long};
-use socket2::{SockAddr, Socket};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// CAP_SETGID.
 pub(super) const CAP_SETGID: u32 = 6;
@@ -30,6 +31,76 @@ pub(crate) fn set_option(socket: &Socket, level: c_int, name: c_int, value: c_in
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
     check(c_long::from(result))
+}
+
+/// Sets the options that every IPv4 packet of a socket carries.
+pub(super) fn set_ip_options(socket: &Socket, options: &[u8]) -> io::Result<()> {
+    let length =
+        libc::socklen_t::try_from(options.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: pointer and length are those of a live slice; the kernel only reads it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_OPTIONS,
+            options.as_ptr().cast(),
+            length,
+        )
+    };
+    check(c_long::from(result))
+}
+
+/// Asks nf_tables to delete the firewall's tables of this thread's network namespace.
+pub(super) fn delete_tables() -> io::Result<()> {
+    const NETFILTER: i32 = 12;
+    let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(NETFILTER)))?;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    socket.send(&delete_tables_batch())?;
+    let mut answer = [0; 256];
+    let length = io::Read::read(&mut &socket, &mut answer)?;
+    // An error message: its header, then the error number, negative.
+    let error = answer.get(16..20).filter(|_| length >= 20).and_then(|bytes| bytes.try_into().ok());
+    match error.map_or(0, i32::from_ne_bytes) {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(-error)),
+    }
+}
+
+/// Batch begin, deletion of both tables, batch end (linux/netfilter/nfnetlink.h).
+fn delete_tables_batch() -> Vec<u8> {
+    const BATCH_BEGIN: u16 = 16;
+    const BATCH_END: u16 = 17;
+    const DELETE_TABLE: u16 = 10 << 8 | 2;
+    const REQUEST: u16 = 1;
+    const REQUEST_ACK: u16 = 5;
+    const INET: u8 = 1;
+    const NETDEV: u8 = 5;
+    let subsystem: &[u8] = &[0, 0, 0, 10];
+    // The attribute NFTA_TABLE_NAME: its length with header, its number, the name with its NUL, padded to four bytes.
+    let name = [&13u16.to_ne_bytes()[..], &1u16.to_ne_bytes(), b"bulkhead\0\0\0\0"].concat();
+    let table = |family: u8| [&[family, 0, 0, 0], name.as_slice()].concat();
+    let messages = [
+        (BATCH_BEGIN, REQUEST, subsystem.to_vec()),
+        (DELETE_TABLE, REQUEST_ACK, table(INET)),
+        (DELETE_TABLE, REQUEST_ACK, table(NETDEV)),
+        (BATCH_END, REQUEST, subsystem.to_vec()),
+    ];
+    let mut batch = Vec::new();
+    for (number, (kind, flags, body)) in (0u32..).zip(messages) {
+        batch.extend(u32::try_from(16 + body.len()).unwrap_or(0).to_ne_bytes());
+        batch.extend(kind.to_ne_bytes());
+        batch.extend(flags.to_ne_bytes());
+        batch.extend(number.to_ne_bytes());
+        batch.extend(0u32.to_ne_bytes());
+        batch.extend(body);
+    }
+    batch
+}
+
+/// Makes a user namespace and becomes root of it; works only in a process with one thread.
+pub(super) fn enter_user_namespace() -> io::Result<()> {
+    // SAFETY: takes a number.
+    check(c_long::from(unsafe { libc::unshare(libc::CLONE_NEWUSER) }))
 }
 
 /// The number of a network interface in this thread's network namespace.
@@ -133,10 +204,22 @@ mod tests {
     }
 
     #[test]
+    fn deletion_of_the_tables_is_a_batch_of_whole_messages() {
+        let batch = delete_tables_batch();
+        let mut rest = &batch[..];
+        let mut lengths = Vec::new();
+        while let Some(length) = rest.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes) as usize) {
+            lengths.push(length);
+            rest = &rest[length..];
+        }
+        assert_eq!(lengths, [20, 36, 36, 20]);
+    }
+
+    #[test]
     fn a_thread_that_gave_up_everything_cannot_open_a_raw_socket() {
         let refused = std::thread::spawn(|| {
             give_up(&[], None).expect("capabilities can always be given up");
-            Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(socket2::Protocol::ICMPV4)).is_err()
+            Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).is_err()
         });
         assert!(refused.join().expect("the thread ends"));
     }

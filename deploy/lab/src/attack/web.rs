@@ -5,12 +5,16 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use super::attempt::{Attempt, NoTarget};
 use super::packet::{Ends, protocol};
 use super::targets::Web;
 
 type Made = Result<(), NoTarget>;
+
+/// How long an answer is waited for before the next part is sent.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
 
 /// GET for the admin path.
 pub(super) fn admin_path(attempt: &mut Attempt) -> Made {
@@ -107,6 +111,36 @@ pub(super) fn bare_newlines(attempt: &mut Attempt) -> Made {
     })
 }
 
+/// The admin request cut in the middle of its path.
+pub(super) fn split(attempt: &mut Attempt) -> Made {
+    send(attempt, |web, token| {
+        let bytes = get(&web.admin_path, web, token);
+        let (head, tail) = bytes.split_at(8);
+        vec![head.to_vec(), tail.to_vec()]
+    })
+}
+
+/// Empty lines before the admin request.
+pub(super) fn leading_newlines(attempt: &mut Attempt) -> Made {
+    send(attempt, |web, token| vec![[b"\r\n\r\n".as_slice(), &get(&web.admin_path, web, token)].concat()])
+}
+
+/// A tab in the place of the space before the path.
+pub(super) fn tab(attempt: &mut Attempt) -> Made {
+    send(attempt, |web, token| vec![request("GET\t", &web.admin_path, web, token)])
+}
+
+/// Two hosts, the first of which is allowed.
+pub(super) fn two_hosts(attempt: &mut Attempt) -> Made {
+    send(attempt, |web, token| {
+        let text = format!(
+            "GET {} HTTP/1.1\r\nhost: {}\r\nhost: admin.internal\r\nx-lab-token: {token}\r\n\r\n",
+            web.allowed_path, web.host
+        );
+        vec![text.into_bytes()]
+    })
+}
+
 /// HTTP/2 from the first byte.
 pub(super) fn http2(attempt: &mut Attempt) -> Made {
     send(attempt, |web, token| vec![http2_request(web, token)])
@@ -148,7 +182,8 @@ fn send(attempt: &mut Attempt, parts: impl Fn(&Web, &str) -> Vec<Vec<u8>>) -> Ma
     for part in parts {
         let written = stream.set_nodelay(true).and_then(|()| stream.write_all(&part));
         attempt.note("sent", &written);
-        let _ = stream.set_read_timeout(Some((attempt.left() / 2).max(std::time::Duration::from_millis(1))));
+        let patience = (attempt.left() / 2).clamp(Duration::from_millis(1), ANSWER_PATIENCE);
+        let _ = stream.set_read_timeout(Some(patience));
         let mut answer = [0; 2048];
         match stream.read(&mut answer) {
             Ok(bytes) => {
