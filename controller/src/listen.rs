@@ -2,6 +2,7 @@
 //!
 //! A [`Connection`] carries its place among the connections, so that whoever serves it need not think of it.
 
+use crate::drain::Drain;
 use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
 use rustls::ServerConfig;
 use std::io;
@@ -12,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -36,7 +37,7 @@ pub(crate) async fn accept_tls(
     tls: ServerConfig,
     connections_max: usize,
     accepted: mpsc::Sender<Connection>,
-    mut drain: watch::Receiver<bool>,
+    mut drain: Drain,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let places = Arc::new(Semaphore::new(connections_max));
@@ -45,7 +46,7 @@ pub(crate) async fn accept_tls(
     loop {
         let (connection, place, turn) = tokio::select! {
             connection = accept(&listener, &places, &handshaking) => connection,
-            _ = drain.wait_for(|draining| *draining) => break,
+            () = drain.begun() => break,
             () = accepted.closed() => break,
         };
         while handshakes.try_join_next().is_some() {}

@@ -1,3 +1,48 @@
-//! Entry point.
+//! The controller as a process: read the flags, start, wait for a signal, end.
 
-fn main() {}
+use bulkhead_controller::app::App;
+use bulkhead_controller::config::Config;
+use clap::Parser;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// What a wrong flag, environment or folder ends with; clap uses the same.
+const WRONG_CONFIGURATION: u8 = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = Config::parse();
+    start_log(config.log_json);
+    if let Err(error) = config.check() {
+        eprintln!("error: {error}");
+        return ExitCode::from(WRONG_CONFIGURATION);
+    }
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(WRONG_CONFIGURATION)
+        }
+    }
+}
+
+/// Everything that fails here fails at the start: what runs ends by a signal.
+async fn run(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let app = App::start(config).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    app.shutdown().await;
+    Ok(())
+}
+
+/// Lines to standard error; `RUST_LOG` chooses which.
+fn start_log(json: bool) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { lines.json().init() } else { lines.init() }
+}

@@ -4,6 +4,7 @@
 //! check that found something, a story that failed), 2 for wrong input or a machine that lacks something.
 
 mod lab;
+mod policy;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Lab(lab::LabArguments),
+    Policy(policy::PolicyArguments),
 }
 
 fn main() -> ExitCode {
@@ -28,5 +30,6 @@ fn main() -> ExitCode {
     }
     match Arguments::parse().command {
         Command::Lab(arguments) => lab::run(arguments).into(),
+        Command::Policy(arguments) => policy::run(arguments).into(),
     }
 }

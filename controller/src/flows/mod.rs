@@ -1,9 +1,16 @@
 //! Flows from their arrival to the reports made of them.
+//!
+//! [`resolve`] names the ends of a flow when it comes in, the store keeps [`Edge`]s per pod and day, [`service_map`]
+//! and [`verdicts`] add them up by workload.
 
 mod addresses;
 mod edge;
+mod report;
 mod resolve;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use addresses::{Addresses, pod_endpoint, workload};
 pub use edge::{Edge, Endpoint, Judgement, SeenEdge, Totals};
+pub use report::{service_map, verdicts};
 pub use resolve::{Observer, resolve};

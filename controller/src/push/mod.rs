@@ -6,4 +6,5 @@ mod service;
 mod session;
 
 pub use fleet::{Fleet, Sidecar};
-pub use service::{SidecarPort, serve};
+pub use service::SidecarPort;
+pub(crate) use service::serve;

@@ -3,6 +3,7 @@
 use super::enrolment::{Enrolment, EnrolmentError};
 use super::fleet::Fleet;
 use super::session::Session;
+use crate::drain::Drain;
 use crate::identity::{Authority, IdentityError, PodIdentity, not_after_seconds};
 use crate::limits::{SIDECAR_QUEUE, SIDECAR_STREAMS_MAX};
 use crate::listen::Connection;
@@ -41,11 +42,11 @@ pub struct SidecarPort {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Turns true when the controller shuts down.
-    pub drain: watch::Receiver<bool>,
+    pub drain: Drain,
 }
 
 /// Serves connections until drain.
-pub async fn serve(
+pub(crate) async fn serve(
     port: SidecarPort,
     connections: mpsc::Receiver<Connection>,
 ) -> Result<(), tonic::transport::Error> {
@@ -62,7 +63,7 @@ pub async fn serve(
             ReceiverStream::new(connections).map(Ok::<_, std::io::Error>),
             async move {
                 // A sender that is gone means shutdown too.
-                let _ = drain.wait_for(|draining| *draining).await;
+                let () = drain.begun().await;
             },
         )
         .await

@@ -97,6 +97,8 @@ impl Session {
         self.stream = self.port.fleet.attach(&uid, &hello, now_ms());
         self.port.metrics.attached(&self.port.fleet);
         self.instance = hello.instance;
+        // Revisions are never given twice: a sidecar that came back with its pod's newest needs nothing.
+        self.sent_revision = hello.revision;
         tracing::info!(uid, version = hello.version, revision = hello.revision, "sidecar attached");
         self.send_program().await?;
         loop {
@@ -127,7 +129,7 @@ impl Session {
             },
             () = sleep_until(overdue), if waiting => Event::ProgramOverdue,
             () = sleep_until(self.expires) => Event::CertificateEnded,
-            _ = self.port.drain.wait_for(|draining| *draining) => Event::Drain,
+            () = self.port.drain.begun() => Event::Drain,
         }
     }
 

@@ -11,7 +11,7 @@ mod tests;
 pub use records::{Records, RecordsThreads};
 
 use crate::flows::{Edge, SeenEdge, Totals};
-use bulkhead_api::rest::{Proposal, ProposalState};
+use bulkhead_api::rest::{AuditEntry, Proposal, ProposalState};
 
 /// Why the store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,21 +77,6 @@ pub struct Loss {
     pub by_sidecar: u64,
     /// Given up here, for want of room.
     pub by_controller: u64,
-}
-
-/// One line of the audit trail.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditEntry {
-    /// When.
-    pub at_ms: u64,
-    /// Who.
-    pub actor: String,
-    /// What they did.
-    pub action: String,
-    /// On what.
-    pub subject: String,
-    /// With what.
-    pub detail: String,
 }
 
 /// What the controller remembers. Every write is durable when the call returns.

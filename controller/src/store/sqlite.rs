@@ -3,12 +3,12 @@
 //! Formats are migrated forward at opening, each in one transaction; `PRAGMA user_version` says which one a file
 //! has.
 
-use super::{Appended, AuditEntry, Batch, Loss, Store, StoreError};
+use super::{Appended, Batch, Loss, Store, StoreError};
 use crate::flows::{Edge, SeenEdge, Totals};
 use crate::limits::{
     EDGES_PER_POD_AND_DAY_MAX, INSTANCES_PER_POD_MAX, JOIN_TOKENS_MAX, PROPOSALS_PER_COLLECTION_MAX,
 };
-use bulkhead_api::rest::{Proposal, ProposalState};
+use bulkhead_api::rest::{AuditEntry, Proposal, ProposalState};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use std::collections::BTreeMap;
 use std::path::Path;

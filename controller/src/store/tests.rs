@@ -1,10 +1,10 @@
 //! What every store must do, run against each that there is.
 
 use super::sqlite::Sqlite;
-use super::{Appended, AuditEntry, Batch, Loss, Records, Store, StoreError};
+use super::{Appended, Batch, Loss, Records, Store, StoreError};
 use crate::flows::{Edge, Endpoint, Judgement, Totals};
 use crate::limits::{EDGES_PER_POD_AND_DAY_MAX, INSTANCES_PER_POD_MAX};
-use bulkhead_api::rest::{Effect, Party, PartyKind, Proposal, ProposalState, Side};
+use bulkhead_api::rest::{AuditEntry, Effect, Party, PartyKind, Proposal, ProposalState, Side};
 
 const DAY_MS: u64 = 86_400_000;
 

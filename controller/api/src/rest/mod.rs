@@ -13,7 +13,7 @@ pub use flows::{Effect, FlowEdge, HttpSummary, Party, PartyKind, RuleSummary, Se
 pub use incidents::{Attempt, Incident, IncidentKind, Reach};
 pub use proposals::{Evidence, Proposal, ProposalRequest, ProposalState, RuleEvidence};
 pub use status::{
-    Diagnostic, InventoryState, JoinToken, JoinTokenRequest, PolicyDocument, PolicyFile, PolicyState,
+    AuditEntry, Diagnostic, InventoryState, JoinToken, JoinTokenRequest, PolicyDocument, PolicyFile, PolicyState,
     Refusal, SidecarStatus, Status,
 };
 

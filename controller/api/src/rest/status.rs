@@ -119,7 +119,7 @@ pub struct SidecarStatus {
 /// `GET /api/v1/policies`: one file of the set in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyFile {
-    /// Name of the file within its folder.
+    /// Path of the file as the controller sees it.
     pub file: String,
     /// Its text.
     pub text: String,
@@ -136,6 +136,21 @@ pub struct PolicyDocument {
     pub namespace: Option<String>,
     /// Name.
     pub name: String,
+}
+
+/// `GET /api/v1/audit`: one thing that somebody did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// When.
+    pub at_ms: u64,
+    /// Who.
+    pub actor: String,
+    /// What they did.
+    pub action: String,
+    /// On what.
+    pub subject: String,
+    /// With what.
+    pub detail: String,
 }
 
 /// `POST /api/v1/join-tokens`.

@@ -1,0 +1,78 @@
+//! `bulkhead policy check`: what is wrong with documents, and what is probably not meant.
+
+use super::{BAD_INPUT, DOES_NOT_HOLD, Format, HOLDS, InventoryArguments, read, report};
+use bulkhead_policies::cases;
+use bulkhead_policies::compile::Compiler;
+use bulkhead_policies::diagnostics::{Diagnostic, Source};
+use bulkhead_policies::documents::{self, Loaded};
+use std::path::PathBuf;
+
+/// Check policy documents: errors exit with 2, warnings are told
+#[derive(clap::Args, Debug)]
+pub(super) struct CheckArguments {
+    /// Files or folders; `-` is standard input
+    #[arg(required = true, value_name = "POLICY")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    inventory: InventoryArguments,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Exit with 1 if there is a warning
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) fn run(arguments: &CheckArguments) -> u8 {
+    if arguments.format == Format::Junit {
+        return report::refuse(&"`check` writes text, json, sarif or github; junit is for `test`");
+    }
+    let mut sources = match read::sources(&arguments.paths) {
+        Ok(sources) => sources,
+        Err(error) => return report::refuse(&error),
+    };
+    let loaded = documents::load(&sources);
+    let mut found = loaded.diagnostics.clone();
+    let (_, in_cases) = cases::load(&sources);
+    // A source that is no YAML is reported by both readers.
+    found.extend(in_cases.into_iter().filter(|diagnostic| !loaded.diagnostics.contains(diagnostic)));
+    if !arguments.inventory.files.is_empty() {
+        match read::sources(&arguments.inventory.files) {
+            Ok(inventory) => {
+                found.extend(against_inventory(&loaded, &inventory));
+                sources.extend(inventory);
+            }
+            Err(error) => return report::refuse(&error),
+        }
+    }
+    report::print(arguments.format, &found, &sources);
+    let (errors, warnings) = report::counts(&found);
+    if arguments.format == Format::Text {
+        let policies = loaded.set.policies.len();
+        let collections = loaded.set.collections.len();
+        println!("{policies} policies, {collections} collections: {errors} errors, {warnings} warnings");
+    }
+    match (errors, warnings) {
+        (0, 0) => HOLDS,
+        (0, _) if arguments.strict => DOES_NOT_HOLD,
+        (0, _) => HOLDS,
+        (_, _) => BAD_INPUT,
+    }
+}
+
+/// Names that the inventory does not know, and what the compiler says.
+fn against_inventory(loaded: &Loaded, sources: &[Source]) -> Vec<Diagnostic> {
+    let inventory = match documents::load_inventory(sources) {
+        Ok(inventory) => inventory,
+        Err(found) => return found,
+    };
+    if loaded.has_errors() {
+        return Vec::new();
+    }
+    let mut found = documents::references(&loaded.set, &loaded.places, &inventory);
+    let file = sources.first().map_or("", |source| source.name.as_str());
+    match Compiler::new(&loaded.set, &inventory) {
+        Ok(compiler) => found.extend(report::compile_warnings(&compiler.warnings(), file)),
+        Err(errors) => found.extend(report::compile_errors(&errors, &loaded.places, file)),
+    }
+    found
+}

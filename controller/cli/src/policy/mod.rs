@@ -1,0 +1,64 @@
+//! `bulkhead policy`: tools for policy documents, all on files, none of which needs a controller.
+//!
+//! Exit codes are the same everywhere: 0 holds, 1 does not, 2 bad input. Machine formats go to standard output; in text,
+//! diagnostics go to standard error and the answer to standard output.
+
+mod check;
+mod read;
+mod report;
+mod test;
+
+use clap::{Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Check, test and question policy documents
+#[derive(clap::Args, Debug)]
+pub(crate) struct PolicyArguments {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    Check(check::CheckArguments),
+    Test(test::TestArguments),
+}
+
+/// Runs it and gives the exit code.
+pub(crate) fn run(arguments: PolicyArguments) -> u8 {
+    match arguments.command {
+        PolicyCommand::Check(arguments) => check::run(&arguments),
+        PolicyCommand::Test(arguments) => test::run(&arguments),
+    }
+}
+
+/// It holds.
+const HOLDS: u8 = 0;
+/// It does not hold.
+const DOES_NOT_HOLD: u8 = 1;
+/// Wrong documents, files or flags.
+const BAD_INPUT: u8 = 2;
+
+/// Where inventory is read from.
+#[derive(clap::Args, Debug, Default)]
+struct InventoryArguments {
+    /// Inventory: output of `kubectl get namespaces,pods,services,endpointslices,nodes -A -o yaml` (or json)
+    #[arg(long = "inventory", value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Workflow commands of GitHub
+    Github,
+    /// JUnit XML, for test reports
+    Junit,
+}

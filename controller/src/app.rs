@@ -1,0 +1,230 @@
+//! Wiring: what is opened in which order, who gets what, and how it ends.
+
+use crate::approval::Approval;
+use crate::clock::now_ms;
+use crate::config::Config;
+use crate::drain::{Drain, DrainSwitch};
+use crate::http::{self, Api};
+use crate::identity::{Authority, ServerCertificate, secret, tls_for_people, tls_for_sidecars};
+use crate::limits::{EDGE_DAYS_MAX, HTTP_CONNECTIONS_MAX, SIDECAR_CONNECTIONS_MAX};
+use crate::listen::accept_tls;
+use crate::metrics::Metrics;
+use crate::push::{self, Fleet, SidecarPort};
+use crate::store::sqlite::Sqlite;
+use crate::store::{Records, RecordsThreads};
+use crate::watch::Watch;
+use crate::world::{self, World};
+use anyhow::{Context as _, Result};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Connections whose handshake is done and that wait to be served.
+const ACCEPTED_QUEUE: usize = 16;
+/// How often old flows are forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
+const DAY_MS: u64 = 86_400_000;
+
+/// A controller that runs.
+#[derive(Debug)]
+pub struct App {
+    /// Where sidecars connect.
+    pub sidecars: SocketAddr,
+    /// Where people and tools connect.
+    pub http: SocketAddr,
+    /// Where Prometheus reads.
+    pub metrics: SocketAddr,
+    drain: DrainSwitch,
+    tasks: JoinSet<()>,
+    store: RecordsThreads,
+}
+
+impl App {
+    /// Opens the state, binds the ports, starts everything. On an error nothing is left running.
+    pub async fn start(config: Config) -> Result<Self> {
+        let started_ms = now_ms();
+        make_state_folder(&config.state)?;
+        let authority = Arc::new(Authority::open(&config.state, SystemTime::now())?);
+        let admin_token = admin_token(&config.state.join("admin.token"))?;
+        let certificate = Arc::new(ServerCertificate::new(
+            authority.clone(),
+            config.certificate_names(),
+            SystemTime::now(),
+        )?);
+        let database = config.state.join("store.sqlite");
+        let (writer, reader) = (Sqlite::open(&database)?, Sqlite::open(&database)?);
+        let sidecar_listener = bind("--listen-sidecars", config.listen_sidecars).await?;
+        let http_listener = bind("--listen-http", config.listen_http).await?;
+        let metrics_listener = bind("--listen-metrics", config.listen_metrics).await?;
+        let addresses =
+            [sidecar_listener.local_addr()?, http_listener.local_addr()?, metrics_listener.local_addr()?];
+        let sidecar_tls = tls_for_sidecars(certificate.clone())?;
+        let (records, store) = Records::start(Box::new(writer), Box::new(reader))?;
+
+        let (drain, draining) = Drain::new();
+        let (world_sender, world) = watch::channel(Arc::new(World::default()));
+        let fleet = Arc::new(Fleet::default());
+        let metrics = Arc::new(Metrics::new()?);
+        let mut tasks = JoinSet::new();
+
+        tasks.spawn(follow_folders(config.clone(), records.clone(), world_sender, draining.clone()));
+        tasks.spawn(keep_house(certificate.clone(), records.clone(), draining.clone()));
+        tasks.spawn(count_worlds(metrics.clone(), world.clone(), draining.clone()));
+
+        let (connections, accepted) = mpsc::channel(ACCEPTED_QUEUE);
+        tasks.spawn(accept_tls(
+            sidecar_listener,
+            sidecar_tls,
+            SIDECAR_CONNECTIONS_MAX,
+            connections,
+            draining.clone(),
+        ));
+        let port = SidecarPort {
+            authority,
+            certificate_lifetime: config.certificate_lifetime(),
+            world: world.clone(),
+            fleet: fleet.clone(),
+            records: records.clone(),
+            metrics: metrics.clone(),
+            drain: draining.clone(),
+        };
+        tasks.spawn(async move {
+            if let Err(error) = push::serve(port, accepted).await {
+                tracing::error!(%error, "the sidecars' port ended");
+            }
+        });
+
+        let (connections, accepted) = mpsc::channel(ACCEPTED_QUEUE);
+        let people_tls = tls_for_people(certificate);
+        tasks.spawn(accept_tls(
+            http_listener,
+            people_tls,
+            HTTP_CONNECTIONS_MAX,
+            connections,
+            draining.clone(),
+        ));
+        let api = Api {
+            world,
+            fleet,
+            records,
+            approval: Arc::new(Approval {
+                policy_folders: config.policy_folders(),
+                approved_folder: config.approved_folder(),
+            }),
+            approving: Arc::default(),
+            metrics: metrics.clone(),
+            admin_token,
+            join_token_lifetime: Duration::from_secs(config.join_token_minutes * 60),
+            started_ms,
+        };
+        tasks.spawn(http::serve_connections(http::router(api), accepted, draining.clone()));
+        tasks.spawn(http::serve_metrics(metrics, metrics_listener, draining));
+
+        let [sidecars, http, metrics] = addresses;
+        tracing::info!(%sidecars, %http, %metrics, "controller started");
+        Ok(Self { sidecars, http, metrics, drain, tasks, store })
+    }
+
+    /// Ends streams and requests, then the store, in this order: what was acknowledged is on disk.
+    pub async fn shutdown(mut self) {
+        tracing::info!("shutting down");
+        self.drain.begin();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task panicked");
+            }
+        }
+        // The last senders to the store went with the tasks above; streams end on drain by themselves.
+        let joined = tokio::task::spawn_blocking(move || self.store.join()).await;
+        if let Err(error) = joined {
+            tracing::error!(%error, "the store did not end well");
+        }
+    }
+}
+
+/// Reads both folders and keeps the world until drain.
+async fn follow_folders(
+    config: Config,
+    records: Records,
+    world: watch::Sender<Arc<World>>,
+    mut drain: Drain,
+) {
+    let policies = Watch::start(config.policy_folders()).await;
+    let inventory = Watch::start(vec![config.inventory.clone()]).await;
+    tokio::select! {
+        ended = world::follow(policies.readings.clone(), inventory.readings.clone(), records, world) => {
+            if let Err(error) = ended {
+                tracing::error!(%error, "policies are not followed any more: the last good ones stay in force");
+            }
+        }
+        () = drain.begun() => {}
+    }
+}
+
+/// Forgets old flows and renews the controller's own certificate.
+async fn keep_house(certificate: Arc<ServerCertificate>, records: Records, mut drain: Drain) {
+    let mut forget = tokio::time::interval(FORGET_INTERVAL);
+    let mut renew = tokio::time::interval(ServerCertificate::RENEW_INTERVAL);
+    renew.reset();
+    loop {
+        tokio::select! {
+            _ = forget.tick() => {
+                let before_day = (now_ms() / DAY_MS).saturating_sub(EDGE_DAYS_MAX);
+                if let Err(error) = records.write(move |store| store.forget_edges(before_day)).await {
+                    tracing::error!(%error, "old flows were not forgotten");
+                }
+            }
+            _ = renew.tick() => {
+                if let Err(error) = certificate.renew(SystemTime::now()) {
+                    tracing::error!(%error, "the controller's certificate was not renewed");
+                }
+            }
+            () = drain.begun() => return,
+        }
+    }
+}
+
+async fn count_worlds(metrics: Arc<Metrics>, mut world: watch::Receiver<Arc<World>>, mut drain: Drain) {
+    loop {
+        metrics.world(&world.borrow_and_update().clone());
+        tokio::select! {
+            changed = world.changed() => if changed.is_err() { return },
+            () = drain.begun() => return,
+        }
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
+    let hint = "is another controller running, or does the address belong to another machine?";
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on `{flag} {address}`: {hint}"))
+}
+
+fn make_state_folder(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the folder `--state {}`", path.display()))
+}
+
+/// The token of administrators: made at the first start, read later.
+fn admin_token(path: &Path) -> Result<Arc<str>> {
+    let shown = path.display();
+    match fs::read_to_string(path) {
+        Ok(text) if text.trim().len() >= 32 => Ok(text.trim().into()),
+        Ok(_) => anyhow::bail!("`{shown}` holds no token: remove it and a new one is made at the next start"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let token = secret::token()?;
+            secret::write_private(path, format!("{token}\n").as_bytes())
+                .with_context(|| format!("cannot write `{shown}`"))?;
+            Ok(token.into())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read `{shown}`")),
+    }
+}

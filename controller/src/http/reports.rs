@@ -1,0 +1,102 @@
+//! Who talked to whom, who was stopped, and what it looks like.
+
+use super::{Api, ApiError};
+use crate::clock::now_ms;
+use crate::flows::{self, SeenEdge};
+use crate::incidents;
+use crate::limits::{EDGE_DAYS_MAX, HTTP_ITEMS_MAX};
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use bulkhead_api::rest::{Effect, FlowEdge, Incident, Party, VerdictCount};
+use serde::Deserialize;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// What every report can be narrowed to; what is left out narrows nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    /// Source or destination is of this namespace.
+    namespace: Option<String>,
+    /// Source or destination is a workload of this name.
+    workload: Option<String>,
+    /// The verdict.
+    verdict: Option<Effect>,
+    /// Last seen at this time or later.
+    since_ms: Option<u64>,
+}
+
+/// `GET /api/v1/flows`
+pub(super) async fn flows(
+    State(api): State<Api>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<Vec<FlowEdge>>, ApiError> {
+    let Query(filter) = filter?;
+    let edges = edges(&api, filter.since_ms).await?;
+    let mut map = flows::service_map(&edges);
+    map.retain(|edge| {
+        filter.parties(&edge.source, &edge.destination)
+            && filter.seen(edge.last_seen_ms)
+            && filter.verdict.is_none_or(|verdict| verdict == edge.verdict)
+    });
+    map.truncate(HTTP_ITEMS_MAX);
+    Ok(Json(map))
+}
+
+/// `GET /api/v1/verdicts`
+pub(super) async fn verdicts(
+    State(api): State<Api>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<Vec<VerdictCount>>, ApiError> {
+    let Query(filter) = filter?;
+    let edges = edges(&api, filter.since_ms).await?;
+    let mut verdicts = flows::verdicts(&edges);
+    verdicts.retain(|verdict| {
+        let effect = if verdict.enforced { Effect::Deny } else { Effect::Allow };
+        filter.parties(&verdict.source, &verdict.destination)
+            && filter.seen(verdict.last_seen_ms)
+            && filter.verdict.is_none_or(|wanted| wanted == effect)
+    });
+    verdicts.truncate(HTTP_ITEMS_MAX);
+    Ok(Json(verdicts))
+}
+
+/// `GET /api/v1/incidents`
+pub(super) async fn incidents(
+    State(api): State<Api>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<Vec<Incident>>, ApiError> {
+    let Query(filter) = filter?;
+    let edges = edges(&api, filter.since_ms).await?;
+    let world = api.world.borrow().clone();
+    let mut incidents = incidents::detect(&edges, &api.fleet.sidecars(), &world);
+    incidents.retain(|incident| {
+        let touches = |party: &Party| filter.parties(&incident.attacker, party);
+        filter.seen(incident.last_seen_ms)
+            && (touches(&incident.attacker) || incident.targets.iter().any(touches))
+    });
+    incidents.truncate(HTTP_ITEMS_MAX);
+    Ok(Json(incidents))
+}
+
+/// The stored edges from that day on.
+pub(super) async fn edges(api: &Api, since_ms: Option<u64>) -> Result<Vec<SeenEdge>, ApiError> {
+    let oldest = (now_ms() / DAY_MS).saturating_sub(EDGE_DAYS_MAX);
+    let since_day = since_ms.map_or(oldest, |since_ms| (since_ms / DAY_MS).max(oldest));
+    Ok(api.records.read(move |store| store.edges(since_day)).await?)
+}
+
+impl Filter {
+    fn parties(&self, source: &Party, destination: &Party) -> bool {
+        let named = |party: &Party| {
+            self.namespace.as_ref().is_none_or(|namespace| party.namespace.as_ref() == Some(namespace))
+                && self.workload.as_ref().is_none_or(|workload| party.name == *workload)
+        };
+        named(source) || named(destination)
+    }
+
+    fn seen(&self, last_seen_ms: u64) -> bool {
+        self.since_ms.is_none_or(|since_ms| last_seen_ms >= since_ms)
+    }
+}
