@@ -76,6 +76,7 @@ impl Metrics {
         Ok(Self {
             verdicts: verdict_labels().map(|labels| verdicts.with_label_values(&labels)).collect(),
             denials: denial_labels().map(|labels| denials.with_label_values(&labels)).collect(),
+            sessions: session_counters(&make)?,
             bytes: byte_labels().map(|labels| bytes.with_label_values(&labels)).collect(),
             connections: Direction::BOTH
                 .map(|direction| connections.with_label_values(&[direction.as_str()])),
