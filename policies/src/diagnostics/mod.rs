@@ -130,6 +130,7 @@ impl Diagnostic {
         let column = self.column as usize - 1;
         let skipped = if column > SHOWN / 2 && line.chars().count() > SHOWN { column - SHOWN / 2 } else { 0 };
         let shown: String = line.chars().skip(skipped).take(SHOWN).map(plain).collect();
+        let shown = shown.trim_end();
         let number = self.line.to_string();
         let margin = " ".repeat(number.len());
         let indent = " ".repeat(column - skipped);

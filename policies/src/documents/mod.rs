@@ -77,6 +77,8 @@ pub fn load(sources: &[Source]) -> Loaded {
     if !loaded.has_errors() {
         let found = lint::lint(&loaded.set, &loaded.places);
         loaded.diagnostics.extend(found);
+        let order = |file: &str| sources.iter().position(|source| source.name == file);
+        loaded.diagnostics.sort_by_key(|found| (order(&found.file), found.line, found.column));
     }
     loaded
 }

@@ -31,13 +31,7 @@ impl RequestError {
         match self {
             Self::Path(PathError::TooLong) => Reason::Limit,
             Self::Path(PathError::NotAbsolute) | Self::Host(_) => Reason::Malformed,
-            Self::Path(
-                PathError::BadByte
-                | PathError::BadEscape
-                | PathError::AmbiguousEscape
-                | PathError::Parameter
-                | PathError::AboveRoot,
-            ) => Reason::Ambiguous,
+            Self::Path(_) => Reason::Ambiguous,
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Fields<'a> {
     what: &'a str,
     nulls: Nulls,
     asked: Vec<&'static str>,
+    /// Fields without a value that were reported, each once.
+    empty: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
@@ -37,7 +39,7 @@ impl<'a> Fields<'a> {
                 format!("{what} must be a mapping, not {}", node.kind_name()),
             );
         }
-        Some(Self { entries: entries?, span: node.span, what, nulls, asked: Vec::new() })
+        Some(Self { entries: entries?, span: node.span, what, nulls, asked: Vec::new(), empty: Vec::new() })
     }
 
     /// Where the mapping begins.
@@ -46,21 +48,20 @@ impl<'a> Fields<'a> {
     }
 
     /// True if the field is written, with or without a value.
-    pub fn has(&self, name: &str) -> bool {
+    pub fn has(&mut self, name: &'static str) -> bool {
+        self.ask(name);
         self.entries.iter().any(|entry| entry.key == name)
     }
 
     /// The entry of a field.
     pub fn entry(&mut self, report: &mut Report, name: &'static str) -> Option<&'a Entry> {
-        let first = !self.asked.contains(&name);
-        if first {
-            self.asked.push(name);
-        }
+        self.ask(name);
         let entry = self.entries.iter().find(|entry| entry.key == name)?;
         if !entry.value.is_null() {
             return Some(entry);
         }
-        if self.nulls == Nulls::Refused && first {
+        if self.nulls == Nulls::Refused && !self.empty.contains(&name) {
+            self.empty.push(name);
             report
                 .error("empty-field", entry.key_span, format!("field `{name}` has no value"))
                 .help("give it a value, or remove the line if it should not count");
@@ -135,6 +136,12 @@ impl<'a> Fields<'a> {
             .error("bad-value", node.span, format!("`{name}` is {}", quoted(text)))
             .help(format!("write {}", alternatives(&words)));
         None
+    }
+
+    fn ask(&mut self, name: &'static str) {
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
     }
 
     /// Accepts fields without reading them.

@@ -22,7 +22,7 @@ impl Refusal {
     }
 }
 
-/// One or more values, separated by white space.
+/// One value, or several objects in a row.
 pub(super) fn read(text: &str) -> Result<Vec<Node>, Refusal> {
     let mut reader = Reader { text, at: 0, line: 1, line_start: 0 };
     let mut documents = Vec::new();
@@ -33,6 +33,9 @@ pub(super) fn read(text: &str) -> Result<Vec<Node>, Refusal> {
         }
         if documents.len() == DOCUMENTS_MAX {
             return Err(reader.refuse("limit", format!("more than {DOCUMENTS_MAX} documents"), true));
+        }
+        if !documents.is_empty() && reader.peek() != Some(b'{') {
+            return Err(reader.syntax("goes on after its end"));
         }
         documents.push(reader.value(0)?);
     }

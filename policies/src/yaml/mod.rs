@@ -11,8 +11,8 @@ mod json;
 mod reader;
 mod scalar;
 
-pub use fields::{Fields, Nulls};
 pub(crate) use fields::alternatives;
+pub use fields::{Fields, Nulls};
 pub use scalar::{Scalar, ScalarKind};
 
 use crate::diagnostics::{Diagnostic, Report, Source, Span};
@@ -58,7 +58,8 @@ pub fn parse(source: &Source) -> Result<Vec<Node>, Vec<Diagnostic>> {
 
 /// The documents of a source of at most `bytes_max` bytes; empty ones are left out.
 ///
-/// Text that begins with `{` or `[` is read as JSON first, which is many times faster, and as YAML if it is none.
+/// A source called `….json` is JSON and nothing else. Other text that begins with `{` or `[` is read as JSON first, which
+/// is many times faster, and as YAML if it is none. Several JSON objects in a row are as many documents.
 pub fn parse_within(source: &Source, bytes_max: usize) -> Result<Vec<Node>, Vec<Diagnostic>> {
     let mut report = Report::new(&*source.name);
     let text = source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
@@ -72,11 +73,12 @@ pub fn parse_within(source: &Source, bytes_max: usize) -> Result<Vec<Node>, Vec<
             .help("split it into several files");
         return Err(report.finish());
     }
+    let is_json = source.name.ends_with(".json");
     let mut refused_as_json = None;
-    if text.trim_start().starts_with(['{', '[']) {
+    if is_json || text.trim_start().starts_with(['{', '[']) {
         match json::read(text) {
             Ok(documents) => return Ok(documents),
-            Err(refusal) if refusal.is_final || source.name.ends_with(".json") => {
+            Err(refusal) if refusal.is_final || is_json => {
                 refusal.report(&mut report);
                 return Err(report.finish());
             }

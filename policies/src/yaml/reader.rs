@@ -40,6 +40,9 @@ fn syntax_error(report: &mut Report, span: Span, info: &str, text: &str) {
     let indent: String = line.chars().take_while(|c| c.is_whitespace()).collect();
     if indent.contains('\t') {
         diagnostic.help("indent with spaces: YAML allows no tabs there");
+    } else if info.contains("flow") {
+        diagnostic
+            .help("inside of `{…}` and `[…]`, quote a value that contains a bracket, a brace or a comma");
     } else if line.matches(": ").count() > 1 {
         diagnostic.help("quote a value that contains `: `");
     }
