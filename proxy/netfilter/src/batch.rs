@@ -8,6 +8,7 @@ use crate::set::{Element, Key, Set};
 use crate::table::{Chain, Table};
 use crate::wire::{APPEND, CREATE, EXCLUSIVE, Encoder};
 use crate::{Hook, limits};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// `NFT_OBJECT_CT_TIMEOUT`.
 pub(crate) const OBJECT_CT_TIMEOUT: u32 = 7;
@@ -46,7 +47,6 @@ pub(crate) struct BatchMessage {
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     pub(crate) messages: Vec<BatchMessage>,
-    sets: u32,
 }
 
 impl Batch {
@@ -131,8 +131,9 @@ impl Batch {
 
     /// Creates a set or map; an error if it exists.
     pub fn add_set(&mut self, table: &Table, set: &Set) {
-        self.sets += 1;
-        let id = self.sets;
+        // Only has to differ within one transaction.
+        static ID: AtomicU32 = AtomicU32::new(1);
+        let id = ID.fetch_add(1, Ordering::Relaxed);
         self.push(command::NEW_SET, CREATE | EXCLUSIVE, table, format!("set `{}`", set.name), |e| {
             e.text(1, &table.name);
             e.text(2, &set.name);
@@ -212,15 +213,43 @@ impl Batch {
         });
     }
 
+    /// Adds what is expected and not loaded, deletes what is loaded and not expected. For sets of single values.
+    pub fn replace_elements(
+        &mut self,
+        table: &Table,
+        set: &Set,
+        loaded: &[crate::LoadedElement],
+        expected: &[Element],
+    ) {
+        let is = |element: &Element, key: &Key| trimmed(set, &element.first) == &key.0[..];
+        let gone: Vec<Element> = loaded
+            .iter()
+            .filter(|loaded| !expected.iter().any(|element| is(element, &loaded.key)))
+            .map(|loaded| Element::single(loaded.key.clone()))
+            .collect();
+        let new: Vec<Element> = expected
+            .iter()
+            .filter(|element| !loaded.iter().any(|loaded| is(element, &loaded.key)))
+            .cloned()
+            .collect();
+        self.delete_elements(table, set, &gone);
+        self.add_elements(table, set, &new);
+    }
+
+    /// Appends another batch.
+    pub fn append(&mut self, other: Self) {
+        self.messages.extend(other.messages);
+    }
+
     /// Divides it into transactions of at most that many bytes (one message may be larger), in order. Only
     /// sensible for additions that nothing refers to yet: each part holds by itself.
     pub fn split(self, bytes_max: usize) -> Vec<Self> {
         let mut parts = Vec::new();
-        let mut part = Self { messages: Vec::new(), sets: self.sets };
+        let mut part = Self::new();
         let mut bytes = 40;
         for message in self.messages {
             if bytes + message_bytes(&message) > bytes_max && !part.messages.is_empty() {
-                parts.push(std::mem::replace(&mut part, Self { messages: Vec::new(), sets: self.sets }));
+                parts.push(std::mem::take(&mut part));
                 bytes = 40;
             }
             bytes += message_bytes(&message);

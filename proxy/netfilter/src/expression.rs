@@ -23,7 +23,9 @@ impl Register {
     pub const R2: Self = Self(2);
     /// The fourth.
     pub const R3: Self = Self(3);
-    /// The eighth: far enough from the first for an IPv6 address between them.
+    /// The seventh: after an IPv6 address and two more fields.
+    pub const R6: Self = Self(6);
+    /// The ninth: far enough from the first for an IPv6 address between them.
     pub const R8: Self = Self(8);
 
     /// As the kernel numbers it in dumps: 16-byte names where one starts there.

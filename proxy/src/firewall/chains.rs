@@ -1,0 +1,413 @@
+//! The chains that live as long as the table: hooks, guards, what happens to the admitted and the denied.
+//!
+//! The way of an arriving packet: `prerouting` → `arrived_G` (of generation G: same generation and confirmed? pass) →
+//! [`ARRIVAL`] (guards) → `ingress_G` or, for answers, `egress_G` (the two look-ups; the mark found goes to the packet) →
+//! [`weigh`] (denied, or cut, or marked and let pass). A packet that is made here goes the same way by
+//! `output` → `departed_G` → [`DEPARTURE`]. A conversation is judged by its first packet's addresses, whichever way the
+//! packet at hand goes. What is denied is counted per edge, logged within limits, and refused. See `judgement.rs` for G.
+
+use super::limits::{LOGGED_PACKETS_BURST, LOGGED_PACKETS_PER_SECOND, RESETS_PER_SECOND};
+use super::mark::{Class, Guard, Mark};
+use super::options::{FirewallOptions, INBOUND_PORT, LOCAL_LEG_ZONE, LOG_GROUP, OUTBOUND_PORT, ROUTE_MARK};
+use super::sets;
+use bulkhead_facts::{Direction, IpFamily, L4Protocol};
+use bulkhead_netfilter::route::LOOPBACK_INDEX;
+use bulkhead_netfilter::{
+    Chain, ChainType, Field, Hook, Policy, Refusal, Register, Rule, address_type, connection_state,
+    connection_status, limits as netfilter_limits, priority,
+};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// A chain with its rules.
+pub(super) type Rules = (Chain, Vec<Rule>);
+
+/// The hook of arriving packets; its only rule goes to the generation in force.
+pub(super) const PREROUTING: &str = "prerouting";
+/// The hook of packets made here; likewise.
+pub(super) const OUTPUT: &str = "output";
+/// Guards of arriving packets; comes back if none of them decided.
+pub(super) const ARRIVAL: &str = "arrival";
+/// Guards of packets made here; comes back if none of them decided.
+pub(super) const DEPARTURE: &str = "departure";
+/// As [`weigh`], for the inspector's own legs to other pods.
+pub(super) const WEIGH_UPSTREAM: &str = "weigh_upstream";
+/// Names of the connection timeouts.
+pub(super) const TCP_TIMEOUTS: [(&str, bool); 2] = [("tcp4", true), ("tcp6", false)];
+
+const LOOPBACK: &str = "loopback";
+const REFUSE: &str = "refuse";
+const ACCOUNTING: &str = "accounting";
+const TCP: u8 = L4Protocol::TCP.0;
+const UDP: u8 = L4Protocol::UDP.0;
+const ICMP: u8 = L4Protocol::ICMP.0;
+const ICMPV6: u8 = L4Protocol::ICMPV6.0;
+const IGMP: u8 = 2;
+
+/// Where the packet's mark says what becomes of a conversation.
+pub(super) fn weigh(direction: Direction) -> String {
+    format!("weigh_{direction}")
+}
+
+/// Where denied packets of a conversation end.
+pub(super) fn deny(direction: Direction) -> String {
+    format!("deny_{direction}")
+}
+
+/// The two hooks whose rule names a generation.
+pub(super) fn switching_hooks() -> [Chain; 2] {
+    let hook = |name, hook| Chain::base(name, ChainType::Filter, hook, priority::MANGLE, Policy::Drop);
+    [hook(PREROUTING, Hook::Prerouting), hook(OUTPUT, Hook::Output)]
+}
+
+/// Every other chain that lives as long as the table.
+pub(super) fn lasting(options: &FirewallOptions) -> Vec<Rules> {
+    let regular = |name: &str, rules| (Chain::regular(name), rules);
+    let mut chains = vec![
+        regular(ARRIVAL, arrival(options)),
+        regular(DEPARTURE, departure(options)),
+        regular(LOOPBACK, loopback()),
+        regular(REFUSE, refuse()),
+        regular(WEIGH_UPSTREAM, weigh_upstream()),
+        regular(ACCOUNTING, accounting()),
+    ];
+    for direction in Direction::BOTH {
+        chains.push(regular(&weigh(direction), weigh_rules(direction)));
+        chains.push(regular(&deny(direction), deny_rules(direction)));
+        chains.push(regular(&count(direction), count_rules(direction)));
+    }
+    chains.extend(hooks(options));
+    chains
+}
+
+fn hooks(options: &FirewallOptions) -> Vec<Rules> {
+    let filter = |name, hook, priority, policy, rules| {
+        (Chain::base(name, ChainType::Filter, hook, priority, policy), rules)
+    };
+    let nat = |name, hook, rules| {
+        let chain = Chain::base(name, ChainType::Nat, hook, priority::DESTINATION_NAT, Policy::Accept);
+        (chain, rules)
+    };
+    let after_output = priority::MANGLE + 1;
+    vec![
+        nat("redirect_inbound", Hook::Prerouting, redirect(Some(LOOPBACK_INDEX), INBOUND_PORT)),
+        nat("redirect_outbound", Hook::Output, redirect(None, OUTBOUND_PORT)),
+        filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
+        filter(
+            "forward",
+            Hook::Forward,
+            priority::FILTER,
+            Policy::Drop,
+            vec![Rule::new().named("forwarded").counter().drop_packet()],
+        ),
+        filter("zone", Hook::Output, priority::RAW, Policy::Accept, local_leg_zone(options)),
+        (
+            Chain::base("answer_route", ChainType::Route, Hook::Output, after_output, Policy::Accept),
+            vec![Rule::new().towards_source().ct_mark().equals(Mark::LOCAL_LEG).set_packet_mark(ROUTE_MARK)],
+        ),
+        filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, postrouting(options)),
+    ]
+}
+
+/// Guards of arriving packets. Neighbour discovery comes before the route look-up: it is sent to multicast groups.
+fn arrival(options: &FirewallOptions) -> Vec<Rule> {
+    let ingress = Direction::Ingress;
+    let mut rules = own_conversations();
+    rules.push(Rule::new().named("loopback").input_device(LOOPBACK_INDEX).accept());
+    for field in [Field::SOURCE_V4, Field::DESTINATION_V4] {
+        let loopback = Rule::new().ipv4().field::<Ipv4Addr>(field).in_block(Ipv4Addr::LOCALHOST, 8);
+        rules.push(guard(loopback, Guard::SpoofedSource, ingress));
+    }
+    for field in [Field::SOURCE_V6, Field::DESTINATION_V6] {
+        let loopback = Rule::new().ipv6().field(field).equals(Ipv6Addr::LOCALHOST);
+        rules.push(guard(loopback, Guard::SpoofedSource, ingress));
+    }
+    rules.extend(link_rules("in"));
+    for (name, kind) in [("multicast in", address_type::MULTICAST), ("broadcast in", address_type::BROADCAST)]
+    {
+        let group = Rule::new().named(name).field(Field::DestinationAddressType).equals(kind);
+        rules.push(group.counter().drop_packet());
+    }
+    let misdirected = Rule::new().field(Field::DestinationAddressType).not_equals(address_type::LOCAL);
+    rules.push(guard(misdirected, Guard::InvalidPacket, ingress));
+    rules.push(guard(invalid(), Guard::InvalidPacket, ingress));
+    rules.extend(own_ports(ingress));
+    for (family, source) in [(IpFamily::V4, Field::OriginalSourceV4), (IpFamily::V6, Field::OriginalSourceV6)]
+    {
+        let admin = Rule::new()
+            .named("administrative port")
+            .towards_destination()
+            .field(Field::ConnectionProtocol)
+            .equals(TCP)
+            .field(Field::OriginalDestinationPort)
+            .equals(options.admin_port)
+            .key_in(&[source], sets::admin_peers(family).name());
+        rules.push(admin.set_ct_mark(Mark::OWN).counter().accept());
+    }
+    rules
+}
+
+/// Guards of packets made here. The leg to the app comes before every device test: its source is not ours.
+fn departure(options: &FirewallOptions) -> Vec<Rule> {
+    let egress = Direction::Egress;
+    let mut rules = own_conversations();
+    let local_leg = by_sidecar(Rule::new().named("leg to the app"), options.marks.local_leg, options)
+        .protocol(TCP)
+        .field(Field::DestinationAddressType)
+        .equals(address_type::LOCAL);
+    rules.push(local_leg.set_ct_mark(Mark::LOCAL_LEG).counter().accept());
+    rules.push(Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).goto(LOOPBACK));
+    rules.extend(link_rules("out"));
+    let spoofed = Rule::new().field(Field::SourceAddressType).not_equals(address_type::LOCAL);
+    rules.push(guard(spoofed, Guard::SpoofedSource, egress));
+    rules.push(guard(invalid(), Guard::InvalidPacket, egress));
+    if let Some(controller) = options.controller {
+        let own = by_sidecar(Rule::new().named("controller"), options.marks.upstream, options);
+        rules.push(to_socket(own, controller).set_ct_mark(Mark::OWN).counter().accept());
+    }
+    rules
+}
+
+/// Packets of conversations that are the sidecar's own, whatever the generation.
+fn own_conversations() -> Vec<Rule> {
+    [("leg to the app goes on", Mark::LOCAL_LEG), ("own conversation goes on", Mark::OWN)]
+        .into_iter()
+        .map(|(name, mark)| confirmed(Rule::new().named(name).ct_mark().equals(mark)).accept())
+        .collect()
+}
+
+/// Packets of a socket that carries the mark and belongs to the sidecar's user.
+pub(super) fn by_sidecar(rule: Rule, mark: u32, options: &FirewallOptions) -> Rule {
+    rule.packet_mark().equals(mark).field(Field::SenderUser).equals(options.sidecar_uid)
+}
+
+/// Packets of connections whose first packet has passed.
+pub(super) fn confirmed(rule: Rule) -> Rule {
+    rule.field::<u32>(Field::ConnectionStatus).any_bit(connection_status::CONFIRMED)
+}
+
+fn to_socket(rule: Rule, to: SocketAddr) -> Rule {
+    rule.to_address(to.ip().to_canonical()).protocol(TCP).to_port(to.port())
+}
+
+/// Neighbour discovery never crosses a router: its hop limit is still 255 (RFC 4861 section 7.1).
+fn link_rules(way: &str) -> [Rule; 3] {
+    let icmpv6 = |name: &str| Rule::new().named(&format!("{name} {way}")).ipv6().protocol(ICMPV6);
+    let discovery = icmpv6("neighbour discovery").field(Field::HOP_LIMIT).equals(255u8);
+    [
+        discovery.field::<u8>(Field::ICMP_TYPE).in_set(sets::neighbours().name()).counter().accept(),
+        icmpv6("link noise")
+            .field::<u8>(Field::ICMP_TYPE)
+            .in_set(sets::link_noise().name())
+            .counter()
+            .drop_packet(),
+        Rule::new().named(&format!("group membership {way}")).ipv4().protocol(IGMP).counter().drop_packet(),
+    ]
+}
+
+fn invalid() -> Rule {
+    Rule::new().field::<u32>(Field::ConnectionState).any_bit(connection_state::INVALID)
+}
+
+fn guard(matching: Rule, guard: Guard, direction: Direction) -> Rule {
+    matching.set_packet_mark(guard.bits()).goto(&deny(direction))
+}
+
+/// Nobody addresses our listeners: what is captured still has its own destination here.
+fn own_ports(direction: Direction) -> [Rule; 2] {
+    [TCP, UDP].map(|protocol| {
+        let direct = Rule::new()
+            .towards_destination()
+            .field(Field::ConnectionProtocol)
+            .equals(protocol)
+            .field::<u16>(Field::OriginalDestinationPort)
+            .in_set(sets::own_ports().name());
+        guard(direct, Guard::SidecarPort, direction)
+    })
+}
+
+/// Between the pod's own containers everything passes but direct hits on our listeners.
+fn loopback() -> Vec<Rule> {
+    let mut rules = own_ports(Direction::Egress).to_vec();
+    rules.push(Rule::new().named("loopback").accept());
+    rules
+}
+
+/// The packet carries the mark that the look-ups found. A flow that the kernel let pass and that now has to be
+/// inspected cannot be redirected any more (NAT is decided on the first packet): it is cut.
+fn weigh_rules(direction: Direction) -> Vec<Rule> {
+    let class = |class: Class| Rule::new().packet_mark().mask(Class::MASK).equals(class.bits());
+    let cut = confirmed(class(Class::InspectTcp))
+        .field::<u32>(Field::ConnectionStatus)
+        .no_bit(connection_status::DESTINATION_NAT)
+        .load(Field::PacketMark, Register::R0)
+        .mask_and_flip(Register::R0, Register::R0, !Class::MASK, Class::TierChanged.bits())
+        .store_packet_mark(Register::R0);
+    let mut rules = vec![class(Class::Denied).goto(&deny(direction)), cut.goto(&deny(direction))];
+    rules.push(Rule::new().load(Field::PacketMark, Register::R0).store_ct_mark(Register::R0));
+    rules.extend(admitted(&format!("admitted {direction}")));
+    rules
+}
+
+/// The same look-up as an app's, but never redirected; a miss is denied.
+fn weigh_upstream() -> Vec<Rule> {
+    let denied = Rule::new().packet_mark().mask(Class::MASK).equals(Class::Denied.bits());
+    let mark = Rule::new()
+        .load(Field::PacketMark, Register::R0)
+        .mask_and_flip(Register::R0, Register::R0, !Class::MASK, Class::Upstream.bits())
+        .store_ct_mark(Register::R0);
+    let mut rules = vec![denied.goto(&deny(Direction::Egress)), mark];
+    rules.extend(admitted("admitted upstream"));
+    rules
+}
+
+fn admitted(name: &str) -> Vec<Rule> {
+    let timeouts = TCP_TIMEOUTS.map(|(object, ipv4)| {
+        let family = if ipv4 { Rule::new().ipv4() } else { Rule::new().ipv6() };
+        family.protocol(TCP).set_timeouts(object)
+    });
+    let mut rules = vec![Rule::new().set_packet_mark(0)];
+    rules.extend(timeouts);
+    rules.push(Rule::new().named(name).counter().accept());
+    rules
+}
+
+/// The packet carries the mark that says why. The resets by which we cut a flow pass here themselves.
+fn deny_rules(direction: Direction) -> Vec<Rule> {
+    const LENGTH_V4: Field = Field::NetworkHeader(2, 2);
+    const PAYLOAD_LENGTH_V6: Field = Field::NetworkHeader(4, 2);
+    const RESET: u8 = 4;
+    let reset = |rule: Rule| confirmed(rule.protocol(TCP).field::<u8>(Field::TCP_FLAGS).any_bit(RESET));
+    let mut rules = vec![
+        reset(Rule::new().named("bare reset").ipv4()).field::<u16>(LENGTH_V4).between(0, 60).accept(),
+        reset(Rule::new().named("bare reset").ipv6()).field::<u16>(PAYLOAD_LENGTH_V6).between(0, 40).accept(),
+        Rule::new().set_ct_mark(0),
+        Rule::new().named(&format!("denied {direction}")).counter().jump(&count(direction)),
+        Rule::new().at_most_per_second(LOGGED_PACKETS_PER_SECOND, LOGGED_PACKETS_BURST).log_to_group(
+            LOG_GROUP,
+            direction.as_str(),
+            netfilter_limits::LOGGED_BYTES_MAX,
+        ),
+    ];
+    let cut = |rule: Rule| {
+        let limited = confirmed(rule.protocol(TCP)).at_most_per_second(RESETS_PER_SECOND, 100);
+        limited.refuse(Refusal::TcpReset)
+    };
+    rules.extend(match direction {
+        // Answers leave here, the rest arrived.
+        Direction::Ingress => {
+            [Rule::new().towards_source().goto(REFUSE), cut(Rule::new()), Rule::new().drop_packet()]
+        }
+        // Answers arrived, the rest leaves here.
+        Direction::Egress => [
+            cut(Rule::new().towards_source()),
+            Rule::new().towards_source().drop_packet(),
+            Rule::new().goto(REFUSE),
+        ],
+    });
+    rules
+}
+
+/// The app is told at once.
+fn refuse() -> Vec<Rule> {
+    vec![Rule::new().protocol(TCP).refuse(Refusal::TcpReset), Rule::new().refuse(Refusal::AdminProhibited)]
+}
+
+fn count(direction: Direction) -> String {
+    format!("count_{direction}")
+}
+
+/// Counts the packet under peer, mark, protocol and port: of its conversation, or of itself where it has none.
+/// The last rule sees only what no longer fits.
+fn count_rules(direction: Direction) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for family in [IpFamily::V4, IpFamily::V6] {
+        let set = sets::denied(direction, family);
+        let (conversation, packet) = peer_fields(direction, family);
+        let key =
+            [conversation, Field::PacketMark, Field::ConnectionProtocol, Field::OriginalDestinationPort];
+        rules.push(Rule::new().load_key(&key).count_in(&set).return_to_caller());
+        let of_family = || match family {
+            IpFamily::V4 => Rule::new().ipv4(),
+            IpFamily::V6 => Rule::new().ipv6(),
+        };
+        let key = |port: Field| [packet, Field::PacketMark, Field::TransportProtocol, port];
+        let ports = of_family().field::<u8>(Field::TransportProtocol).in_set(sets::with_ports().name());
+        rules.push(ports.load_key(&key(Field::DESTINATION_PORT)).count_in(&set).return_to_caller());
+        let icmp = of_family().protocol(if family == IpFamily::V4 { ICMP } else { ICMPV6 });
+        rules.push(icmp.load_key(&key(Field::ICMP_TYPE_AND_CODE)).count_in(&set).return_to_caller());
+        let port = match family {
+            IpFamily::V4 => Register::R3,
+            IpFamily::V6 => Register::R6,
+        };
+        let other = of_family().load_key(&key(Field::ICMP_TYPE_AND_CODE)[..3]).load_constant(0u16, port);
+        rules.push(other.count_in(&set).return_to_caller());
+    }
+    rules.push(Rule::new().named(&overflow(direction)).counter());
+    rules
+}
+
+/// The name of the rule that counts denied packets for which there was no room.
+pub(super) fn overflow(direction: Direction) -> String {
+    format!("uncounted {direction}")
+}
+
+fn peer_fields(direction: Direction, family: IpFamily) -> (Field, Field) {
+    match (direction, family) {
+        (Direction::Ingress, IpFamily::V4) => (Field::OriginalSourceV4, Field::SOURCE_V4),
+        (Direction::Ingress, IpFamily::V6) => (Field::OriginalSourceV6, Field::SOURCE_V6),
+        (Direction::Egress, IpFamily::V4) => (Field::OriginalDestinationV4, Field::DESTINATION_V4),
+        (Direction::Egress, IpFamily::V6) => (Field::OriginalDestinationV6, Field::DESTINATION_V6),
+    }
+}
+
+/// Learning's redirect holds only while the heartbeat does.
+fn redirect(except_device: Option<u32>, port: u16) -> Vec<Rule> {
+    let class = |class: Class| {
+        let rule = match except_device {
+            Some(device) => Rule::new().field(Field::InputDevice).not_equals(device),
+            None => Rule::new(),
+        };
+        rule.ct_mark().mask(Class::MASK).equals(class.bits()).protocol(TCP)
+    };
+    let learn = class(Class::Learn).key_in(&[Field::TransportProtocol], sets::alive().name());
+    vec![class(Class::InspectTcp).redirect_to(port), learn.redirect_to(port)]
+}
+
+/// Only by redirect, and only to a socket that carries the listener's mark.
+fn listeners(options: &FirewallOptions) -> Vec<Rule> {
+    [INBOUND_PORT, OUTBOUND_PORT]
+        .into_iter()
+        .flat_map(|port| {
+            let to = |name: &str| Rule::new().named(name).protocol(TCP).to_port(port);
+            let direct = to("listener addressed directly")
+                .field::<u32>(Field::ConnectionStatus)
+                .no_bit(connection_status::DESTINATION_NAT);
+            let stolen =
+                to("listener of somebody else").field(Field::SocketMark).not_equals(options.marks.listener);
+            [direct.counter().drop_packet(), stolen.counter().drop_packet()]
+        })
+        .collect()
+}
+
+/// The leg to the app has the client's address and may get its port: a zone keeps it apart from the client's own
+/// connection. Answers are found in the default zone, where the client's connection answers from our port.
+fn local_leg_zone(options: &FirewallOptions) -> Vec<Rule> {
+    vec![by_sidecar(Rule::new(), options.marks.local_leg, options).set_original_zone(LOCAL_LEG_ZONE)]
+}
+
+/// What leaves carries the mark that frames must have; what stays loses its mark, since an app can read the marks of
+/// packets that it receives.
+fn postrouting(options: &FirewallOptions) -> Vec<Rule> {
+    vec![
+        Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).set_packet_mark(0),
+        Rule::new()
+            .field(Field::OutputDevice)
+            .not_equals(LOOPBACK_INDEX)
+            .set_packet_mark(options.marks.passed),
+    ]
+}
+
+/// Entered by nobody: that it exists makes the kernel count bytes per connection.
+fn accounting() -> Vec<Rule> {
+    vec![Rule::new().load(Field::ConnectionBytes, Register::R0).return_to_caller()]
+}

@@ -1,0 +1,151 @@
+//! The chains of one generation: the only ones that change with a program.
+//!
+//! Each direction has two look-ups by the conversation's first packet, as conntrack remembers it: address to class,
+//! then class, protocol and port to a mark. The class goes from one to the other in the packet's mark. No entry: the
+//! rule does not match, the last rule of the chain denies. Without a program there are no look-ups at all.
+
+use super::chains::{
+    ARRIVAL, DEPARTURE, OUTPUT, PREROUTING, Rules, WEIGH_UPSTREAM, by_sidecar, confirmed, deny, weigh,
+};
+use super::mark::{Class, Guard, Mark};
+use super::options::FirewallOptions;
+use super::sets::{PerGeneration, class_map, port_map};
+use bulkhead_facts::{Direction, IpFamily};
+use bulkhead_netfilter::{Chain, Field, Register, Rule};
+
+/// A generation with or without a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Generation {
+    pub(super) number: u16,
+    pub(super) has_program: bool,
+}
+
+impl Generation {
+    fn chain(self, name: &str) -> String {
+        format!("{name}_{}", self.number)
+    }
+
+    /// The rule by which a hook enters this generation.
+    pub(super) fn entrance(self, hook: &str) -> Rule {
+        let chain = if hook == PREROUTING { "arrived" } else { "departed" };
+        Rule::new().goto(&self.chain(chain))
+    }
+
+    /// The generation whose entrance goes to that chain.
+    pub(super) fn number_of(chain: &str) -> Option<u16> {
+        let number = chain.strip_prefix("arrived_").or_else(|| chain.strip_prefix("departed_"))?;
+        number.parse().ok().filter(|number| (1..=Mark::GENERATION_MAX).contains(number))
+    }
+
+    /// The one that comes after it.
+    pub(super) fn next_number(self) -> u16 {
+        if self.number >= Mark::GENERATION_MAX { 1 } else { self.number + 1 }
+    }
+
+    /// Its chains.
+    pub(super) fn chains(self, options: &FirewallOptions) -> Vec<Rules> {
+        let chain = |name: &str, rules| (Chain::regular(&self.chain(name)), rules);
+        vec![
+            chain("arrived", self.arrived()),
+            chain("departed", self.departed(options)),
+            chain("ingress", self.judge(Direction::Ingress, &weigh(Direction::Ingress))),
+            chain("egress", self.judge(Direction::Egress, &weigh(Direction::Egress))),
+            chain("upstream", self.judge(Direction::Egress, WEIGH_UPSTREAM)),
+        ]
+    }
+
+    fn arrived(self) -> Vec<Rule> {
+        vec![
+            self.established(),
+            Rule::new().jump(ARRIVAL),
+            Rule::new().towards_destination().goto(&self.chain("ingress")),
+            upstream_leg(Rule::new().towards_source()).goto(&self.chain("upstream")),
+            Rule::new().towards_source().goto(&self.chain("egress")),
+            unjudgeable(Direction::Ingress),
+        ]
+    }
+
+    fn departed(self, options: &FirewallOptions) -> Vec<Rule> {
+        let by_us = by_sidecar(Rule::new().towards_destination(), options.marks.upstream, options);
+        vec![
+            self.established(),
+            Rule::new().jump(DEPARTURE),
+            upstream_leg(Rule::new().towards_destination()).goto(&self.chain("upstream")),
+            by_us.goto(&self.chain("upstream")),
+            Rule::new().towards_destination().goto(&self.chain("egress")),
+            Rule::new().towards_source().goto(&self.chain("ingress")),
+            unjudgeable(Direction::Egress),
+        ]
+    }
+
+    /// The line-rate path: one rule per packet of a flow that this generation admitted.
+    fn established(self) -> Rule {
+        let ours = Rule::new().ct_mark().mask(Mark::GENERATION_MASK);
+        confirmed(ours.equals(Mark::nothing_matched(self.number))).accept()
+    }
+
+    fn judge(self, direction: Direction, weigh: &str) -> Vec<Rule> {
+        if !self.has_program {
+            return vec![Rule::new().set_packet_mark(Guard::NoPolicy.bits()).goto(&deny(direction))];
+        }
+        let mut rules: Vec<Rule> = [IpFamily::V4, IpFamily::V6]
+            .into_iter()
+            .map(|family| self.look_up(direction, family).goto(weigh))
+            .collect();
+        let nothing = Rule::new().set_packet_mark(Mark::nothing_matched(self.number));
+        rules.push(nothing.goto(&deny(direction)));
+        rules
+    }
+
+    fn look_up(self, direction: Direction, family: IpFamily) -> Rule {
+        let sets = PerGeneration { direction, generation: self.number };
+        let peer = match (direction, family) {
+            (Direction::Ingress, IpFamily::V4) => Field::OriginalSourceV4,
+            (Direction::Ingress, IpFamily::V6) => Field::OriginalSourceV6,
+            (Direction::Egress, IpFamily::V4) => Field::OriginalDestinationV4,
+            (Direction::Egress, IpFamily::V6) => Field::OriginalDestinationV6,
+        };
+        Rule::new()
+            .load(peer, Register::R0)
+            .look_up(class_map(sets, family).name(), Register::R0, Register::R0)
+            .store_packet_mark(Register::R0)
+            .load_key(&[Field::PacketMark, Field::ConnectionProtocol, Field::OriginalDestinationPort])
+            .look_up(port_map(sets).name(), Register::R0, Register::R0)
+            .store_packet_mark(Register::R0)
+    }
+}
+
+/// A connection that the sidecar dialled, admitted by an older generation.
+fn upstream_leg(rule: Rule) -> Rule {
+    rule.ct_mark().mask(Class::MASK).equals(Class::Upstream.bits())
+}
+
+/// What conntrack does not know.
+fn unjudgeable(direction: Direction) -> Rule {
+    Rule::new().set_packet_mark(Guard::InvalidPacket.bits()).goto(&deny(direction))
+}
+
+/// Both hooks with the rule that enters the generation.
+pub(super) fn entrances(generation: Generation) -> [(&'static str, Rule); 2] {
+    [PREROUTING, OUTPUT].map(|hook| (hook, generation.entrance(hook)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_wrap_from_the_last_to_the_first_and_never_are_0() {
+        let next = |number| Generation { number, has_program: true }.next_number();
+        assert_eq!((next(1), next(4094), next(4095)), (2, 4095, 1));
+    }
+
+    #[test]
+    fn the_generation_in_force_is_read_from_where_a_hook_goes() {
+        assert_eq!(Generation::number_of("arrived_17"), Some(17));
+        assert_eq!(Generation::number_of("departed_4095"), Some(4095));
+        for foreign in ["arrived_0", "arrived_4096", "arrived_", "ingress_17", "arrived_-1"] {
+            assert_eq!(Generation::number_of(foreign), None, "{foreign}");
+        }
+    }
+}

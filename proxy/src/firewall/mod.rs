@@ -1,0 +1,402 @@
+//! The kernel tier: a program becomes the table `bulkhead`, and the table says what it did.
+//!
+//! [`Firewall`] owns the table. It is loaded closed before any app starts ([`load_closed`]), outlives the sidecar, is
+//! adopted by the next one, and changes programs in two transactions. Enforcement needs nobody: what a dead
+//! sidecar would inspect is refused, the rest goes on. Reading order: `mark.rs` for what a mark says, `chains.rs`
+//! for the way of a packet, `judgement.rs` for what changes with a program, `table.rs` for the transactions.
+//! Everything blocks on netlink: call it from a thread of its own.
+
+mod answers;
+mod chains;
+mod denials;
+mod elements;
+mod frames;
+mod judgement;
+pub mod limits;
+mod mark;
+mod options;
+mod readers;
+mod sets;
+mod table;
+
+pub use answers::{Answers, MarkedAnswer};
+pub use denials::{Denials, DeniedEdge};
+pub use mark::{Class, Guard, Mark};
+pub use options::{FirewallOptions, INBOUND_PORT, Marks, OUTBOUND_PORT, ROUTE_MARK};
+pub use readers::{
+    DenialReader, DeniedPacket, DeniedPackets, FlowReader, KernelFlow, KernelFlowEvent, KernelFlowEvents,
+};
+
+use bulkhead_netfilter::conntrack::Conntrack;
+use bulkhead_netfilter::route::{Device, Routes};
+use bulkhead_netfilter::{Batch, Connection, Element, Key, NetlinkError, Table};
+use bulkhead_policies::decide::Judge;
+use denials::DenialCounts;
+use judgement::Generation;
+use readers::LocalAddresses;
+use std::sync::Arc;
+use table::Content;
+
+/// The name of both tables: of packets (`inet`) and of frames (`netdev`).
+pub const TABLE_NAME: &str = "bulkhead";
+
+/// Why the kernel tier cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    /// We may not administer this network: nothing is enforced.
+    #[error("nothing can be enforced here: {0}")]
+    NotPermitted(#[source] NetlinkError),
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(NetlinkError),
+    /// The program is too large.
+    #[error("the program has {entries} entries, the kernel table takes {most}: select fewer peers or ports")]
+    TooLarge {
+        /// Spans and boxes of the program.
+        entries: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// There are too many devices.
+    #[error("{devices} network devices: at most {most} can be guarded", most = limits::DEVICES_MAX)]
+    TooManyDevices {
+        /// How many there are.
+        devices: usize,
+    },
+}
+
+impl From<NetlinkError> for FirewallError {
+    fn from(error: NetlinkError) -> Self {
+        if error.is_not_permitted() { Self::NotPermitted(error) } else { Self::Kernel(error) }
+    }
+}
+
+/// What a program became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The generation that its marks carry; never 0.
+    pub generation: u16,
+}
+
+/// Whether the table is still ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableState {
+    /// As we left it.
+    Intact,
+    /// It was changed by somebody else and has been put back; what was found.
+    Restored(String),
+}
+
+/// What of the promises holds here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// Everything.
+    Enforced,
+    /// Addresses and ports are enforced, requests are not: flows cannot be handed to the inspector.
+    L4Only,
+    /// Nothing: verdicts are only reported.
+    Advisory,
+}
+
+impl Capability {
+    /// `enforced`, `l4_only` or `advisory`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforced => "enforced",
+            Self::L4Only => "l4_only",
+            Self::Advisory => "advisory",
+        }
+    }
+}
+
+/// Loads the closed table, unless there is one of ours already: nothing passes but what the pod and the sidecar need
+/// to live. For the moment before any app starts; doing it again changes nothing.
+pub fn load_closed(options: FirewallOptions) -> Result<(), FirewallError> {
+    Firewall::open(options).map(|_| ())
+}
+
+/// The owner of the table.
+#[derive(Debug)]
+pub struct Firewall {
+    connection: Connection,
+    conntrack: Conntrack,
+    routes: Routes,
+    options: FirewallOptions,
+    packets: Table,
+    frames: Table,
+    generation: Generation,
+    judge: Option<Arc<Judge>>,
+    answers: Answers,
+    devices: Vec<Device>,
+    local: LocalAddresses,
+    denials: DenialCounts,
+    /// The kernel's count of transactions after our last one; `None` if somebody else's may have come between.
+    transactions: Option<u32>,
+}
+
+impl Firewall {
+    /// Takes over the table that is there, else loads the closed one.
+    pub fn open(options: FirewallOptions) -> Result<Self, FirewallError> {
+        let mut firewall = Self {
+            connection: Connection::open()?,
+            conntrack: Conntrack::open()?,
+            routes: Routes::open()?,
+            options,
+            packets: table::packets(TABLE_NAME),
+            frames: frames::table(TABLE_NAME),
+            generation: Generation { number: Mark::GENERATION_MAX, has_program: false },
+            judge: None,
+            answers: Answers::default(),
+            devices: Vec::new(),
+            local: LocalAddresses::default(),
+            denials: DenialCounts::default(),
+            transactions: None,
+        };
+        firewall.devices = firewall.current_devices()?;
+        firewall.local.replace(firewall.routes.addresses()?);
+        firewall.routes.deliver_marked_locally(ROUTE_MARK, options::ROUTE_TABLE)?;
+        match table::found_generation(&mut firewall.connection, &firewall.packets)? {
+            Some(found) if firewall.adopt(found)? => {}
+            found => {
+                firewall.generation = found.unwrap_or(firewall.generation);
+                firewall.close()?;
+            }
+        }
+        Ok(firewall)
+    }
+
+    /// Makes the kernel enforce a program. Flows that it still allows go on, others stop at the second transaction.
+    /// An error changes nothing.
+    pub fn apply(&mut self, judge: &Arc<Judge>) -> Result<Applied, FirewallError> {
+        let entries = elements::count(judge);
+        if entries > limits::PROGRAM_ENTRIES_MAX {
+            return Err(FirewallError::TooLarge { entries, most: limits::PROGRAM_ENTRIES_MAX });
+        }
+        if table::found_generation(&mut self.connection, &self.packets)? != Some(self.generation) {
+            self.close()?;
+        }
+        self.reload(judge)?;
+        Ok(Applied { generation: self.generation.number })
+    }
+
+    fn reload(&mut self, judge: &Arc<Judge>) -> Result<(), FirewallError> {
+        let generation = Generation { number: self.generation.next_number(), has_program: true };
+        self.clear_marks_of(generation.number)?;
+        let current = self.generation.number;
+        table::clean(&mut self.connection, &self.packets, |number| number != current)?;
+        let staged = table::stage(&mut self.connection, &self.packets, &self.options, generation, judge);
+        // Before the switch: its first packets may be logged at once.
+        self.answers.remember(generation.number, judge.clone());
+        let switched = staged.and_then(|()| table::switch(&mut self.connection, &self.packets, generation));
+        if let Err(error) = switched {
+            self.answers.forget(generation.number);
+            // What is left of it is in nobody's way and goes with the next reload.
+            let _ = table::clean(&mut self.connection, &self.packets, |number| number != current);
+            return Err(error.into());
+        }
+        self.generation = generation;
+        self.judge = Some(judge.clone());
+        self.transactions = None;
+        Ok(())
+    }
+
+    /// Keeps learning's redirect alive for [`limits::HEARTBEAT_LIFE`].
+    pub fn heartbeat(&mut self) -> Result<(), FirewallError> {
+        let set = sets::alive();
+        let tcp = Element::single(Key::new().protocol(6));
+        let alive = [tcp.clone().timeout(limits::HEARTBEAT_LIFE)];
+        let mut renewal = Batch::new();
+        renewal.delete_elements(&self.packets, &set, &[tcp]);
+        renewal.add_elements(&self.packets, &set, &alive);
+        match self.commit_counted(&renewal) {
+            // It had expired: then there is nothing to delete.
+            Err(error) if error.is_not_found() => {
+                let mut first = Batch::new();
+                first.add_elements(&self.packets, &set, &alive);
+                Ok(self.commit_counted(&first)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Commits what leaves the rules as they are, so that it need not look like tampering.
+    fn commit_counted(&mut self, batch: &Batch) -> Result<(), NetlinkError> {
+        self.connection.commit(batch)?;
+        self.transactions = self.transactions.map(|transactions| transactions.wrapping_add(1));
+        Ok(())
+    }
+
+    /// What was denied since the call before.
+    pub fn denials(&mut self) -> Result<Denials, FirewallError> {
+        Ok(self.denials.dump(&mut self.connection, &self.packets, &self.answers)?)
+    }
+
+    /// Compares what is loaded with what we loaded; puts back what differs: the closed table first, then the program.
+    /// Cheap while nobody else changes any table of this namespace. For every second.
+    pub fn verify(&mut self) -> Result<TableState, FirewallError> {
+        self.local.replace(self.routes.addresses()?);
+        let devices = self.current_devices()?;
+        if devices != self.devices {
+            self.devices = devices;
+            self.transactions = None;
+            self.guard_new_devices()?;
+        }
+        let transactions = self.connection.generation()?;
+        if self.transactions == Some(transactions) {
+            return Ok(TableState::Intact);
+        }
+        let state = match self.difference()? {
+            None => TableState::Intact,
+            Some(difference) => {
+                self.restore()?;
+                TableState::Restored(difference)
+            }
+        };
+        // Taken before the comparison: a change meanwhile is found by the next call.
+        self.transactions = (state == TableState::Intact).then_some(transactions);
+        Ok(state)
+    }
+
+    fn restore(&mut self) -> Result<(), FirewallError> {
+        self.close()?;
+        match self.judge.clone() {
+            Some(judge) => self.reload(&judge),
+            None => Ok(()),
+        }
+    }
+
+    fn difference(&mut self) -> Result<Option<String>, FirewallError> {
+        // A program adopted from a sidecar before is known by its shape only.
+        let known = self.judge.is_some() || !self.generation.has_program;
+        let content = Content::whole(&self.options, self.generation, self.judge.as_deref());
+        if let Some(difference) = content.difference(&mut self.connection, &self.packets, known)? {
+            return Ok(Some(difference));
+        }
+        self.frames_difference()
+    }
+
+    fn frames_difference(&mut self) -> Result<Option<String>, FirewallError> {
+        if !self.connection.table_exists(&self.frames)? {
+            return Ok(Some("the table of frames is gone".to_owned()));
+        }
+        let chains = self.connection.chains(&self.frames)?;
+        let rules = self.connection.rules(&self.frames)?;
+        let expected = frames::rules(&self.options);
+        for device in &self.devices {
+            let chain = frames::chain(device);
+            let of_chain: Vec<_> = rules.iter().filter(|rule| rule.chain == chain.name()).collect();
+            let same = of_chain.len() == expected.len()
+                && of_chain.iter().zip(&expected).all(|(loaded, rule)| loaded.is(rule));
+            if !same || !chains.iter().any(|loaded| loaded.is(&chain)) {
+                return Ok(Some(format!("the guard of device `{}` differs", device.name)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn guard_new_devices(&mut self) -> Result<(), FirewallError> {
+        if !self.connection.table_exists(&self.frames)? {
+            return Ok(());
+        }
+        let guarded = self.connection.chains(&self.frames)?;
+        let mut batch = Batch::new();
+        for device in &self.devices {
+            if !guarded.iter().any(|chain| chain.name == frames::chain(device).name()) {
+                frames::add(&mut batch, &self.frames, device, &self.options);
+            }
+        }
+        Ok(self.connection.commit(&batch)?)
+    }
+
+    /// The open connections that the kernel passes by itself.
+    pub fn flows(&mut self) -> Result<Vec<KernelFlow>, FirewallError> {
+        let mut flows = self.conntrack.flows(Class::KernelAllow.bits(), Class::MASK)?;
+        flows.extend(self.conntrack.flows(Class::Learn.bits(), Class::MASK)?);
+        Ok(flows.iter().filter_map(|flow| self.local.kernel_flow(flow)).collect())
+    }
+
+    /// Forgets replaced programs of which no flow is left. For every minute or so.
+    pub fn forget_replaced_programs(&mut self) -> Result<(), FirewallError> {
+        for generation in self.answers.replaced() {
+            let mark = Mark::nothing_matched(generation);
+            if self.conntrack.flows(mark, Mark::GENERATION_MASK)?.is_empty() {
+                self.answers.forget(generation);
+            }
+        }
+        Ok(())
+    }
+
+    /// What marks say, for readers in other threads.
+    pub fn answers(&self) -> Answers {
+        self.answers.clone()
+    }
+
+    /// The generation in force.
+    pub fn generation(&self) -> u16 {
+        self.generation.number
+    }
+
+    /// How the sidecar's sockets must be marked: see [`crate::intercept`].
+    pub fn marks(&self) -> Marks {
+        self.options.marks
+    }
+
+    /// What holds while this table is loaded.
+    pub fn capability(&self) -> Capability {
+        Capability::Enforced
+    }
+
+    /// A reader of denied packets.
+    pub fn denial_reader(&self) -> Result<DenialReader, FirewallError> {
+        Ok(DenialReader::open(self.answers.clone())?)
+    }
+
+    /// A reader of connections that open and end.
+    pub fn flow_reader(&self) -> Result<FlowReader, FirewallError> {
+        Ok(FlowReader::open(self.local.clone())?)
+    }
+
+    /// Takes over a table that looks like ours; false if it does not.
+    fn adopt(&mut self, found: Generation) -> Result<bool, FirewallError> {
+        let tables = (&self.packets, &self.frames);
+        if !self.connection.table_exists(&self.frames)? {
+            return Ok(false);
+        }
+        match table::renew_lasting_chains(&mut self.connection, tables, &self.options, found, &self.devices) {
+            Ok(()) => {}
+            // Something that our rules name is missing or of another kind: it is the table of another version.
+            Err(error) if error.is_not_permitted() => return Err(error.into()),
+            Err(_) => return Ok(false),
+        }
+        self.generation = found;
+        Ok(self.difference()?.is_none())
+    }
+
+    /// Replaces whatever is there by the closed table, under a generation of its own.
+    fn close(&mut self) -> Result<(), FirewallError> {
+        let closed = Generation { number: self.generation.next_number(), has_program: false };
+        self.clear_marks_of(closed.number)?;
+        let tables = (&self.packets, &self.frames);
+        table::load_closed(&mut self.connection, tables, &self.options, closed, &self.devices)?;
+        self.generation = closed;
+        self.transactions = None;
+        Ok(())
+    }
+
+    /// No flow may carry the mark of a generation that is about to begin: it would pass unjudged.
+    fn clear_marks_of(&mut self, generation: u16) -> Result<(), FirewallError> {
+        let mark = Mark::nothing_matched(generation);
+        for flow in self.conntrack.flows(mark, Mark::GENERATION_MASK)? {
+            self.conntrack.set_mark(&flow, 0)?;
+        }
+        Ok(())
+    }
+
+    fn current_devices(&mut self) -> Result<Vec<Device>, FirewallError> {
+        let devices = frames::guarded(self.routes.devices()?);
+        match devices.len() {
+            count if count > limits::DEVICES_MAX => Err(FirewallError::TooManyDevices { devices: count }),
+            _ => Ok(devices),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the table has to know of the sidecar and its pod.
+
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
+
+/// Where captured inbound TCP arrives.
+pub const INBOUND_PORT: u16 = 15006;
+/// Where captured outbound TCP arrives.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Where captured inbound UDP will arrive.
+pub(super) const INBOUND_UDP_PORT: u16 = 15007;
+/// The NFLOG group of denied packets.
+pub(super) const LOG_GROUP: u16 = 15006;
+/// The conntrack zone of the leg to the app, for its original direction.
+pub(super) const LOCAL_LEG_ZONE: u16 = 15006;
+/// The packet mark that sends answers on the leg to the app back to the sidecar. Worthless to an app: what it
+/// marks so comes back to the pod itself.
+pub const ROUTE_MARK: u32 = 0x4255_4c52;
+/// The routing table for it.
+pub(super) const ROUTE_TABLE: u32 = 15_006;
+
+/// Settings of the kernel tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirewallOptions {
+    /// User id of the sidecar as this network namespace's owner sees it.
+    pub sidecar_uid: u32,
+    /// Where the controller's sidecar port is: only the sidecar may go there by this rule.
+    pub controller: Option<SocketAddr>,
+    /// Port of health and metrics.
+    pub admin_port: u16,
+    /// Who may reach it beside what policies allow: the node.
+    pub admin_peers: Vec<IpAddr>,
+    /// How the sidecar's sockets are told from others.
+    pub marks: Marks,
+}
+
+impl FirewallOptions {
+    /// For a sidecar of that user, with fresh marks and nothing else allowed.
+    pub fn new(sidecar_uid: u32) -> io::Result<Self> {
+        Ok(Self {
+            sidecar_uid,
+            controller: None,
+            admin_port: 15020,
+            admin_peers: Vec::new(),
+            marks: Marks::random()?,
+        })
+    }
+}
+
+/// Packet and socket marks of this run of the sidecar: random, and never shown to the app.
+///
+/// A mark alone opens nothing, the user id is asked as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// On sockets that dial out: upstream legs and the controller.
+    pub upstream: u32,
+    /// On sockets that dial the pod's own app.
+    pub local_leg: u32,
+    /// On the capturing listeners; an app that binds their ports while we are down lacks it.
+    pub listener: u32,
+    /// On packets that passed the table; frames without it never saw it.
+    pub passed: u32,
+}
+
+impl Marks {
+    /// Fresh ones.
+    pub fn random() -> io::Result<Self> {
+        let mut bytes = [0u8; 16];
+        std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        let mut parts = bytes.chunks_exact(4).zip(1u32..).map(|(chunk, kind)| {
+            let random = chunk.iter().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
+            // The lowest bits keep the four apart from each other and from 0.
+            random & !0x7 | kind
+        });
+        let mut next = || parts.next().unwrap_or(u32::MAX);
+        Ok(Self { upstream: next(), local_leg: next(), listener: next(), passed: next() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_one_run_differ_from_each_other_and_from_the_next_run() {
+        let (one, two) = (Marks::random().expect("random"), Marks::random().expect("random"));
+        let mut all = [one.upstream, one.local_leg, one.listener, one.passed, ROUTE_MARK];
+        all.sort_unstable();
+        assert!(all.windows(2).all(|pair| pair[0] != pair[1]) && all[0] != 0);
+        assert_ne!(one, two);
+    }
+}

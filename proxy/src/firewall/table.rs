@@ -1,0 +1,294 @@
+//! Loading, switching and comparing the table. Knows the transactions; `mod.rs` knows when.
+
+use super::chains::{PREROUTING, Rules, TCP_TIMEOUTS, lasting, switching_hooks};
+use super::judgement::{Generation, entrances};
+use super::options::FirewallOptions;
+use super::{elements, frames, sets};
+use bulkhead_netfilter::route::Device;
+use bulkhead_netfilter::{
+    Batch, Connection, Element, LoadedRule, NetlinkError, Rule, Set, Table, TcpTimeouts, same_elements,
+};
+use bulkhead_policies::decide::Judge;
+use std::collections::BTreeMap;
+
+/// The table of packets.
+pub(super) fn packets(name: &str) -> Table {
+    Table::inet(name)
+}
+
+/// Everything that the table holds, in the order in which it can be made.
+pub(super) struct Content {
+    sets: Vec<(Set, Vec<Element>)>,
+    dynamic: Vec<Set>,
+    chains: Vec<Rules>,
+}
+
+impl Content {
+    /// All of it, for a generation; without elements of a program that is not given.
+    pub(super) fn whole(options: &FirewallOptions, generation: Generation, judge: Option<&Judge>) -> Self {
+        let mut content =
+            Self { sets: sets::constant(options), dynamic: sets::dynamic(), chains: lasting(options) };
+        let [prerouting, output] = switching_hooks();
+        let [(_, into_prerouting), (_, into_output)] = entrances(generation);
+        content.chains.push((prerouting, vec![into_prerouting]));
+        content.chains.push((output, vec![into_output]));
+        content.append(Self::generation(options, generation, judge));
+        content
+    }
+
+    /// The part that belongs to one generation.
+    pub(super) fn generation(
+        options: &FirewallOptions,
+        generation: Generation,
+        judge: Option<&Judge>,
+    ) -> Self {
+        let sets = judge.map_or_else(Vec::new, |judge| elements::of_program(generation.number, judge));
+        Self { sets, dynamic: Vec::new(), chains: generation.chains(options) }
+    }
+
+    fn append(&mut self, other: Self) {
+        self.sets.extend(other.sets);
+        self.dynamic.extend(other.dynamic);
+        self.chains.extend(other.chains);
+    }
+
+    /// What it takes to create it. All chains come before all rules, since rules name chains.
+    pub(super) fn creation(&self, table: &Table) -> Batch {
+        let mut batch = Batch::new();
+        for set in self.sets.iter().map(|(set, _)| set).chain(&self.dynamic) {
+            batch.add_set(table, set);
+        }
+        for (set, elements) in &self.sets {
+            batch.add_elements(table, set, elements);
+        }
+        for (chain, _) in &self.chains {
+            batch.add_chain(table, chain);
+        }
+        self.add_rules(&mut batch, table);
+        batch
+    }
+
+    fn add_rules(&self, batch: &mut Batch, table: &Table) {
+        for (chain, rules) in &self.chains {
+            for rule in rules {
+                batch.add_rule(table, chain.name(), rule);
+            }
+        }
+    }
+
+    /// The first thing in which what is loaded differs, in words. Sets without expected elements are compared by
+    /// shape only; `elements` says whether the others are looked into.
+    pub(super) fn difference(
+        &self,
+        connection: &mut Connection,
+        table: &Table,
+        look_into_sets: bool,
+    ) -> Result<Option<String>, NetlinkError> {
+        if !connection.table_exists(table)? {
+            return Ok(Some("the table is gone".to_owned()));
+        }
+        let chains = connection.chains(table)?;
+        let rules = by_chain(connection.rules(table)?);
+        for (chain, expected) in &self.chains {
+            if !chains.iter().any(|loaded| loaded.is(chain)) {
+                return Ok(Some(format!("chain `{}` is missing or hooked otherwise", chain.name())));
+            }
+            if !same_rules(expected, rules.get(chain.name()).map_or(&[], Vec::as_slice)) {
+                return Ok(Some(format!("the rules of chain `{}` differ", chain.name())));
+            }
+        }
+        let loaded = connection.sets(table)?;
+        for set in self.sets.iter().map(|(set, _)| set).chain(&self.dynamic) {
+            if !loaded.iter().any(|loaded| loaded.is(set)) {
+                return Ok(Some(format!("set `{}` is missing or of another shape", set.name())));
+            }
+        }
+        if !look_into_sets {
+            return Ok(None);
+        }
+        for (set, expected) in &self.sets {
+            if !same_elements(set, expected, &connection.elements(table, set.name())?) {
+                return Ok(Some(format!("the elements of set `{}` differ", set.name())));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn by_chain(rules: Vec<LoadedRule>) -> BTreeMap<String, Vec<LoadedRule>> {
+    let mut chains: BTreeMap<String, Vec<LoadedRule>> = BTreeMap::new();
+    for rule in rules {
+        chains.entry(rule.chain.clone()).or_default().push(rule);
+    }
+    chains
+}
+
+fn same_rules(expected: &[Rule], loaded: &[LoadedRule]) -> bool {
+    expected.len() == loaded.len() && expected.iter().zip(loaded).all(|(rule, loaded)| loaded.is(rule))
+}
+
+/// The whole closed table in one transaction, in place of whatever has its name. It has no look-ups, so there is no
+/// map that could be seen empty.
+pub(super) fn load_closed(
+    connection: &mut Connection,
+    tables: (&Table, &Table),
+    options: &FirewallOptions,
+    generation: Generation,
+    devices: &[Device],
+) -> Result<(), NetlinkError> {
+    let (packets, frames) = tables;
+    let mut batch = Batch::new();
+    for table in [packets, frames] {
+        // Deleting what is not there is an error; so it is made first.
+        batch.add_table(table);
+        batch.delete_table(table);
+        batch.add_table(table);
+    }
+    for (name, ipv4) in TCP_TIMEOUTS {
+        batch.add_tcp_timeout(packets, name, ipv4, &SHORT_TIMEOUTS);
+    }
+    batch.append(Content::whole(options, generation, None).creation(packets));
+    for device in devices {
+        frames::add(&mut batch, frames, device, options);
+    }
+    connection.commit(&batch)
+}
+
+/// Ends of connections are reported soon; what is open and silent is kept for a day.
+const SHORT_TIMEOUTS: TcpTimeouts = TcpTimeouts {
+    established_s: 86_400,
+    fin_wait_s: 30,
+    close_wait_s: 60,
+    last_ack_s: 15,
+    time_wait_s: 5,
+    close_s: 3,
+};
+
+/// Gives the lasting chains of a table that was found the rules of this run: its marks are its own. One transaction;
+/// the sets that these rules use exist already.
+pub(super) fn renew_lasting_chains(
+    connection: &mut Connection,
+    tables: (&Table, &Table),
+    options: &FirewallOptions,
+    generation: Generation,
+    devices: &[Device],
+) -> Result<(), NetlinkError> {
+    let (packets, frames) = tables;
+    let mut batch = Batch::new();
+    let mut chains = lasting(options);
+    chains.extend(generation.chains(options));
+    for (chain, rules) in &chains {
+        batch.flush_chain(packets, chain.name());
+        for rule in rules {
+            batch.add_rule(packets, chain.name(), rule);
+        }
+    }
+    for (set, elements) in sets::constant(options) {
+        let loaded = connection.elements(packets, set.name())?;
+        batch.replace_elements(packets, &set, &loaded, &elements);
+    }
+    let guarded = connection.chains(frames)?;
+    for device in devices {
+        match guarded.iter().any(|chain| chain.is(&frames::chain(device))) {
+            true => frames::renew(&mut batch, frames, device, options),
+            false => frames::add(&mut batch, frames, device, options),
+        }
+    }
+    connection.commit(&batch)
+}
+
+/// First transaction of a reload: maps and chains that nothing refers to yet.
+pub(super) fn stage(
+    connection: &mut Connection,
+    table: &Table,
+    options: &FirewallOptions,
+    generation: Generation,
+    judge: &Judge,
+) -> Result<(), NetlinkError> {
+    connection.commit_in_parts(Content::generation(options, generation, Some(judge)).creation(table))
+}
+
+/// Second transaction of a reload: both hooks enter the new generation, the old one goes.
+pub(super) fn switch(
+    connection: &mut Connection,
+    table: &Table,
+    generation: Generation,
+) -> Result<(), NetlinkError> {
+    let mut batch = Batch::new();
+    for (hook, entrance) in entrances(generation) {
+        batch.flush_chain(table, hook);
+        batch.add_rule(table, hook, &entrance);
+    }
+    remove_generations(connection, table, &mut batch, |number| number != generation.number)?;
+    connection.commit(&batch)
+}
+
+/// Removes what is left of generations, for example by a reload that failed half-way.
+pub(super) fn clean(
+    connection: &mut Connection,
+    table: &Table,
+    gone: impl Fn(u16) -> bool,
+) -> Result<(), NetlinkError> {
+    let mut batch = Batch::new();
+    remove_generations(connection, table, &mut batch, gone)?;
+    connection.commit(&batch)
+}
+
+/// Rules first: they refer to chains and maps.
+fn remove_generations(
+    connection: &mut Connection,
+    table: &Table,
+    batch: &mut Batch,
+    gone: impl Fn(u16) -> bool,
+) -> Result<(), NetlinkError> {
+    let of_gone = |name: &str| generation_suffix(name).is_some_and(&gone);
+    let chains: Vec<String> =
+        connection.chains(table)?.into_iter().map(|chain| chain.name).filter(|name| of_gone(name)).collect();
+    chains.iter().for_each(|chain| batch.flush_chain(table, chain));
+    chains.iter().for_each(|chain| batch.delete_chain(table, chain));
+    for set in connection.sets(table)?.into_iter().filter(|set| of_gone(&set.name)) {
+        batch.delete_set(table, &set.name);
+    }
+    Ok(())
+}
+
+/// Chains and maps of a generation end in its number; no lasting name does.
+fn generation_suffix(name: &str) -> Option<u16> {
+    name.rsplit_once('_')?.1.parse().ok()
+}
+
+/// The generation that a loaded table enters, if it is one of ours.
+pub(super) fn found_generation(
+    connection: &mut Connection,
+    table: &Table,
+) -> Result<Option<Generation>, NetlinkError> {
+    if !connection.table_exists(table)? {
+        return Ok(None);
+    }
+    let rules = connection.rules(table)?;
+    let entrance = rules.iter().find(|rule| rule.chain == PREROUTING).and_then(LoadedRule::target);
+    let Some(number) = entrance.as_deref().and_then(Generation::number_of) else { return Ok(None) };
+    let suffix = format!("_{number}");
+    let has_program = connection.sets(table)?.iter().any(|set| set.name.ends_with(&suffix));
+    Ok(Some(Generation { number, has_program }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_lasting_name_looks_like_that_of_a_generation() {
+        let options = FirewallOptions::new(1).expect("random");
+        for (chain, _) in lasting(&options) {
+            assert_eq!(generation_suffix(chain.name()), None, "{}", chain.name());
+        }
+        for set in sets::constant(&options).into_iter().map(|(set, _)| set).chain(sets::dynamic()) {
+            assert_eq!(generation_suffix(set.name()), None, "{}", set.name());
+        }
+        let generation = Generation { number: 4095, has_program: true };
+        for (chain, _) in generation.chains(&options) {
+            assert_eq!(generation_suffix(chain.name()), Some(4095));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Sockets of the inspector: listeners that captured connections arrive at, and its legs to the other side.
+//!
+//! The table ([`crate::firewall`]) tells our sockets from an app's by mark and user, so every socket that it must know
+//! is made here. The leg to the app carries the client's address where the kernel lets us ([`LocalLeg`]).
+
+mod socket_options;
+
+use crate::firewall::{INBOUND_PORT, Marks, OUTBOUND_PORT};
+use crate::session::{Dial, Ends};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections that wait to be accepted. More: the kernel drops the opening packet and the client tries again.
+const BACKLOG: u32 = 1024;
+/// Wait of the self-test for a connection within the pod.
+const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How the app sees a captured client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalLeg {
+    /// With its own address; the port is not kept.
+    ClientAddress,
+    /// With the pod's own address: the fallback where transparent sockets do not work.
+    PodAddress,
+}
+
+impl LocalLeg {
+    /// `client_address` or `pod_address`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientAddress => "client_address",
+            Self::PodAddress => "pod_address",
+        }
+    }
+}
+
+/// Makes the inspector's sockets.
+#[derive(Clone, Copy, Debug)]
+pub struct Sockets {
+    marks: Marks,
+    local_leg: LocalLeg,
+}
+
+impl Sockets {
+    /// With the marks that the loaded table knows ([`crate::firewall::Firewall::marks`]).
+    pub fn new(marks: Marks, local_leg: LocalLeg) -> Self {
+        Self { marks, local_leg }
+    }
+
+    /// How the app sees captured clients.
+    pub fn local_leg(&self) -> LocalLeg {
+        self.local_leg
+    }
+
+    /// Listens where captured inbound connections arrive, in each family that there is.
+    pub fn listen_inbound(&self) -> io::Result<Vec<TcpListener>> {
+        self.listen(INBOUND_PORT)
+    }
+
+    /// Listens where captured outbound connections arrive, in each family that there is.
+    pub fn listen_outbound(&self) -> io::Result<Vec<TcpListener>> {
+        self.listen(OUTBOUND_PORT)
+    }
+
+    fn listen(&self, port: u16) -> io::Result<Vec<TcpListener>> {
+        let ipv4 = self.listener((Ipv4Addr::UNSPECIFIED, port).into())?;
+        match self.listener((Ipv6Addr::UNSPECIFIED, port).into()) {
+            Ok(ipv6) => Ok(vec![ipv4, ipv6]),
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(vec![ipv4]),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Never with SO_REUSEPORT: an app could share the port.
+    fn listener(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = socket_for(address)?;
+        if address.is_ipv6() {
+            socket_options::set_ipv6_only(&socket)?;
+        }
+        socket.set_reuseaddr(true)?;
+        socket_options::set_mark(&socket, self.marks.listener)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    }
+
+    /// Connects to another pod, or the controller. The table judges it as it would the app, without redirecting it.
+    pub async fn dial_upstream(&self, destination: SocketAddr) -> io::Result<TcpStream> {
+        let socket = socket_for(destination)?;
+        socket_options::set_mark(&socket, self.marks.upstream)?;
+        socket.connect(destination).await
+    }
+
+    /// Connects to the pod's own app at the address that the client asked for.
+    pub async fn dial_local(&self, client: SocketAddr, destination: SocketAddr) -> io::Result<TcpStream> {
+        let socket = socket_for(destination)?;
+        socket_options::set_mark(&socket, self.marks.local_leg)?;
+        if self.local_leg == LocalLeg::ClientAddress && client.is_ipv4() == destination.is_ipv4() {
+            socket_options::set_transparent(&socket, destination.is_ipv4())?;
+            socket_options::set_bind_without_port(&socket)?;
+            socket.bind(SocketAddr::new(client.ip(), 0))?;
+        }
+        socket.connect(destination).await
+    }
+
+    /// Tries whether an app of this pod sees the address of a client such as `client`, which a route must lead to. The
+    /// table must be loaded. Sets what works.
+    pub async fn find_local_leg(&mut self, pod: IpAddr, client: IpAddr) -> Result<(), io::Error> {
+        self.local_leg = LocalLeg::ClientAddress;
+        let tried = tokio::time::timeout(SELF_TEST_TIMEOUT, self.try_client_address(pod, client)).await;
+        let result = tried.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        if result.is_err() {
+            self.local_leg = LocalLeg::PodAddress;
+        }
+        result
+    }
+
+    async fn try_client_address(&self, pod: IpAddr, client: IpAddr) -> io::Result<()> {
+        let app = TcpListener::bind(SocketAddr::new(pod, 0)).await?;
+        let connected = self.dial_local(SocketAddr::new(client, 0), app.local_addr()?);
+        let (accepted, dialled) = tokio::join!(app.accept(), connected);
+        dialled?;
+        match accepted?.1.ip() == client {
+            true => Ok(()),
+            false => Err(io::Error::other("the app saw another address than the client's")),
+        }
+    }
+}
+
+/// Where a captured connection was going, before it was redirected here.
+///
+/// An error if it was not redirected: it was addressed to us.
+pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
+    let local = stream.local_addr()?;
+    let destination = socket_options::original_destination(stream, local.is_ipv4())?;
+    let ours = matches!(destination.port(), INBOUND_PORT | OUTBOUND_PORT);
+    if ours && destination == local {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "addressed to the sidecar itself"));
+    }
+    Ok(destination)
+}
+
+/// Dials for inbound connections: to the app.
+#[derive(Clone, Copy, Debug)]
+pub struct ToApp(pub Sockets);
+
+impl Dial for ToApp {
+    async fn dial(&self, ends: Ends) -> io::Result<TcpStream> {
+        self.0.dial_local(ends.client, ends.destination).await
+    }
+}
+
+/// Dials for outbound connections: to the destination.
+#[derive(Clone, Copy, Debug)]
+pub struct ToDestination(pub Sockets);
+
+impl Dial for ToDestination {
+    async fn dial(&self, ends: Ends) -> io::Result<TcpStream> {
+        self.0.dial_upstream(ends.destination).await
+    }
+}
+
+fn socket_for(address: SocketAddr) -> io::Result<TcpSocket> {
+    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+}

@@ -1,0 +1,82 @@
+//! Socket options that the standard library has no words for.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Marks every packet of the socket, and of what it accepts. Needs CAP_NET_ADMIN.
+pub(super) fn set_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_MARK, &mark)
+}
+
+/// Keeps an IPv6 listener off IPv4, which has a listener of its own.
+pub(super) fn set_ipv6_only(socket: &impl AsFd) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &1i32)
+}
+
+/// Lets the socket speak with an address that is not ours. Needs CAP_NET_ADMIN.
+pub(super) fn set_transparent(socket: &impl AsFd, ipv4: bool) -> io::Result<()> {
+    match ipv4 {
+        true => set(socket, libc::SOL_IP, libc::IP_TRANSPARENT, &1i32),
+        false => set(socket, libc::SOL_IPV6, libc::IPV6_TRANSPARENT, &1i32),
+    }
+}
+
+/// Leaves the choice of the port to `connect`, which knows the destination: ports then do not run out.
+pub(super) fn set_bind_without_port(socket: &impl AsFd) -> io::Result<()> {
+    set(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, &1i32)
+}
+
+/// Where a redirected connection was going.
+pub(super) fn original_destination(socket: &impl AsFd, ipv4: bool) -> io::Result<SocketAddr> {
+    /// `SO_ORIGINAL_DST` and `IP6T_SO_ORIGINAL_DST`.
+    const ORIGINAL_DESTINATION: i32 = 80;
+    if ipv4 {
+        let address: libc::sockaddr_in = get(socket, libc::SOL_IP, ORIGINAL_DESTINATION)?;
+        let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
+        Ok((ip, u16::from_be(address.sin_port)).into())
+    } else {
+        let address: libc::sockaddr_in6 = get(socket, libc::SOL_IPV6, ORIGINAL_DESTINATION)?;
+        let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
+        Ok((ip, u16::from_be(address.sin6_port)).into())
+    }
+}
+
+/// Plain numbers and socket addresses: any bytes are a valid value.
+trait Plain: Copy {}
+impl Plain for i32 {}
+impl Plain for u32 {}
+impl Plain for libc::sockaddr_in {}
+impl Plain for libc::sockaddr_in6 {}
+
+fn set<T: Plain>(socket: &impl AsFd, level: i32, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: pointer and length describe `value`, which is plain and outlives the call; the descriptor is borrowed
+    // from a live socket.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            length_of::<T>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn get<T: Plain>(socket: &impl AsFd, level: i32, option: i32) -> io::Result<T> {
+    // SAFETY: `T` is plain: all-zero is a value of it.
+    let mut value: T = unsafe { zeroed() };
+    let mut length = length_of::<T>();
+    // SAFETY: both pointers describe live locals, and `length` is the size of `value`.
+    let result = unsafe {
+        libc::getsockopt(socket.as_fd().as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut length)
+    };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+fn length_of<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
+}
