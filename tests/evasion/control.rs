@@ -1,9 +1,9 @@
 //! Without a firewall every attack of the catalogue arrives, in each family in which it exists.
 
+use bulkhead_lab::attack::KINDS;
 use bulkhead_lab::attack::arrival::match_arrivals;
 use bulkhead_lab::attack::targets::Family;
 use bulkhead_lab::attack::token::Token;
-use bulkhead_lab::attack::{KINDS, Rights};
 
 use crate::ground::Ground;
 use crate::namespaces;
@@ -23,7 +23,7 @@ fn every_attack_arrives_where_there_is_no_firewall() -> anyhow::Result<()> {
         for kind in KINDS.iter().filter(|kind| kind.exists_in(family)) {
             let index = u32::try_from(attacks.len())?;
             let started = std::time::Instant::now();
-            let attempted = ground.attack(kind, family, Token::new(1, index), Rights::Needed)?;
+            let attempted = ground.attack(kind, family, Token::new(1, index), "needed")?;
             let elapsed = started.elapsed();
             assert!(elapsed.as_millis() < 1500, "{} took {elapsed:?}", kind.name);
             attacks.push(attempted);

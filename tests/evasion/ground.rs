@@ -14,7 +14,7 @@ use anyhow::{Context, ensure};
 use bulkhead_lab::attack::arrival::Arrival;
 use bulkhead_lab::attack::targets::{Endpoint, Family, Link, Pair, Ports, Sidecar, Targets, Web};
 use bulkhead_lab::attack::token::Token;
-use bulkhead_lab::attack::{Attempted, Kind, Rights, make};
+use bulkhead_lab::attack::{Attempted, Kind};
 use bulkhead_lab::canary::{Canary, Event, Options};
 
 use crate::namespaces::Space;
@@ -28,9 +28,11 @@ pub(crate) const SIDECAR_UID: u32 = 1337;
 /// Socket mark of the sidecar's connections.
 pub(crate) const SIDECAR_MARK: u32 = 0x4255_4c4b;
 
-const NODE: Pair = pair(1);
+/// The node.
+pub(crate) const NODE: Pair = pair(1);
 const ATTACKER: Pair = pair(2);
-const WEB: Pair = pair(3);
+/// The service that the attacker may use.
+pub(crate) const WEB: Pair = pair(3);
 const STORE: Pair = pair(4);
 const SERVICE: Pair = pair(100);
 const OUTSIDE: Pair =
@@ -169,19 +171,32 @@ impl Ground {
         is_ready.recv().context("the canary's thread ended")?.map_err(anyhow::Error::msg)
     }
 
-    /// Makes one attack with some rights.
+    /// Makes one attack by a process of its own; `rights` is what its flag `--as` takes.
     pub(crate) fn attack(
         &self,
         kind: &Kind,
         family: Family,
         token: Token,
-        rights: Rights,
+        rights: &str,
     ) -> anyhow::Result<Attempted> {
-        let targets = targets();
-        Ok(self.attacker.run(|| {
-            rights.take(kind.needs, 65_534)?;
-            Ok::<_, std::io::Error>(make(kind, family, token, &targets))
-        })??)
+        let targets = serde_json::to_string(&targets())?;
+        let output = self.attacker.run(|| {
+            Command::new(env!("CARGO_BIN_EXE_evasion-attacker"))
+                .args(["--kind", kind.name, "--family", &family.digit().to_string()])
+                .args(["--token", &token.to_string(), "--targets", &targets, "--as", rights])
+                .output()
+        })??;
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("{}: {}", kind.name, String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// A pod by its name in the inventory, with its addresses.
+    pub(crate) fn pod(&self, name: &str) -> (&Space, Pair) {
+        match name {
+            "attacker" => (&self.attacker, ATTACKER),
+            "web" => (&self.web, WEB),
+            _ => (&self.store, STORE),
+        }
     }
 
     /// Everything that the canaries have seen, once `enough` says so or a second is over.

@@ -1,8 +1,12 @@
 //! Evasion: everything that a program in a pod can try to get past its firewall.
 //!
-//! First without a firewall: each attack must arrive, or its silence later would prove nothing (`control`). Needs
-//! network namespaces, so root or a user namespace; where neither is to be had the tests say that they were skipped.
+//! First without a firewall: each attack must arrive, or its silence later would prove nothing (`control`). Then with
+//! real sidecars, with each set of rights (`trial`), against the table of the manual (`table`). Needs network
+//! namespaces, so root or a user namespace; where neither is to be had the tests say that they were skipped.
 
 mod control;
 mod ground;
 mod namespaces;
+mod sidecars;
+mod table;
+mod trial;

@@ -61,6 +61,28 @@ impl Space {
     }
 }
 
+/// Makes the calling thread, and what it starts, a sidecar: a user of its own with CAP_NET_ADMIN and CAP_NET_RAW. In
+/// a user namespace that knows one user only it stays root.
+pub(crate) fn become_sidecar(uid: u32) -> io::Result<()> {
+    const KEPT: [libc::c_ulong; 2] = [12, 13];
+    let bits = KEPT.iter().fold(0u32, |bits, capability| bits | 1 << capability);
+    // _LINUX_CAPABILITY_VERSION_3 and this thread; then effective, permitted, inheritable, in two words each.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let sets: [u32; 6] = [bits, bits, bits, 0, 0, 0];
+    // SAFETY: numbers only, but for `capset`, whose pointers are to live arrays of the layout that version 3 prescribes.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
+        libc::syscall(libc::SYS_setresgid, uid, uid, uid);
+        libc::syscall(libc::SYS_setresuid, uid, uid, uid);
+        if libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        KEPT.iter().try_for_each(|capability| {
+            check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, *capability, 0, 0))
+        })
+    }
+}
+
 /// Whether this process may make network namespaces.
 pub(crate) fn possible() -> bool {
     Space::new().is_ok()

@@ -1,0 +1,184 @@
+//! Real sidecars on the ground: `bulkhead-proxy init`, then `run`, with a program that was compiled here.
+//!
+//! There is no controller: each sidecar finds its program as the last good one in its state directory, as it would
+//! after a restart while the controller is gone. A sidecar runs as a user of its own with CAP_NET_ADMIN and
+//! CAP_NET_RAW, as in a container.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use bulkhead_lab::attack::targets::Pair;
+use bulkhead_policies::compile::Compiler;
+use bulkhead_policies::diagnostics::Source;
+use bulkhead_policies::documents::{load, load_inventory};
+use bulkhead_policies::inventory::ObjectName;
+use bulkhead_policies::program::Program;
+use bulkhead_proxy::control::last_good::LastGood;
+
+use crate::ground::{Ground, NODE, SIDECAR_UID};
+use crate::namespaces::{Space, become_sidecar};
+
+const POLICIES: &str = include_str!("cluster/policies.yaml");
+const INVENTORY: &str = include_str!("cluster/inventory.yaml");
+
+/// The sidecar program, if the tests were told where the binaries are.
+pub(crate) fn program() -> Option<PathBuf> {
+    let path = Path::new(&std::env::var_os("BULKHEAD_BIN_DIR")?).join("bulkhead-proxy");
+    path.is_file().then_some(path)
+}
+
+/// A sidecar in a pod. Dropped, it is killed; the table it loaded stays.
+pub(crate) struct Sidecar {
+    folder: Folder,
+    place: Place,
+    process: Option<Child>,
+}
+
+struct Place {
+    name: &'static str,
+    addresses: Pair,
+}
+
+impl Sidecar {
+    /// Loads the closed table in the pod of this name and prepares a state directory with the pod's program.
+    pub(crate) fn init(ground: &Ground, name: &'static str) -> anyhow::Result<Self> {
+        let (space, addresses) = ground.pod(name);
+        let folder = Folder::new(name)?;
+        let program = compile(name)?;
+        let sidecar = Self { folder, place: Place { name, addresses }, process: None };
+        let output = space.run(|| {
+            become_sidecar(SIDECAR_UID)?;
+            fs::create_dir(sidecar.state())?;
+            LastGood::within(&sidecar.state()).write(&program)?;
+            Ok::<_, anyhow::Error>(sidecar.command("init")?.output()?)
+        })??;
+        let text = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the closed table of `{name}`: {text}");
+        Ok(sidecar)
+    }
+
+    /// Starts the sidecar and waits until it says that it enforces.
+    pub(crate) fn run(&mut self, ground: &Ground) -> anyhow::Result<()> {
+        let (space, addresses) = ground.pod(self.place.name);
+        let log = fs::File::create(self.folder.path.join("log"))?;
+        let child = space.run(|| {
+            become_sidecar(SIDECAR_UID)?;
+            let ca = self.folder.path.join("ca.pem");
+            let mut command = self.command("run")?;
+            command.arg("--state").arg(self.state()).arg("--controller-ca").arg(ca);
+            Ok::<_, anyhow::Error>(command.stdout(Stdio::null()).stderr(log).spawn()?)
+        })??;
+        self.process = Some(child);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !ready(&ground.node, addresses)? {
+            let ended = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if ended.is_some() || Instant::now() > deadline {
+                bail!("the sidecar of `{}` is not ready ({ended:?}):\n{}", self.place.name, self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Kills the sidecar at once; its table stays.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(mut child) = self.process.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    fn command(&self, action: &str) -> anyhow::Result<Command> {
+        let Pair { v4, v6 } = self.place.addresses;
+        let mut command = Command::new(program().context("BULKHEAD_BIN_DIR holds no bulkhead-proxy")?);
+        command
+            .arg(action)
+            .args(["--controller", &format!("{}:9443", NODE.v4)])
+            .args(["--pod-addresses", &format!("{v4},{v6}")])
+            .args(["--node-addresses", &format!("{},{}", NODE.v4, NODE.v6)])
+            .stdin(Stdio::null());
+        Ok(command)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path.join("state")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            eprintln!("the sidecar of `{}` could not be ended: {error}", self.place.name);
+        }
+        if std::thread::panicking() {
+            eprintln!("log of the sidecar of `{}`:\n{}", self.place.name, self.log());
+        }
+    }
+}
+
+/// What the pod is held to, by the same way as in a cluster: documents, inventory, compiler.
+fn compile(pod: &str) -> anyhow::Result<Program> {
+    let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
+    let loaded = load(&[source("policies.yaml", POLICIES)]);
+    ensure!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
+    let inventory = load_inventory(&[source("inventory.yaml", INVENTORY)]);
+    let inventory = inventory.map_err(|diagnostics| anyhow::anyhow!("{diagnostics:?}"))?;
+    let compiler = Compiler::new(&loaded.set, &inventory).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    let name = ObjectName { namespace: "shop".into(), name: pod.into() };
+    compiler.program(&name, 1).with_context(|| format!("no pod `{pod}`"))
+}
+
+/// Whether the sidecar says so at its administrative port, asked from the node.
+fn ready(node: &Space, pod: Pair) -> anyhow::Result<bool> {
+    let address = SocketAddr::new(pod.v4.into(), 15_020);
+    node.run(|| {
+        let patience = Duration::from_millis(500);
+        let Ok(mut stream) = TcpStream::connect_timeout(&address, patience) else { return Ok(false) };
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        Ok(answer.starts_with("HTTP/1.1 200"))
+    })?
+}
+
+/// A folder for one sidecar, removed at the end.
+struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    fn new(name: &str) -> anyhow::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("bulkhead-evasion-{}-{number}-{name}", std::process::id()));
+        fs::create_dir(&path)?;
+        let folder = Self { path };
+        let mut parameters = rcgen::CertificateParams::new(vec!["bulkhead-controller".to_owned()])?;
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = parameters.self_signed(&rcgen::KeyPair::generate()?)?;
+        fs::write(folder.path.join("ca.pem"), certificate.pem())?;
+        // The sidecar's user makes its state directory in it.
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&folder.path, fs::Permissions::from_mode(0o777))?;
+        Ok(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}

@@ -1,0 +1,175 @@
+//! With real sidecars: nothing of the catalogue arrives, with whatever rights short of CAP_NET_ADMIN it is made, while
+//! what the policy allows goes on.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bulkhead_lab::attack::arrival::match_arrivals;
+use bulkhead_lab::attack::targets::Family;
+use bulkhead_lab::attack::token::Token;
+use bulkhead_lab::attack::{Attempted, KINDS, Kind};
+
+use crate::ground::{Ground, WEB};
+use crate::namespaces;
+use crate::sidecars::{self, Sidecar};
+use crate::table;
+
+/// Attacks under way at once.
+const AT_ONCE: usize = 8;
+
+/// What arrived of each kind: the families in which something did.
+pub(crate) type Arrived = BTreeMap<&'static str, Vec<u8>>;
+
+#[test]
+fn what_arrives_is_what_the_threat_model_says() -> anyhow::Result<()> {
+    let Some(()) = able() else { return Ok(()) };
+    let mut columns = Vec::new();
+    for rights in table::RIGHTS {
+        let ground = Ground::lay()?;
+        ground.serve()?;
+        let mut sidecars = protect(&ground)?;
+        for sidecar in &mut sidecars {
+            sidecar.run(&ground)?;
+        }
+        ground.watch(false)?;
+        expect_allowed(&ground)?;
+        columns.push(make_all(&ground, rights)?);
+        expect_allowed(&ground)?;
+    }
+    table::compare(&columns)
+}
+
+#[test]
+fn nothing_passes_before_the_first_program() -> anyhow::Result<()> {
+    let Some(()) = able() else { return Ok(()) };
+    let ground = Ground::lay()?;
+    ground.serve()?;
+    let _sidecars = protect(&ground)?;
+    ground.watch(false)?;
+    let arrived = make_all(&ground, "root-net-raw")?;
+    ensure!(arrived.is_empty(), "arrived through the closed table: {arrived:?}");
+    ensure!(ask(&ground).is_err(), "an allowed request passed without a program");
+    Ok(())
+}
+
+#[test]
+fn nothing_passes_while_every_sidecar_is_dead() -> anyhow::Result<()> {
+    let Some(()) = able() else { return Ok(()) };
+    let ground = Ground::lay()?;
+    ground.serve()?;
+    let mut sidecars = protect(&ground)?;
+    for sidecar in &mut sidecars {
+        sidecar.run(&ground)?;
+    }
+    expect_allowed(&ground)?;
+    for sidecar in &mut sidecars {
+        sidecar.kill()?;
+    }
+    ground.watch(true)?;
+    let arrived = make_all(&ground, "root-net-raw")?;
+    ensure!(arrived.is_empty(), "arrived while the sidecars were dead: {arrived:?}");
+    for sidecar in &mut sidecars {
+        sidecar.run(&ground)?;
+    }
+    expect_allowed(&ground)
+}
+
+/// `None`, with the reason on screen, where these trials cannot be made.
+fn able() -> Option<()> {
+    if !namespaces::possible() {
+        println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
+        return None;
+    }
+    if sidecars::program().is_none() {
+        println!(
+            "SKIPPED: BULKHEAD_BIN_DIR names no folder with bulkhead-proxy; `make test` builds it and sets that"
+        );
+        return None;
+    }
+    Some(())
+}
+
+/// Loads the closed table in every pod.
+fn protect(ground: &Ground) -> anyhow::Result<Vec<Sidecar>> {
+    ["attacker", "web", "store"].into_iter().map(|name| Sidecar::init(ground, name)).collect()
+}
+
+/// Makes the whole catalogue with some rights, a few attacks at a time, and gives what arrived.
+fn make_all(ground: &Ground, rights: &str) -> anyhow::Result<Arrived> {
+    let families = [Family::V4, Family::V6].into_iter();
+    let all: Vec<(&Kind, Family)> = families
+        .flat_map(|family| {
+            KINDS.iter().filter(move |kind| kind.exists_in(family)).map(move |kind| (kind, family))
+        })
+        .collect();
+    let next = Mutex::new(all.iter().zip(0u32..));
+    let made = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE)
+            .map(|_| {
+                scope.spawn(|| {
+                    loop {
+                        let following = next.lock().expect("no panic while held").next();
+                        let Some(((kind, family), index)) = following else { return anyhow::Ok(()) };
+                        let attempted = ground.attack(kind, *family, Token::new(1, index), rights)?;
+                        made.lock().expect("no panic while held").push(attempted);
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("no panic in a worker"))
+    })?;
+    judge(ground, &made.into_inner().expect("no panic while held"))
+}
+
+fn judge(ground: &Ground, made: &[Attempted]) -> anyhow::Result<Arrived> {
+    let seen = ground.seen(|_| false);
+    ensure!(ground.lost() == 0, "the canaries lost {} packets", ground.lost());
+    let matched = match_arrivals(made, &seen);
+    let strays: Vec<_> = matched.strays.iter().map(|index| &seen[*index]).collect();
+    ensure!(strays.is_empty(), "arrived from nowhere: {strays:#?}");
+    let mut arrived = Arrived::new();
+    for (attempted, indexes) in made.iter().zip(&matched.of_attack) {
+        ensure!(attempted.not_made.is_none(), "{}: {:?}", attempted.kind, attempted.not_made);
+        let kind = Kind::named(&attempted.kind).context("a kind of the catalogue")?;
+        if let Some(first) = indexes.first() {
+            println!("{} {:?}: {:?}", kind.name, attempted.family, seen[*first]);
+            arrived.entry(kind.name).or_default().push(attempted.family.digit());
+        }
+    }
+    arrived.values_mut().for_each(|families| families.sort_unstable());
+    Ok(arrived)
+}
+
+/// What the policy allows succeeds, in both families.
+fn expect_allowed(ground: &Ground) -> anyhow::Result<()> {
+    let answers = ask(ground)?;
+    ensure!(
+        answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200")),
+        "allowed, but answered {answers:?}"
+    );
+    Ok(())
+}
+
+fn ask(ground: &Ground) -> anyhow::Result<Vec<String>> {
+    ground.attacker.run(|| {
+        [Family::V4, Family::V6]
+            .into_iter()
+            .map(|family| get(SocketAddr::new(WEB.of(family), 8080)))
+            .collect()
+    })?
+}
+
+fn get(address: SocketAddr) -> anyhow::Result<String> {
+    let patience = Duration::from_secs(5);
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(b"GET /api/orders/1 HTTP/1.1\r\nhost: web.shop\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
