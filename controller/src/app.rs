@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::drain::{Drain, DrainSwitch};
 use crate::http::{self, Api};
 use crate::identity::{Authority, ServerCertificate, secret, tls_for_people, tls_for_sidecars};
-use crate::limits::{EDGE_DAYS_MAX, HTTP_CONNECTIONS_MAX, SIDECAR_CONNECTIONS_MAX};
+use crate::limits::{DRAIN_TIMEOUT, EDGE_DAYS_MAX, HTTP_CONNECTIONS_MAX, SIDECAR_CONNECTIONS_MAX};
 use crate::listen::accept_tls;
 use crate::metrics::Metrics;
 use crate::push::{self, Fleet, SidecarPort};
@@ -24,6 +24,7 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Connections whose handshake is done and that wait to be served.
 const ACCEPTED_QUEUE: usize = 16;
@@ -131,21 +132,29 @@ impl App {
         Ok(Self { sidecars, http, metrics, drain, tasks, store })
     }
 
-    /// Ends streams and requests, then the store, in this order: what was acknowledged is on disk.
+    /// Ends streams and requests, then the store. What was acknowledged is on disk already; whoever does not end in
+    /// time is cut off.
     pub async fn shutdown(mut self) {
         tracing::info!("shutting down");
         self.drain.begin();
-        while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a task panicked");
-            }
+        let all = async { while self.tasks.join_next().await.is_some_and(report_panic) {} };
+        if timeout(DRAIN_TIMEOUT, all).await.is_err() {
+            tracing::warn!("cut off what did not end in {DRAIN_TIMEOUT:?}");
+            self.tasks.shutdown().await;
         }
-        // The last senders to the store went with the tasks above; streams end on drain by themselves.
-        let joined = tokio::task::spawn_blocking(move || self.store.join()).await;
-        if let Err(error) = joined {
-            tracing::error!(%error, "the store did not end well");
+        // Its threads end when the last stream has given the store back.
+        let joined = timeout(DRAIN_TIMEOUT, tokio::task::spawn_blocking(move || self.store.join())).await;
+        if joined.is_err() {
+            tracing::warn!("the store was still in use after {DRAIN_TIMEOUT:?}");
         }
     }
+}
+
+fn report_panic(ended: Result<(), tokio::task::JoinError>) -> bool {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a task panicked");
+    }
+    true
 }
 
 /// Reads both folders and keeps the world until drain.

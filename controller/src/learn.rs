@@ -1,7 +1,16 @@
-//! Learning.
-use crate::flows::SeenEdge;
+//! Learning for one collection, now: stored edges become the learner's observations, its answer a proposal.
+//!
+//! What is learned and what is held back is decided in `bulkhead_policies::learn`; here are only conversions.
+
+use crate::flows::{Endpoint, SeenEdge};
 use crate::world::World;
-use bulkhead_api::rest::Proposal;
+use bulkhead_api::rest::{self, Effect, PartyKind, ProposalState, Side};
+use bulkhead_facts::{L4Protocol, WorkloadRef};
+use bulkhead_policies::inventory::ObjectName;
+use bulkhead_policies::learn::{
+    self, Evidence, LearnOptions, Observation, Party, Proposal, ProposedRule, RequestKind, Thresholds,
+    Witness,
+};
 
 /// Why nothing is proposed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,12 +18,112 @@ pub enum LearnError {
     /// No such collection.
     #[error("there is no collection `{0}`")]
     NoCollection(String),
-    /// No flows.
+    /// No flows of its workloads, or none that may be learned from.
     #[error("nothing was seen of collection `{0}`: let its workloads run under `observe` first")]
     NothingSeen(String),
 }
 
-/// Temp.
-pub fn propose(collection: &str, _: &[SeenEdge], _: &World, _: u64) -> Result<Proposal, LearnError> {
-    Err(LearnError::NoCollection(collection.into()))
+/// Proposes from these edges and the inventory in force.
+pub fn propose(
+    collection: &str,
+    edges: &[SeenEdge],
+    world: &World,
+    now_ms: u64,
+) -> Result<rest::Proposal, LearnError> {
+    let collections = world.policies.set().collections.clone();
+    if !collections.iter().any(|known| known.name == collection) {
+        return Err(LearnError::NoCollection(collection.to_owned()));
+    }
+    let observations: Vec<Observation> = edges.iter().filter_map(observation).collect();
+    let options = LearnOptions { collections, thresholds: Thresholds::default() };
+    let proposals = learn::propose(&observations, &world.inventory, &options);
+    let found = proposals.into_iter().find(|proposal| proposal.collection == collection);
+    let proposal = found.ok_or_else(|| LearnError::NothingSeen(collection.to_owned()))?;
+    Ok(describe(proposal, now_ms))
+}
+
+/// `None` for an edge whose names cannot be told apart any more, which the store never holds.
+fn observation(seen: &SeenEdge) -> Option<Observation> {
+    let (edge, totals) = (&seen.edge, &seen.totals);
+    let request = edge.http.as_ref().map(|http| RequestKind {
+        method: http.method.clone(),
+        path: http.path.clone(),
+        host: http.host.clone(),
+        status_class: http.status,
+    });
+    Some(Observation {
+        source: endpoint(&edge.source)?,
+        destination: endpoint(&edge.destination)?,
+        witness: match edge.observed_by {
+            Side::Source => Witness::Source,
+            Side::Destination => Witness::Destination,
+        },
+        protocol: L4Protocol(edge.protocol),
+        port: edge.port,
+        request,
+        application: edge.application.clone(),
+        allowed: edge.enforced.effect == Effect::Allow,
+        count: totals.count,
+        first_seen_ms: totals.first_seen_ms,
+        last_seen_ms: totals.last_seen_ms,
+    })
+}
+
+fn endpoint(end: &Endpoint) -> Option<learn::Endpoint> {
+    let name = end.party.name.clone();
+    let namespace = end.party.namespace.clone();
+    let party = match end.party.kind {
+        PartyKind::Workload => Party::Workload(WorkloadRef { namespace: namespace?, name }),
+        PartyKind::Service => Party::Service(ObjectName { namespace: namespace?, name }),
+        PartyKind::Node => Party::Node(name),
+        PartyKind::Outside => Party::Outside(end.address),
+    };
+    Some(learn::Endpoint { party, pod: end.pod.clone() })
+}
+
+fn describe(proposal: Proposal, now_ms: u64) -> rest::Proposal {
+    rest::Proposal {
+        id: 0,
+        collection: proposal.collection,
+        created_ms: now_ms,
+        state: ProposalState::Open,
+        document: proposal.document,
+        policies: proposal.policies,
+        rules: proposal.rules.into_iter().map(rule).collect(),
+        held_back: proposal.needs_person.iter().map(ToString::to_string).collect(),
+        written_to: None,
+    }
+}
+
+fn rule(rule: ProposedRule) -> rest::RuleEvidence {
+    rest::RuleEvidence {
+        policy: rule.policy.to_string(),
+        direction: rule.direction.as_str().to_owned(),
+        rule: rule.rule,
+        summary: rule.summary,
+        evidence: evidence(&rule.evidence),
+    }
+}
+
+fn evidence(evidence: &Evidence) -> rest::Evidence {
+    let Evidence {
+        count,
+        days,
+        source_replicas,
+        destination_replicas,
+        first_seen_ms,
+        last_seen_ms,
+        both_sides,
+        unseen_millionths,
+    } = *evidence;
+    rest::Evidence {
+        count,
+        days,
+        source_replicas,
+        destination_replicas,
+        first_seen_ms,
+        last_seen_ms,
+        both_sides,
+        unseen_millionths,
+    }
 }

@@ -50,6 +50,11 @@ pub(super) async fn approve(
     if !matches!(proposal.state, ProposalState::Open | ProposalState::ApprovedNotApplied) {
         return Err(ApiError::Conflict(format!("proposal {id} is {}: learn a new one", proposal.state)));
     }
+    if proposal.policies == 0 {
+        return Err(ApiError::Conflict(format!(
+            "proposal {id} holds no policy: let the workloads run, then learn anew"
+        )));
+    }
     let (state, written_to) = apply(&api, &proposal).await?;
     proposal.state = state;
     proposal.written_to = written_to;

@@ -94,6 +94,4 @@ pub struct Evidence {
     pub both_sides: bool,
     /// Estimated chance, in millionths, that the next request is of a kind not seen yet (Good-Turing).
     pub unseen_millionths: u64,
-    /// What a person should weigh: `single_replica`, `one_sided`, `rare`, …
-    pub cautions: Vec<String>,
 }

@@ -1,0 +1,322 @@
+//! A controller with folders of its own, a sidecar that speaks for one pod, and a client of the HTTP API.
+
+use bulkhead_api::rest::{JoinToken, Status};
+use bulkhead_api::v1::sidecars_client::SidecarsClient;
+use bulkhead_api::{
+    Capability, ControllerMessage, Flow, FlowBatch, Hello, ProgramResult, SidecarMessage, v1,
+};
+use bulkhead_controller::app::App;
+use bulkhead_controller::config::Config;
+use bulkhead_policies::program::Program;
+use clap::Parser;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use serde::de::DeserializeOwned;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status as Refusal, Streaming};
+
+/// Longest wait for something that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub const COLLECTION: &str = "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {name: shop}\nspec: {covers: \
+    {namespaces: {name: shop}}, default: deny, mode: MODE}\n";
+
+/// A controller and its folders.
+pub struct Controller {
+    folder: TempDir,
+    app: Option<App>,
+    pub sidecars: SocketAddr,
+    pub http: SocketAddr,
+    pub metrics: SocketAddr,
+}
+
+impl Controller {
+    /// Starts with a collection in that mode and the inventory of a shop of three pods.
+    pub async fn start(mode: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["policies", "inventory"] {
+            fs::create_dir(folder.path().join(name)).expect("made");
+        }
+        fs::write(folder.path().join("policies/collection.yaml"), COLLECTION.replace("MODE", mode))
+            .expect("written");
+        fs::write(folder.path().join("inventory/cluster.yaml"), inventory()).expect("written");
+        let mut controller = Self { folder, app: None, sidecars: none(), http: none(), metrics: none() };
+        controller.run().await;
+        controller
+    }
+
+    /// Ends the process part and starts it again on the same folders.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        self.run().await;
+    }
+
+    /// Ends it.
+    pub async fn stop(&mut self) {
+        if let Some(app) = self.app.take() {
+            app.shutdown().await;
+        }
+    }
+
+    async fn run(&mut self) {
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let flags = [
+            "bulkhead-controller".to_owned(),
+            format!("--state={}", path("state")),
+            format!("--policies={}", path("policies")),
+            format!("--inventory={}", path("inventory")),
+            "--listen-sidecars=127.0.0.1:0".to_owned(),
+            "--listen-http=127.0.0.1:0".to_owned(),
+            "--listen-metrics=127.0.0.1:0".to_owned(),
+        ];
+        let config = Config::try_parse_from(flags).expect("flags");
+        config.check().expect("a good configuration");
+        let app = App::start(config).await.expect("starts");
+        (self.sidecars, self.http, self.metrics) = (app.sidecars, app.http, app.metrics);
+        self.app = Some(app);
+        self.until(|status| status.inventory.pods == 3).await;
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a policy file.
+    pub fn write_policy(&self, name: &str, text: &str) {
+        fs::write(self.path("policies").join(name), text).expect("written");
+    }
+
+    pub fn admin_token(&self) -> String {
+        fs::read_to_string(self.path("state/admin.token")).expect("there").trim().to_owned()
+    }
+
+    pub fn ca(&self) -> String {
+        fs::read_to_string(self.path("state/ca.pem")).expect("there")
+    }
+
+    /// Asks for the status until it is as expected.
+    pub async fn until(&self, expected: impl Fn(&Status) -> bool) -> Status {
+        let asked = async {
+            loop {
+                let status: Status = self.get("/api/v1/status").await;
+                if expected(&status) {
+                    return status;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, asked).await.expect("the status in time")
+    }
+
+    /// A GET that must succeed.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        let (status, body) = self.request("GET", path, "", Some(&self.admin_token())).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
+    }
+
+    /// A POST with its status.
+    pub async fn post(&self, path: &str, body: &str) -> (u16, String) {
+        self.request("POST", path, body, Some(&self.admin_token())).await
+    }
+
+    /// Any request.
+    pub async fn request(&self, method: &str, path: &str, body: &str, token: Option<&str>) -> (u16, String) {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.ca().as_bytes()).expect("PEM")).expect("a CA");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("TLS 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(self.http).await.expect("connects");
+        let name = ServerName::try_from("127.0.0.1").expect("a name");
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        tokio::spawn(connection);
+        let mut request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "controller")
+            .header("content-type", "application/json");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
+        let response = sender.send_request(request).await.expect("an answer");
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    pub async fn join_token(&self, uid: &str) -> String {
+        let (status, body) = self.post("/api/v1/join-tokens", &format!("{{\"uid\":\"{uid}\"}}")).await;
+        assert_eq!(status, 201, "{body}");
+        serde_json::from_str::<JoinToken>(&body).expect("a token").token
+    }
+
+    /// A channel to the sidecars' port, with a certificate or without.
+    pub async fn channel(&self, identity: Option<&Enrolled>) -> Channel {
+        let mut tls =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.ca())).domain_name("127.0.0.1");
+        if let Some(enrolled) = identity {
+            tls = tls.identity(Identity::from_pem(&enrolled.certificate, enrolled.key.serialize_pem()));
+        }
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.sidecars)).expect("an address");
+        endpoint.tls_config(tls).expect("TLS").connect().await.expect("connects")
+    }
+
+    /// Enrols with that token.
+    pub async fn enrol(&self, token: &str) -> Result<Enrolled, Refusal> {
+        self.enrol_over(self.channel(None).await, token).await
+    }
+
+    /// Enrols over that channel; without a token, its certificate counts.
+    pub async fn enrol_over(&self, channel: Channel, token: &str) -> Result<Enrolled, Refusal> {
+        let key = KeyPair::generate().expect("a key");
+        let csr = CertificateParams::default().serialize_request(&key).expect("a request").der().to_vec();
+        let request = v1::EnrollRequest { token: token.to_owned(), csr };
+        let response = SidecarsClient::new(channel).enroll(request).await?.into_inner();
+        let certificate = pem(&response.chain[0]);
+        Ok(Enrolled { key, certificate, not_after_ms: response.not_after_ms })
+    }
+
+    /// Enrols and attaches the sidecar of that pod.
+    pub async fn sidecar(&self, uid: &str) -> Sidecar {
+        let token = self.join_token(uid).await;
+        let enrolled = self.enrol(&token).await.expect("enrolled");
+        self.attach(&enrolled, &format!("first run of {uid}")).await.expect("attached")
+    }
+
+    /// Attaches with a certificate.
+    pub async fn attach(&self, enrolled: &Enrolled, instance: &str) -> Result<Sidecar, Refusal> {
+        attach_over(self.channel(Some(enrolled)).await, instance).await
+    }
+}
+
+/// A key and its certificate.
+pub struct Enrolled {
+    pub key: KeyPair,
+    pub certificate: String,
+    pub not_after_ms: u64,
+}
+
+/// A stream that is open.
+pub struct Sidecar {
+    up: mpsc::Sender<v1::FromSidecar>,
+    down: Streaming<v1::ToSidecar>,
+}
+
+/// Opens a stream and says hello.
+pub async fn attach_over(channel: Channel, instance: &str) -> Result<Sidecar, Refusal> {
+    let (up, messages) = mpsc::channel(16);
+    let hello = Hello {
+        version: "test".into(),
+        revision: 0,
+        capability: Capability::Enforced,
+        instance: instance.into(),
+    };
+    up.send((&SidecarMessage::Hello(hello)).into()).await.expect("room");
+    let attached = SidecarsClient::new(channel).attach(Request::new(ReceiverStream::new(messages))).await?;
+    Ok(Sidecar { up, down: attached.into_inner() })
+}
+
+impl Sidecar {
+    pub async fn say(&self, message: SidecarMessage) {
+        self.up.send((&message).into()).await.expect("the stream is open");
+    }
+
+    /// The next message, or how the stream ended.
+    pub async fn hear(&mut self) -> Result<ControllerMessage, Refusal> {
+        let next = timeout(PATIENCE, self.down.message()).await.expect("a message in time")?;
+        let message = next.ok_or_else(|| Refusal::cancelled("the controller ended the stream"))?;
+        Ok(message.try_into().expect("a good message"))
+    }
+
+    /// The next program, which is acknowledged.
+    pub async fn program(&mut self) -> Program {
+        let (nonce, program) = self.unanswered_program().await;
+        self.answer(nonce, program.revision, None).await;
+        program
+    }
+
+    /// The next program.
+    pub async fn unanswered_program(&mut self) -> (u64, Program) {
+        match self.hear().await.expect("a program") {
+            ControllerMessage::Program { nonce, program } => (nonce, *program),
+            other @ ControllerMessage::FlowAck { .. } => panic!("no program: {other:?}"),
+        }
+    }
+
+    pub async fn answer(&self, nonce: u64, revision: u64, error: Option<&str>) {
+        let error = error.map(ToOwned::to_owned);
+        self.say(SidecarMessage::Result(ProgramResult { nonce, revision, error })).await;
+    }
+
+    /// Sends a batch and waits for its acknowledgement.
+    pub async fn report(&mut self, sequence: u64, flows: Vec<Flow>) {
+        self.say(SidecarMessage::Flows(FlowBatch { sequence, flows, dropped: 0 })).await;
+        let acknowledged = self.hear().await.expect("an acknowledgement");
+        assert_eq!(acknowledged, ControllerMessage::FlowAck { sequence });
+    }
+
+    /// True if nothing comes for a while.
+    pub async fn silence(&mut self) -> bool {
+        timeout(Duration::from_millis(300), self.down.message()).await.is_err()
+    }
+}
+
+fn pem(der: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in der.chunks(3) {
+        let bytes = [chunk[0], chunk.get(1).copied().unwrap_or(0), chunk.get(2).copied().unwrap_or(0)];
+        let number = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+        for position in 0..4 {
+            let index = (number >> (18 - 6 * position)) & 63;
+            text.push(if position > chunk.len() { '=' } else { char::from(ALPHABET[index as usize]) });
+        }
+    }
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|l| std::str::from_utf8(l).expect("ASCII")).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+fn none() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 0))
+}
+
+/// A namespace with `web`, `db` and `cache`, one pod each, as `kubectl get -o yaml` prints them.
+fn inventory() -> String {
+    let mut text = String::from(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {kubernetes.io/metadata.name: shop}}\n",
+    );
+    for (name, address) in [("web", "10.0.0.1"), ("db", "10.0.0.2"), ("cache", "10.0.0.3")] {
+        text.push_str(&format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}-0\n  namespace: shop\n  uid: uid-{name}\n  labels: \
+             {{app: {name}}}\n  ownerReferences: [{{kind: StatefulSet, name: {name}, apiVersion: apps/v1, controller: \
+             true, uid: o-{name}}}]\nspec: {{serviceAccountName: {name}, nodeName: one, containers: []}}\nstatus: {{phase: \
+             Running, podIP: {address}, podIPs: [{{ip: {address}}}]}}\n"
+        ));
+    }
+    text
+}
