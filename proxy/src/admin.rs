@@ -153,8 +153,8 @@ mod tests {
             Ok(())
         }
 
-        fn restore_if_changed(&mut self) -> io::Result<bool> {
-            Ok(false)
+        fn restore_if_changed(&mut self) -> io::Result<Option<String>> {
+            Ok(None)
         }
 
         fn collect(&mut self) -> io::Result<()> {

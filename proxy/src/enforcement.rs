@@ -9,7 +9,9 @@
 use crate::limits::{ENFORCEMENT_COMMANDS_MAX, THREAD_STACK_BYTES};
 use crate::metrics::Metrics;
 use crate::policy::{Current, CurrentReceiver};
+use bulkhead_facts::Direction;
 use bulkhead_policies::decide::Judge;
+use bulkhead_policies::program::{Action, Program};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +31,8 @@ pub trait Table: Send + 'static {
     /// Keeps the redirect of learning alive for about a second.
     fn heartbeat(&mut self) -> Result<(), Self::Error>;
 
-    /// Looks whether the table is as we left it, and puts it back if not. True if it was not.
-    fn restore_if_changed(&mut self) -> Result<bool, Self::Error>;
+    /// Looks whether the table is as we left it, and puts it back if not. Returns what was different.
+    fn restore_if_changed(&mut self) -> Result<Option<String>, Self::Error>;
 
     /// Reports what the kernel denied and let through since the last call.
     fn collect(&mut self) -> Result<(), Self::Error>;
@@ -77,7 +79,7 @@ enum Command {
     Stop,
 }
 
-const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(400);
 const COLLECT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the thread.
@@ -92,7 +94,7 @@ pub fn start<T: Table>(
 ) -> io::Result<(Enforcement, JoinHandle<()>)> {
     let (commands, inbox) = sync_channel(ENFORCEMENT_COMMANDS_MAX);
     let (publish, current) = watch::channel(None);
-    let owner = Owner { table, pulse, pulse_seen: 0, publish, sender: None, metrics };
+    let owner = Owner { table, pulse, pulse_seen: 0, publish, sender: None, learns: false, metrics };
     let thread = thread::Builder::new()
         .name("enforcement".to_owned())
         .stack_size(THREAD_STACK_BYTES)
@@ -144,6 +146,8 @@ struct Owner<T> {
     pulse_seen: u64,
     publish: watch::Sender<Option<CurrentReceiver>>,
     sender: Option<watch::Sender<Arc<Current>>>,
+    /// The program in force has flows that are inspected only to learn.
+    learns: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -170,6 +174,7 @@ impl<T: Table> Owner<T> {
     fn apply(&mut self, judge: Arc<Judge>) -> Result<(), EnforcementError> {
         let generation =
             self.table.apply(&judge).map_err(|error| EnforcementError::Kernel(error.to_string()))?;
+        self.learns = learns(judge.program());
         let current = Arc::new(Current { judge, generation });
         tracing::info!(revision = current.revision(), generation, "program in force");
         self.metrics.program_revision.set(i64::try_from(current.revision()).unwrap_or(i64::MAX));
@@ -189,7 +194,7 @@ impl<T: Table> Owner<T> {
     /// Only while traffic is carried: a listener that hangs must not hold flows that are only to be learned.
     fn keep_learning_alive(&mut self) {
         let beats = self.pulse.count();
-        if beats == self.pulse_seen || self.sender.is_none() {
+        if beats == self.pulse_seen || !self.learns {
             return;
         }
         self.pulse_seen = beats;
@@ -200,10 +205,13 @@ impl<T: Table> Owner<T> {
 
     fn look_after(&mut self) {
         match self.table.restore_if_changed() {
-            Ok(false) => {}
-            Ok(true) => {
+            Ok(None) => {}
+            Ok(Some(difference)) => {
                 self.metrics.tampering.inc();
-                tracing::error!("the kernel table was changed by somebody else and has been put back");
+                tracing::error!(
+                    difference,
+                    "the kernel table was changed by somebody else and has been put back"
+                );
             }
             Err(error) => tracing::error!(%error, "cannot tell whether the kernel table is still ours"),
         }
@@ -211,6 +219,11 @@ impl<T: Table> Owner<T> {
             tracing::warn!(%error, "flows of the kernel not collected");
         }
     }
+}
+
+fn learns(program: &Program) -> bool {
+    let boxes = |direction| &program.direction(direction).boxes;
+    Direction::BOTH.into_iter().flat_map(boxes).any(|b| matches!(b.action, Action::Learn(_)))
 }
 
 #[cfg(test)]
@@ -256,9 +269,9 @@ mod tests {
             Ok(())
         }
 
-        fn restore_if_changed(&mut self) -> io::Result<bool> {
+        fn restore_if_changed(&mut self) -> io::Result<Option<String>> {
             self.told.tell("restore");
-            Ok(true)
+            Ok(Some("a rule is gone".to_owned()))
         }
 
         fn collect(&mut self) -> io::Result<()> {
@@ -310,21 +323,40 @@ mod tests {
         assert_eq!(started.enforcement.revision(), 1);
     }
 
+    fn beats(told: &Told) -> usize {
+        told.0.lock().expect("no panic").iter().filter(|told| *told == "heartbeat").count()
+    }
+
+    fn learning_judge(revision: u64) -> Arc<Judge> {
+        let address = std::net::Ipv4Addr::new(10, 0, 0, 9);
+        let mut program = test_program::allowing_egress_to(address, revision);
+        program.egress.boxes[0].action = Action::Learn(bulkhead_policies::program::AnswerId(1));
+        Arc::new(Judge::new(program).expect("valid"))
+    }
+
     #[tokio::test]
     async fn learning_is_kept_alive_only_while_traffic_is_carried() {
         let started = started();
+        // The thread beats after each command: the next one proves that the one before was looked after.
+        started.enforcement.apply(learning_judge(1)).await.expect("applied");
+        started.pulse.beat();
+        started.enforcement.apply(learning_judge(2)).await.expect("applied");
+        started.enforcement.apply(learning_judge(3)).await.expect("applied");
+        let before = beats(&started.told);
+        assert_eq!(before, 1);
+        started.enforcement.apply(learning_judge(4)).await.expect("applied");
+        started.enforcement.apply(learning_judge(5)).await.expect("applied");
+        assert_eq!(beats(&started.told), before);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_learns_nothing_needs_no_heartbeat() {
+        let started = started();
         started.enforcement.apply(judge(1)).await.expect("applied");
         started.pulse.beat();
-        // The thread beats after each command: the next one proves that the one before was looked after.
         started.enforcement.apply(judge(2)).await.expect("applied");
         started.enforcement.apply(judge(3)).await.expect("applied");
-        assert!(started.told.has("heartbeat"));
-        let beats =
-            |told: &Told| told.0.lock().expect("no panic").iter().filter(|t| *t == "heartbeat").count();
-        let before = beats(&started.told);
-        started.enforcement.apply(judge(4)).await.expect("applied");
-        started.enforcement.apply(judge(5)).await.expect("applied");
-        assert_eq!(beats(&started.told), before);
+        assert_eq!(beats(&started.told), 0);
     }
 
     #[test]

@@ -5,20 +5,23 @@
 //! the sidecar fares, [`drain`] ends it.
 
 pub mod admin;
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod control;
-pub mod descriptors;
 pub mod drain;
 pub mod enforcement;
 pub mod firewall;
 pub mod flows;
 pub mod intercept;
+pub mod kernel_tier;
 pub mod limits;
+pub mod listeners;
 pub mod logging;
 pub mod metrics;
 pub mod policy;
 pub mod session;
 pub mod splice;
+pub mod system;
 #[cfg(test)]
 mod test_program;

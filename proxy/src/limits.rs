@@ -26,9 +26,6 @@ pub const FLOW_REPORT_IDS_MAX: usize = 256;
 pub const KERNEL_FLOWS_TRACKED_MAX: usize = 16_384;
 /// Details of denied packets that wait for the exact counts. More: the detail is left out.
 pub const DENIAL_DETAILS_MAX: usize = 1_024;
-/// Programs kept after their replacement, for flows that they admitted. Older: the flow is reported with what the
-/// current program says of it.
-pub const PROGRAMS_REMEMBERED_MAX: usize = 4;
 
 /// Commands waiting for the enforcement thread. More: the sender waits.
 pub const ENFORCEMENT_COMMANDS_MAX: usize = 8;

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub lost_denial_details: IntCounter,
     /// Connection events that the kernel or we dropped.
     pub lost_connection_events: IntCounter,
+    /// Denied packets that no edge had room for.
+    pub denied_edges_overflowed: IntCounter,
     /// Flows that found no room.
     pub flows_dropped: IntCounter,
     /// Batches of flows that wait for their acknowledgement.
@@ -109,6 +111,10 @@ impl Metrics {
             lost_connection_events: make.counter(
                 "bulkhead_connection_events_lost_total",
                 "Connection events that were dropped; the periodic dump makes up for them.",
+            )?,
+            denied_edges_overflowed: make.counter(
+                "bulkhead_denied_edges_overflow_total",
+                "Denied packets of more edges than can be told apart.",
             )?,
             flows_dropped: make
                 .counter("bulkhead_flows_dropped_total", "Observations that found no room in a report.")?,

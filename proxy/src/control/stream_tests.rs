@@ -135,8 +135,8 @@ impl Table for NoKernel {
         Ok(())
     }
 
-    fn restore_if_changed(&mut self) -> std::io::Result<bool> {
-        Ok(false)
+    fn restore_if_changed(&mut self) -> std::io::Result<Option<String>> {
+        Ok(None)
     }
 
     fn collect(&mut self) -> std::io::Result<()> {

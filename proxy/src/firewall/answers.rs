@@ -55,7 +55,7 @@ impl Answers {
         programs.iter().find(|(known, _)| *known == generation).map(|(_, judge)| judge.clone())
     }
 
-    pub(super) fn remember(&self, generation: u16, judge: Arc<Judge>) {
+    pub(crate) fn remember(&self, generation: u16, judge: Arc<Judge>) {
         let mut programs = self.programs.write().unwrap_or_else(PoisonError::into_inner);
         programs.retain(|(known, _)| *known != generation);
         programs.push_back((generation, judge));

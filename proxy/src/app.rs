@@ -1,0 +1,245 @@
+//! The wiring: what is started in which order, and how it ends.
+//!
+//! Start: take over or load the kernel table, closed; enforce the last good program if there is one; open the
+//! listeners; attach to the controller. From the first step on nothing passes without a verdict, and each step only
+//! adds. End: accept no more, let open connections finish, report the last flows, leave the table as it is.
+//!
+//! Threads: `traffic` workers carry connections; `control` talks to the controller and answers scrapes, so that neither
+//! costs traffic anything; `enforcement` owns the kernel table; `denials` and `connections` read what the kernel tells.
+
+use crate::admin::{self, Admin};
+use crate::config::{Place, Run};
+use crate::control::last_good::LastGood;
+use crate::control::{Control, Transport, sealed};
+use crate::drain::{Connections, Stage};
+use crate::enforcement::{self, Enforcement, Pulse};
+use crate::firewall::Marks;
+use crate::flows::Recorder;
+use crate::intercept::{LocalLeg, Sockets};
+use crate::kernel_tier::{self, KernelTier};
+use crate::limits::THREAD_STACK_BYTES;
+use crate::listeners::{self, Traffic};
+use crate::metrics::Metrics;
+use crate::system;
+use anyhow::{Context, Result, anyhow};
+use bulkhead_policies::decide::Judge;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+/// Loads the closed table: from here on nothing passes but what the sidecar itself needs.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn init(place: &Place) -> Result<()> {
+    kernel_tier::load_closed(place).context("cannot load the closed table")?;
+    tracing::info!("closed table loaded: nothing passes until there is a program");
+    Ok(())
+}
+
+/// Enforces until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// If something fails that the sidecar cannot do without. The kernel table stays, closed for what needs the sidecar.
+pub fn run(run: Run) -> Result<()> {
+    let started = Instant::now();
+    let sidecar = Sidecar::start(&run)?;
+    tracing::info!(
+        startup_ms = started.elapsed().as_millis(),
+        revision = sidecar.enforcement.revision(),
+        "started"
+    );
+    sidecar.serve_and_drain(run.drain)
+}
+
+/// The running parts.
+struct Sidecar {
+    traffic: Runtime,
+    connections: Arc<Connections>,
+    enforcement: Enforcement,
+    enforcement_thread: JoinHandle<()>,
+    control_thread: JoinHandle<Result<()>>,
+    control_ended: oneshot::Receiver<()>,
+    stage: watch::Sender<Stage>,
+}
+
+impl Sidecar {
+    fn start(run: &Run) -> Result<Self> {
+        sealed::prepare_directory(&run.state)?;
+        if let Err(error) = system::raise_open_files_limit() {
+            tracing::warn!(%error, "limit of open files not raised: fewer connections can be inspected");
+        }
+        let metrics = Arc::new(Metrics::new()?);
+        let recorder = Arc::new(Recorder::new(metrics.clone()));
+        let (stage, stages) = watch::channel(Stage::Serving);
+        let pulse = Pulse::default();
+
+        let table =
+            KernelTier::open(&run.place, recorder.clone(), metrics.clone()).context("the kernel table")?;
+        let (marks, capability) = (table.marks(), table.capability());
+        let (enforcement, enforcement_thread) = enforcement::start(table, pulse.clone(), metrics.clone())?;
+
+        let traffic = traffic_runtime(run.workers)?;
+        let last_good = LastGood::within(&run.state);
+        traffic.block_on(enforce_last_good(&enforcement, &last_good));
+        let sockets = traffic.block_on(sockets(marks, &run.place));
+        let connections = Connections::new(metrics.clone());
+        let accepting = Arc::new(AtomicBool::new(false));
+        let carrier = Traffic {
+            enforcement: enforcement.clone(),
+            sockets,
+            recorder: recorder.clone(),
+            connections: connections.clone(),
+            metrics: metrics.clone(),
+            accepting: accepting.clone(),
+            pulse,
+            stage: stages.clone(),
+        };
+        let listeners = traffic.block_on(async { listeners::bind(&sockets) }).context("cannot listen")?;
+        traffic.spawn(carrier.carry(listeners));
+
+        let admin = Admin {
+            metrics: metrics.clone(),
+            enforcement: enforcement.clone(),
+            accepting,
+            stage: stages.clone(),
+        };
+        let control = Control {
+            transport: transport(run, sockets),
+            state: run.state.clone(),
+            token_file: run.token_file.clone(),
+            capability,
+            enforcement: enforcement.clone(),
+            recorder,
+            last_good,
+            metrics,
+            stage: stages,
+        };
+        let (control_thread, control_ended) = start_control(control, admin, run.place.admin_port)?;
+        Ok(Self {
+            traffic,
+            connections,
+            enforcement,
+            enforcement_thread,
+            control_thread,
+            control_ended,
+            stage,
+        })
+    }
+
+    fn serve_and_drain(self, patience: Duration) -> Result<()> {
+        let reason = self.traffic.block_on(told_to_end(self.control_ended));
+        tracing::info!(connections = self.connections.open(), "{reason}: draining");
+        self.stage.send_replace(Stage::Draining);
+        let left = self.traffic.block_on(self.connections.finish(patience));
+        if left > 0 {
+            tracing::warn!(connections = left, "not finished in time: closing them");
+        }
+        self.traffic.shutdown_timeout(Duration::from_millis(100));
+        self.enforcement.stop();
+        let _ = self.enforcement_thread.join();
+        self.stage.send_replace(Stage::Ending);
+        let ended = self.control_thread.join().map_err(|_| anyhow!("the control thread panicked"))?;
+        tracing::info!("ended; the kernel table stays");
+        ended
+    }
+}
+
+/// A restarted sidecar enforces before it has spoken to anybody.
+async fn enforce_last_good(enforcement: &Enforcement, last_good: &LastGood) {
+    let program = match last_good.read() {
+        Ok(Some(program)) => program,
+        Ok(None) => {
+            return tracing::info!("no program yet: everything is denied until the controller sends one");
+        }
+        Err(error) => {
+            return tracing::error!(%error, "last good program discarded: waiting for the controller");
+        }
+    };
+    let judge = match Judge::new(program) {
+        Ok(judge) => Arc::new(judge),
+        Err(error) => return tracing::error!(%error, "last good program refused: waiting for the controller"),
+    };
+    if let Err(error) = enforcement.apply(judge).await {
+        tracing::error!(%error, "last good program not enforced: what the kernel has stays");
+    }
+}
+
+/// Finds out how the app can see its clients.
+async fn sockets(marks: Marks, place: &Place) -> Sockets {
+    let mut sockets = Sockets::new(marks, LocalLeg::PodAddress);
+    match system::local_address_towards(place.controller) {
+        Ok(pod) if pod != place.controller.ip() => {
+            if let Err(error) = sockets.find_local_leg(pod, place.controller.ip()).await {
+                tracing::warn!(%error, "the app sees the pod's own address instead of its clients'");
+            }
+        }
+        Ok(_) => tracing::warn!(
+            "the controller has the pod's own address: the app sees it instead of its clients'"
+        ),
+        Err(error) => tracing::warn!(%error, "no way to the controller: the app sees the pod's own address"),
+    }
+    sockets
+}
+
+fn transport(run: &Run, sockets: Sockets) -> Transport {
+    Transport {
+        controller: run.place.controller,
+        name: run.controller_name.clone(),
+        roots: run.controller_roots.clone(),
+        dial: Arc::new(move |controller| Box::pin(async move { sockets.dial_upstream(controller).await })),
+    }
+}
+
+fn traffic_runtime(workers: usize) -> Result<Runtime> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("traffic")
+        .thread_stack_size(THREAD_STACK_BYTES)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()?;
+    Ok(runtime)
+}
+
+/// The thread of the controller's connection and of the administrative port. The receiver resolves when it ends, which
+/// before the end of the process only a failure makes it do.
+fn start_control(
+    control: Control,
+    admin: Admin,
+    admin_port: u16,
+) -> Result<(JoinHandle<Result<()>>, oneshot::Receiver<()>)> {
+    let runtime = Builder::new_current_thread().max_blocking_threads(1).enable_all().build()?;
+    let listener = runtime
+        .block_on(admin::listen(admin_port))
+        .with_context(|| format!("cannot listen on the administrative port {admin_port}"))?;
+    let (alive, ended) = oneshot::channel();
+    let thread = thread::Builder::new().name("control".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(
+        move || {
+            let _alive = alive;
+            runtime.spawn(admin.serve(listener));
+            runtime.block_on(control.run()).context("the connection to the controller")
+        },
+    )?;
+    Ok((thread, ended))
+}
+
+/// Waits for a reason to end and names it.
+async fn told_to_end(control_ended: oneshot::Receiver<()>) -> &'static str {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return "signals cannot be received";
+    };
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        _ = control_ended => "the control thread failed",
+    }
+}

@@ -1,0 +1,236 @@
+//! The kernel tier as the process runs it: the table behind the enforcement thread, and two threads that read what the
+//! kernel tells by itself.
+//!
+//! The readers only add detail: without them enforcement, counts of denials and bytes are the same, told later. They
+//! end with the table's owner.
+
+use crate::clock;
+use crate::config::Place;
+use crate::enforcement::Table;
+use crate::firewall::{
+    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Marks, TableState,
+};
+use crate::flows::Recorder;
+use crate::flows::kernel::KernelFlows;
+use crate::limits::THREAD_STACK_BYTES;
+use crate::metrics::Metrics;
+use crate::{policy, system};
+use bulkhead_api::Capability;
+use bulkhead_netfilter::NetlinkError;
+use bulkhead_policies::decide::Judge;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The table, with what is collected from it.
+pub struct KernelTier {
+    firewall: Firewall,
+    flows: Arc<KernelFlows>,
+    metrics: Arc<Metrics>,
+    dump_due: Instant,
+    forgetting_due: Instant,
+    /// Ends them when the table's owner ends.
+    _readers: Readers,
+}
+
+/// Why there is no kernel tier.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelTierError {
+    /// The table.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+    /// The system.
+    #[error("no thread or random numbers from the system: {0}")]
+    System(#[from] io::Error),
+}
+
+const DUMP_INTERVAL: Duration = Duration::from_secs(5);
+const FORGETTING_INTERVAL: Duration = Duration::from_secs(60);
+/// A reader that fails tries again after this time.
+const READER_RETRY: Duration = Duration::from_secs(1);
+
+/// Loads the closed table, unless there is one of ours.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn load_closed(place: &Place) -> Result<(), KernelTierError> {
+    Ok(firewall::load_closed(options(place)?)?)
+}
+
+impl KernelTier {
+    /// Takes over the table that is there, else loads the closed one, and begins to read what the kernel tells.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn open(
+        place: &Place,
+        recorder: Arc<Recorder>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, KernelTierError> {
+        let firewall = Firewall::open(options(place)?)?;
+        let pod_addresses = place.pod_addresses.clone();
+        let flows = Arc::new(KernelFlows::new(recorder, pod_addresses, firewall.answers(), policy::closed()));
+        let mut readers = Readers::default();
+        match firewall.flow_reader() {
+            Ok(reader) => readers.read_connections(reader, flows.clone(), metrics.clone())?,
+            Err(error) => tracing::warn!(%error, "connections are told by the dump only"),
+        }
+        match firewall.denial_reader() {
+            Ok(reader) => readers.read_denials(reader, flows.clone(), metrics.clone())?,
+            Err(error) => tracing::warn!(%error, "denials are reported without their senders"),
+        }
+        let now = Instant::now();
+        Ok(Self {
+            firewall,
+            flows,
+            metrics,
+            dump_due: now,
+            forgetting_due: now + FORGETTING_INTERVAL,
+            _readers: readers,
+        })
+    }
+
+    /// How the sidecar's sockets must be marked.
+    pub fn marks(&self) -> Marks {
+        self.firewall.marks()
+    }
+
+    /// What can be promised here.
+    pub fn capability(&self) -> Capability {
+        match self.firewall.capability() {
+            firewall::Capability::Enforced => Capability::Enforced,
+            firewall::Capability::L4Only => Capability::L4Only,
+            firewall::Capability::Advisory => Capability::Advisory,
+        }
+    }
+
+    fn collect_denials(&mut self) -> Result<(), FirewallError> {
+        let denials = self.firewall.denials()?;
+        if denials.overflowed > 0 {
+            self.metrics.denied_edges_overflowed.inc_by(denials.overflowed);
+            tracing::warn!(
+                packets = denials.overflowed,
+                "more edges were denied than can be told apart: a scan?"
+            );
+        }
+        self.flows.denied(&denials, clock::unix_ms());
+        Ok(())
+    }
+}
+
+impl Table for KernelTier {
+    type Error = FirewallError;
+
+    fn apply(&mut self, judge: &Arc<Judge>) -> Result<u16, FirewallError> {
+        let applied = self.firewall.apply(judge)?;
+        self.flows.replace_program(judge.clone());
+        Ok(applied.generation)
+    }
+
+    fn heartbeat(&mut self) -> Result<(), FirewallError> {
+        self.firewall.heartbeat()
+    }
+
+    fn restore_if_changed(&mut self) -> Result<Option<String>, FirewallError> {
+        Ok(match self.firewall.verify()? {
+            TableState::Intact => None,
+            TableState::Restored(difference) => Some(difference),
+        })
+    }
+
+    fn collect(&mut self) -> Result<(), FirewallError> {
+        self.collect_denials()?;
+        let now = Instant::now();
+        if now >= self.dump_due {
+            self.dump_due = now + DUMP_INTERVAL;
+            self.flows.dumped(&self.firewall.flows()?, clock::unix_ms());
+        }
+        if now >= self.forgetting_due {
+            self.forgetting_due = now + FORGETTING_INTERVAL;
+            self.firewall.forget_replaced_programs()?;
+        }
+        Ok(())
+    }
+}
+
+/// Threads that end when told.
+#[derive(Default)]
+struct Readers {
+    ending: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Readers {
+    fn read_connections(
+        &mut self,
+        mut reader: FlowReader,
+        flows: Arc<KernelFlows>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<()> {
+        self.start("connections", move || {
+            let read = reader.read()?;
+            if read.overrun {
+                metrics.lost_connection_events.inc();
+            }
+            let now_ms = clock::unix_ms();
+            read.events.iter().for_each(|event| flows.happened(event, now_ms));
+            Ok(())
+        })
+    }
+
+    fn read_denials(
+        &mut self,
+        mut reader: DenialReader,
+        flows: Arc<KernelFlows>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<()> {
+        self.start("denials", move || {
+            let read = reader.read()?;
+            metrics.lost_denial_details.inc_by(read.lost);
+            let now_ms = clock::unix_ms();
+            read.packets.iter().for_each(|packet| flows.denial_logged(packet, now_ms));
+            Ok(())
+        })
+    }
+
+    fn start(
+        &mut self,
+        name: &'static str,
+        mut read: impl FnMut() -> Result<(), NetlinkError> + Send + 'static,
+    ) -> io::Result<()> {
+        let ending = self.ending.clone();
+        let read_until_told = move || {
+            while !ending.load(Ordering::Acquire) {
+                if let Err(error) = read() {
+                    tracing::warn!(%error, reader = name, "the kernel's words are not readable");
+                    thread::sleep(READER_RETRY);
+                }
+            }
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).stack_size(THREAD_STACK_BYTES);
+        self.threads.push(thread.spawn(read_until_told)?);
+        Ok(())
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Release);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn options(place: &Place) -> io::Result<FirewallOptions> {
+    Ok(FirewallOptions {
+        controller: Some(place.controller),
+        admin_port: place.admin_port,
+        admin_peers: place.node_addresses.clone(),
+        ..FirewallOptions::new(system::effective_user())?
+    })
+}

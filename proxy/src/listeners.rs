@@ -1,0 +1,148 @@
+//! Captured connections, from the listeners to the inspector.
+//!
+//! The listeners are bound before there is a program, so that nobody else takes their ports, and accept once there is
+//! one: until then the closed table sends them nothing. Each connection is one task that ends on drain by itself; there
+//! is no pool and nothing is shared between connections.
+
+use crate::drain::{ConnectionGuard, Connections, Stage, StageReceiver};
+use crate::enforcement::{Enforcement, Pulse};
+use crate::flows::Recorder;
+use crate::intercept::{self, Sockets, ToApp, ToDestination};
+use crate::metrics::Metrics;
+use crate::policy::CurrentReceiver;
+use crate::session::{self, Ends};
+use bulkhead_facts::Direction;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// What carrying traffic needs.
+#[derive(Clone)]
+pub struct Traffic {
+    /// Where programs come from.
+    pub enforcement: Enforcement,
+    /// Makes the sockets of both legs.
+    pub sockets: Sockets,
+    /// Where observations go.
+    pub recorder: Arc<Recorder>,
+    /// Counts connections.
+    pub connections: Arc<Connections>,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// Set once connections are accepted.
+    pub accepting: Arc<AtomicBool>,
+    /// Shows that traffic is carried.
+    pub pulse: Pulse,
+    /// Life of the process.
+    pub stage: StageReceiver,
+}
+
+const PULSE_INTERVAL: Duration = Duration::from_millis(200);
+/// Wait after a failed accept: most often there are no descriptors left, and some come back soon.
+const ACCEPT_RETRY: Duration = Duration::from_millis(20);
+
+/// Binds the capturing ports in both families.
+///
+/// # Errors
+///
+/// If a port is taken.
+pub fn bind(sockets: &Sockets) -> io::Result<Vec<(Direction, TcpListener)>> {
+    let inbound = sockets.listen_inbound()?.into_iter().map(|listener| (Direction::Ingress, listener));
+    let outbound = sockets.listen_outbound()?.into_iter().map(|listener| (Direction::Egress, listener));
+    Ok(inbound.chain(outbound).collect())
+}
+
+impl Traffic {
+    /// Accepts from the first program on until the drain begins.
+    pub async fn carry(self, listeners: Vec<(Direction, TcpListener)>) {
+        let Some(current) = self.enforcement.first_program().await else { return };
+        for (direction, listener) in listeners {
+            tokio::spawn(self.clone().accept(direction, listener, current.clone()));
+        }
+        self.accepting.store(true, Ordering::Release);
+        self.beat().await;
+    }
+
+    /// Beats while the workers make progress; a worker that hangs stops the heartbeat of learning.
+    async fn beat(&self) {
+        let mut ticks = interval(PULSE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stage = self.stage.clone();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.pulse.beat(),
+                _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
+            }
+        }
+    }
+
+    async fn accept(self, direction: Direction, listener: TcpListener, current: CurrentReceiver) {
+        let mut stage = self.stage.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.begin(direction, stream, peer, current.clone()),
+                Err(error) => {
+                    tracing::warn!(%error, %direction, "connection not accepted");
+                    sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    fn begin(&self, direction: Direction, stream: TcpStream, peer: SocketAddr, current: CurrentReceiver) {
+        let Some(guard) = self.connections.admit() else {
+            let _ = stream.set_zero_linger();
+            return;
+        };
+        let destination = match intercept::original_destination(&stream) {
+            Ok(destination) => destination,
+            Err(error) => {
+                tracing::debug!(%error, %peer, "not a captured connection: reset");
+                let _ = stream.set_zero_linger();
+                return;
+            }
+        };
+        self.metrics.connections[usize::from(direction == Direction::Egress)].inc();
+        let ends = Ends { client: peer, destination };
+        let session = Session {
+            direction,
+            stream,
+            ends,
+            current,
+            recorder: self.recorder.clone(),
+            sockets: self.sockets,
+        };
+        tokio::spawn(session.serve(guard));
+    }
+}
+
+struct Session {
+    direction: Direction,
+    stream: TcpStream,
+    ends: Ends,
+    current: CurrentReceiver,
+    recorder: Arc<Recorder>,
+    sockets: Sockets,
+}
+
+impl Session {
+    async fn serve(self, _counted: ConnectionGuard) {
+        let Self { direction, stream, ends, current, recorder, sockets } = self;
+        match direction {
+            Direction::Ingress => {
+                session::serve(direction, stream, ends, current, recorder, &ToApp(sockets)).await;
+            }
+            Direction::Egress => {
+                session::serve(direction, stream, ends, current, recorder, &ToDestination(sockets)).await;
+            }
+        }
+    }
+}
