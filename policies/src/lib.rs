@@ -11,7 +11,9 @@ pub mod compile;
 pub mod decide;
 pub mod diagnostics;
 pub mod documents;
+pub mod explain;
 pub mod inventory;
+pub mod learn;
 pub mod limits;
 pub mod model;
 #[cfg(test)]

@@ -21,9 +21,11 @@ mod policies;
 mod selectors;
 mod services;
 mod sweep;
+mod trace;
 
 pub use infrastructure::{BUILTIN_KIND, builtin_policy};
 pub use peers::METADATA;
+pub use trace::{PolicyTrace, RuleTrace};
 
 use crate::inventory::{Inventory, ObjectName};
 use crate::limits::RULES_PER_WORKLOAD_MAX;
@@ -299,6 +301,23 @@ impl<'a> Compiler<'a> {
         };
         Ok(Compiled { program, warnings })
     }
+}
+
+/// The collection that covers each workload, judged by its first pod; the first by name where several claim it.
+pub(crate) fn covered_workloads<'c>(
+    collections: &'c [Collection],
+    inventory: &Inventory,
+) -> BTreeMap<WorkloadRef, &'c Collection> {
+    let cluster = Cluster::new(inventory);
+    let mut sorted: Vec<&Collection> = collections.iter().collect();
+    sorted.sort_unstable();
+    let mut covered = BTreeMap::new();
+    for (at, (_, pod)) in cluster.pods.iter().enumerate().filter(|(_, (_, pod))| !pod.host_network) {
+        if let Some(collection) = cover(&cluster, &sorted, at, &mut Vec::new()) {
+            covered.entry(pod.workload.clone()).or_insert(sorted[collection]);
+        }
+    }
+    covered
 }
 
 fn misplaced(policies: &Policies<'_>) -> Vec<CompileError> {

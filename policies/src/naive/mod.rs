@@ -4,7 +4,7 @@
 //! code with [`crate::compile`] or [`crate::decide`]. Only built for tests.
 
 mod agreement;
-mod random;
+pub(crate) mod random;
 
 use crate::inventory::{Inventory, Labels, ObjectName, Pod, ServicePort};
 use crate::model::*;
