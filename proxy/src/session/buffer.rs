@@ -53,14 +53,16 @@ impl Buffer {
         self.bytes.get(self.judged..self.end).unwrap_or_default()
     }
 
-    /// So many more bytes may leave.
-    pub(super) fn approve(&mut self, count: usize) {
-        self.judged = (self.judged + count).min(self.end);
+    /// So many more bytes may leave; the count.
+    pub(super) fn approve(&mut self, count: usize) -> u64 {
+        let before = self.judged;
+        self.judged = (before + count).min(self.end);
+        u64::try_from(self.judged - before).unwrap_or_default()
     }
 
-    /// All bytes may leave.
-    pub(super) fn approve_all(&mut self) {
-        self.judged = self.end;
+    /// All bytes may leave; the count of those that might not before.
+    pub(super) fn approve_all(&mut self) -> u64 {
+        self.approve(self.unjudged().len())
     }
 
     /// So many bytes, the next to be judged, must not leave. False if some of them have.
@@ -165,7 +167,8 @@ mod tests {
         assert_eq!(buffer.unsent(true), b"abcf");
         buffer.sent(4);
         assert_eq!(buffer.unjudged(), b"gh");
-        assert_eq!(read(&mut buffer, b"ijklmnop"), 6);
+        assert_eq!(read(&mut buffer, b"ijklmnop"), 2);
+        assert_eq!(read(&mut buffer, b"klmnop"), 4, "what was sent makes room");
         assert_eq!(buffer.unjudged(), b"ghijklmn");
     }
 

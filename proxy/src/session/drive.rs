@@ -13,15 +13,17 @@ impl Connection {
     /// Judges what came from the client.
     pub(super) fn judge_client(&mut self) -> Result<(), Event> {
         if self.reading != Reading::Understood {
-            self.client.inbound.approve_all();
+            self.report.bytes_to_destination += self.client.inbound.approve_all();
             return Ok(());
         }
         loop {
             let Self { client, conversation, verdicts, report, gate, .. } = self;
             match conversation.client(client.inbound.unjudged()) {
                 Step::NeedMore => break,
-                Step::Forward(count) => client.inbound.approve(count),
-                Step::Discard(count) if !*gate => client.inbound.approve(count),
+                Step::Forward(count) => report.bytes_to_destination += client.inbound.approve(count),
+                Step::Discard(count) if !*gate => {
+                    report.bytes_to_destination += client.inbound.approve(count)
+                }
                 Step::Discard(count) => {
                     if !client.inbound.discard(count) {
                         return Err(Event::End(End::Reset));
@@ -61,13 +63,15 @@ impl Connection {
         loop {
             let Some(server) = &mut self.server else { return Ok(()) };
             if self.reading != Reading::Understood {
-                server.inbound.approve_all();
+                self.report.bytes_to_source += server.inbound.approve_all();
                 return Ok(());
             }
             let step = self.conversation.server(server.inbound.unjudged());
             match step {
                 Step::NeedMore | Step::Ask(_) => break,
-                Step::Forward(count) | Step::Discard(count) => server.inbound.approve(count),
+                Step::Forward(count) | Step::Discard(count) => {
+                    self.report.bytes_to_source += server.inbound.approve(count);
+                }
                 Step::Opaque => self.go_opaque()?,
                 Step::Refuse(refusal) => {
                     add(&COUNTERS.refusals, 1);
@@ -133,9 +137,9 @@ impl Connection {
     }
 
     fn approve_all(&mut self) {
-        self.client.inbound.approve_all();
+        self.report.bytes_to_destination += self.client.inbound.approve_all();
         if let Some(server) = &mut self.server {
-            server.inbound.approve_all();
+            self.report.bytes_to_source += server.inbound.approve_all();
         }
     }
 }

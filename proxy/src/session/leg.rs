@@ -70,25 +70,25 @@ impl Leg {
         }
     }
 
-    /// Sends what `from` holds and may leave; the count. A failure breaks this side.
-    pub(super) fn poll_send(&mut self, from: &mut Buffer, gate: bool, context: &mut Context<'_>) -> u64 {
-        let mut total = 0;
+    /// Sends what `from` holds and may leave. True if something was sent. A failure breaks this side.
+    pub(super) fn poll_send(&mut self, from: &mut Buffer, gate: bool, context: &mut Context<'_>) -> bool {
+        let mut moved = false;
         loop {
             let unsent = from.unsent(gate);
             if unsent.is_empty() {
-                return total;
+                return moved;
             }
             if self.broken || self.shut {
                 from.drop_unsent();
-                return total;
+                return moved;
             }
             match Pin::new(&mut self.stream).poll_write(context, unsent) {
                 Poll::Ready(Ok(count)) => {
                     from.sent(count);
-                    total += u64::try_from(count).unwrap_or_default();
+                    moved = true;
                 }
                 Poll::Ready(Err(_)) => self.broken = true,
-                Poll::Pending => return total,
+                Poll::Pending => return moved,
             }
         }
     }

@@ -17,6 +17,8 @@ mod leg;
 pub mod limits;
 mod relay;
 mod report;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use connection::Ends;

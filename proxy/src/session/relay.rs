@@ -30,11 +30,7 @@ impl Connection {
         match &mut self.server {
             None if !self.client.inbound.unsent(self.gate).is_empty() => return Err(Event::Dial),
             None => {}
-            Some(server) => {
-                let count = server.poll_send(&mut self.client.inbound, self.gate, context);
-                self.report.bytes_to_destination += count;
-                moved |= count > 0;
-            }
+            Some(server) => moved |= server.poll_send(&mut self.client.inbound, self.gate, context),
         }
         Ok(moved)
     }
@@ -48,9 +44,7 @@ impl Connection {
         let mut moved = server.poll_fill(context).map_err(|_| Event::End(End::Reset))?;
         self.judge_server()?;
         let Some(server) = &mut self.server else { return Ok(moved) };
-        let count = self.client.poll_send(&mut server.inbound, self.gate, context);
-        self.report.bytes_to_source += count;
-        moved |= count > 0;
+        moved |= self.client.poll_send(&mut server.inbound, self.gate, context);
         self.unless_client_broke(moved)
     }
 
@@ -61,15 +55,15 @@ impl Connection {
             Side::Server => server.poll_splice(&mut self.client, limit, context),
         };
         let spliced = result.map_err(|_| Event::End(End::Reset))?;
+        add(&COUNTERS.spliced_bytes, spliced.taken);
+        match side {
+            Side::Client => self.report.bytes_to_destination += spliced.taken,
+            Side::Server => self.report.bytes_to_source += spliced.taken,
+        }
         if self.reading == Reading::Understood {
             self.conversation.passed(side, spliced.taken);
             let (progress, application) = (self.conversation.take_progress(), self.application());
             self.report.progress(progress, application);
-        }
-        add(&COUNTERS.spliced_bytes, spliced.given);
-        match side {
-            Side::Client => self.report.bytes_to_destination += spliced.given,
-            Side::Server => self.report.bytes_to_source += spliced.given,
         }
         self.unless_client_broke(spliced.taken + spliced.given > 0)
     }
@@ -137,8 +131,9 @@ impl Connection {
     fn client_is_through(&mut self) -> Result<bool, Event> {
         if self.conversation.protocol().is_none() && !self.client.inbound.unjudged().is_empty() {
             self.conversation.give_up_detection();
-            self.judge_client()?;
         }
+        // What became readable in this round, for example after a reply of ours.
+        self.judge_client()?;
         let http = self.conversation.http1().filter(|_| self.gate);
         if http.is_some_and(|http| http.has_reply()) {
             return Ok(false);
@@ -150,7 +145,7 @@ impl Connection {
             if self.gate {
                 self.client.inbound.drop_unjudged();
             } else {
-                self.client.inbound.approve_all();
+                self.report.bytes_to_destination += self.client.inbound.approve_all();
             }
         }
         Ok(self.client.is_flushed(self.gate))

@@ -1,0 +1,133 @@
+//! A new program applies to what is open.
+
+use super::origin::{self, raw};
+use super::{Client, Hold, Lab, lines};
+use std::future::pending;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn get(client: &mut Client, path: &str) -> String {
+    client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+    let head = client.read_until("\r\n\r\n").await;
+    let rest = if head.starts_with("HTTP/1.1 200") { format!("{path} 0 0\n") } else { "}\n".to_owned() };
+    client.read_until(&rest).await;
+    head
+}
+
+/// Takes one request and never answers; or a tunnel that says nothing.
+async fn silent(greeting: &'static str) -> origin::Origin {
+    raw(move |mut stream, seen| async move {
+        let mut bytes = [0; 4096];
+        let count = stream.read(&mut bytes).await.unwrap_or_default();
+        seen.push(&bytes[..count]);
+        let _ = stream.write_all(greeting.as_bytes()).await;
+        while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_next_request_on_an_open_connection_is_judged_by_the_new_program() {
+    let origin = origin::http().await;
+    for from in [Hold::Audit, Hold::Observe, Hold::Open] {
+        let lab = Lab::inbound(from, origin.address);
+        let mut client = lab.connect().await;
+        assert!(get(&mut client, "/other").await.starts_with("HTTP/1.1 200"));
+        lab.change(Hold::Gate);
+        assert!(get(&mut client, "/other").await.starts_with("HTTP/1.1 403"), "{from:?} to gate");
+        assert!(get(&mut client, "/ok/1").await.starts_with("HTTP/1.1 200"), "{from:?} to gate");
+        lab.change(from);
+        assert!(get(&mut client, "/other").await.starts_with("HTTP/1.1 200"), "gate to {from:?}");
+        client.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_may_not_be_any_more_is_reset() {
+    let origin = origin::http().await;
+    for from in [Hold::Gate, Hold::Audit, Hold::Observe, Hold::Open] {
+        let lab = Lab::inbound(from, origin.address);
+        let mut client = lab.connect().await;
+        get(&mut client, "/ok/1").await;
+        lab.change(Hold::Closed);
+        assert!(!client.read_to_end().await.1, "{from:?}: reset");
+        client.finish().await;
+        assert!(lines(&lab.flows()).iter().any(|line| line.contains("deny/deny no_rule")), "{from:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_flight_that_is_denied_now_is_reset() {
+    let origin = silent("").await;
+    let lab = Lab::inbound(Hold::Audit, origin.address);
+    let mut denied = lab.connect().await;
+    denied.send("GET /other HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    while !origin.seen.text().contains("/other") {
+        tokio::task::yield_now().await;
+    }
+    let mut allowed = lab.connect().await;
+    allowed.send("GET /ok/1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    while !origin.seen.text().contains("/ok/1") {
+        tokio::task::yield_now().await;
+    }
+    lab.change(Hold::Gate);
+    assert!(!denied.read_to_end().await.1, "reset");
+    assert!(!allowed.session.is_finished());
+    lab.change(Hold::Closed);
+    assert!(!allowed.read_to_end().await.1, "reset");
+}
+
+#[tokio::test]
+async fn a_tunnel_is_judged_by_the_request_that_opened_it() {
+    let origin = silent("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n").await;
+    let lab = Lab::inbound(Hold::Observe, origin.address);
+    let upgrade =
+        |path| format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n");
+    let (mut allowed, mut denied) = (lab.connect().await, lab.connect().await);
+    allowed.send(upgrade("/ws")).await;
+    allowed.read_until("\r\n\r\n").await;
+    denied.send(upgrade("/elsewhere")).await;
+    denied.read_until("\r\n\r\n").await;
+    lab.change(Hold::Gate);
+    assert!(!denied.read_to_end().await.1, "reset");
+    assert!(!allowed.session.is_finished());
+}
+
+#[tokio::test]
+async fn another_protocol_is_reset_when_only_requests_may_pass() {
+    let origin = silent("+PONG\r\n").await;
+    let lab = Lab::inbound(Hold::Observe, origin.address);
+    let mut client = lab.connect().await;
+    client.send("*1\r\n$4\r\nPING\r\n").await;
+    client.read_until("+PONG\r\n").await;
+    lab.change(Hold::Gate);
+    assert!(!client.read_to_end().await.1, "reset");
+    client.finish().await;
+    assert_eq!(
+        lines(&lab.flows()),
+        ["redis allow/allow allowed_by_rule x1", "redis deny/deny protocol_mismatch x1"]
+    );
+}
+
+#[tokio::test]
+async fn half_a_head_that_has_left_is_not_completed_if_it_is_denied_now() {
+    let origin = silent("").await;
+    let lab = Lab::inbound(Hold::Observe, origin.address);
+    for (path, arrives) in [("/other", false), ("/ok/1", true)] {
+        lab.change(Hold::Observe);
+        let mut client = lab.connect().await;
+        client.send(format!("GET {path} HTTP/1.1\r\n")).await;
+        while !origin.seen.text().contains(path) {
+            tokio::task::yield_now().await;
+        }
+        lab.change(Hold::Gate);
+        tokio::task::yield_now().await;
+        client.send("host: canary\r\n\r\n").await;
+        if arrives {
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(50), pending::<()>()).await;
+            assert!(!client.session.is_finished(), "allowed, and goes on");
+        } else {
+            assert!(!client.read_to_end().await.1, "reset");
+            assert!(!origin.seen.text().contains("canary"));
+        }
+    }
+}
