@@ -35,10 +35,13 @@ impl Block {
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address) {
             (IpAddr::V4(block), IpAddr::V4(address)) => {
-                (u32::from(block) ^ u32::from(address)).checked_shr(32 - u32::from(self.length)).unwrap_or(0) == 0
+                (u32::from(block) ^ u32::from(address)).checked_shr(32 - u32::from(self.length)).unwrap_or(0)
+                    == 0
             }
             (IpAddr::V6(block), IpAddr::V6(address)) => {
-                (u128::from(block) ^ u128::from(address)).checked_shr(128 - u32::from(self.length)).unwrap_or(0)
+                (u128::from(block) ^ u128::from(address))
+                    .checked_shr(128 - u32::from(self.length))
+                    .unwrap_or(0)
                     == 0
             }
             _ => false,
@@ -68,6 +71,13 @@ pub struct PlannedPod {
     pub v6: Ipv6Addr,
 }
 
+impl PlannedPod {
+    /// Both addresses.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [IpAddr::V4(self.v4), IpAddr::V6(self.v6)]
+    }
+}
+
 impl Plan {
     /// Numbers everything in a lab file.
     pub fn new(lab: &LabFile) -> Self {
@@ -87,7 +97,11 @@ impl Plan {
     }
 
     /// The pods behind a Service.
-    pub fn endpoints<'a>(&'a self, lab: &'a LabFile, service: &'a ServiceSpec) -> impl Iterator<Item = &'a PlannedPod> {
+    pub fn endpoints<'a>(
+        &'a self,
+        lab: &'a LabFile,
+        service: &'a ServiceSpec,
+    ) -> impl Iterator<Item = &'a PlannedPod> {
         self.pods.iter().filter(|pod| service.selects(&lab.pods[pod.spec]))
     }
 }
@@ -131,7 +145,9 @@ mod tests {
             }
         }
         for (v4, v6) in &plan.services {
-            assert!(SERVICE_BLOCKS[0].contains(IpAddr::V4(*v4)) && SERVICE_BLOCKS[1].contains(IpAddr::V6(*v6)));
+            assert!(
+                SERVICE_BLOCKS[0].contains(IpAddr::V4(*v4)) && SERVICE_BLOCKS[1].contains(IpAddr::V6(*v6))
+            );
             assert!(seen.insert(IpAddr::V4(*v4)) && seen.insert(IpAddr::V6(*v6)));
         }
     }

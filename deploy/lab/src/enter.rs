@@ -50,11 +50,8 @@ pub(crate) fn main(order: &Order) -> io::Result<u8> {
     if order.die_with_parent {
         system::die_with_parent(true)?;
     }
-    let mut namespaces = libc::CLONE_NEWPID
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWIPC;
+    let mut namespaces =
+        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
     if order.root {
         system::drop_groups()?;
     }
@@ -109,7 +106,13 @@ fn step_inside(order: &InsideOrder) -> io::Result<()> {
     for (source, target) in [(Path::new(paths::BIN), "bin"), (&private.join("state"), "state")] {
         fs::create_dir(run.join(target))?;
         let target = run.join(target);
-        system::mount(&source.to_string_lossy(), &target.to_string_lossy(), "", libc::MS_BIND | libc::MS_REC, "")?;
+        system::mount(
+            &source.to_string_lossy(),
+            &target.to_string_lossy(),
+            "",
+            libc::MS_BIND | libc::MS_REC,
+            "",
+        )?;
     }
     system::mount(&name, "/run", "", libc::MS_MOVE, "")
 }

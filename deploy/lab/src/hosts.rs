@@ -25,7 +25,10 @@ fn write(place: &str, hosts: &str) -> io::Result<()> {
     let uid = pod::APP_UID;
     fs::write(folder.join("hosts"), hosts)?;
     fs::write(folder.join("resolv.conf"), "# names come from /etc/hosts\n")?;
-    fs::write(folder.join("passwd"), format!("root:x:0:0::/root:/bin/sh\napp:x:{uid}:{uid}::/tmp:/bin/sh\n"))?;
+    fs::write(
+        folder.join("passwd"),
+        format!("root:x:0:0::/root:/bin/sh\napp:x:{uid}:{uid}::/tmp:/bin/sh\n"),
+    )?;
     fs::write(folder.join("group"), format!("root:x:0:\napp:x:{uid}:\n"))
 }
 
@@ -34,7 +37,8 @@ fn names(node: &Node) -> String {
     let mut text = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
     for (service, (v4, v6)) in node.lab.services.iter().zip(&node.plan.services) {
         let (name, namespace) = (&service.name, &service.namespace);
-        let names = format!("{name}.{namespace} {name} {name}.{namespace}.svc {name}.{namespace}.svc.cluster.local");
+        let names =
+            format!("{name}.{namespace} {name} {name}.{namespace}.svc {name}.{namespace}.svc.cluster.local");
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{v4} {names}\n{v6} {names}");
     }

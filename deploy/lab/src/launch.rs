@@ -20,7 +20,7 @@ use tokio::process::{Child, Command};
 
 /// Starts programs in places.
 #[derive(Clone, Debug)]
-pub struct Launcher {
+pub(crate) struct Launcher {
     root: bool,
     /// First process of each place that is up.
     places: Arc<RwLock<BTreeMap<String, libc::pid_t>>>,
@@ -112,7 +112,12 @@ impl Launcher {
 
     /// A program in a place's network namespace with the node's rights. `private` gives it a `/run` of its own
     /// with `private/state` as `/run/state`.
-    pub(crate) fn beside(&self, place: &str, private: Option<PathBuf>, command: &[String]) -> io::Result<Command> {
+    pub(crate) fn beside(
+        &self,
+        place: &str,
+        private: Option<PathBuf>,
+        command: &[String],
+    ) -> io::Result<Command> {
         let order = enter::InsideOrder {
             network: paths::network(place),
             private,

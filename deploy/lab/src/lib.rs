@@ -14,10 +14,10 @@
 //! reached through [`internal::dispatch`] (`lab-attack`, `lab-canary`), each a
 //! `pub fn main(arguments: &[String]) -> std::process::ExitCode`.
 
-pub mod attack;
 pub mod addresses;
-pub mod demo;
+pub mod attack;
 pub mod canary;
+pub mod demo;
 mod enter;
 pub mod file;
 pub mod ground;
@@ -31,6 +31,7 @@ mod outer;
 mod paths;
 mod pod;
 mod preflight;
+mod services;
 mod story;
 mod system;
 

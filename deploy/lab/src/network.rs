@@ -8,6 +8,7 @@
 use crate::addresses::NODE;
 use crate::{paths, system};
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -38,13 +39,13 @@ pub(crate) struct Cable {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
-/// Name of the node's end of the cable of the place with this position.
-pub(crate) fn node_interface(position: usize) -> String {
-    format!("cable{position}")
+/// Number of the node's end of the cable with this position; [`crate::limits::PLACES_MAX`] keeps it small.
+pub(crate) fn interface_index(position: usize) -> u32 {
+    NODE_INTERFACE_FIRST + u32::try_from(position).unwrap_or(u32::MAX - NODE_INTERFACE_FIRST)
 }
 
 /// Makes every namespace, cable, address and route, the node's included.
-pub(crate) fn build(cables: &[Cable]) -> io::Result<()> {
+pub(crate) fn build(cables: &[Cable], root: bool) -> io::Result<()> {
     node_settings()?;
     fs::create_dir_all(paths::NETWORKS)?;
     for cable in cables {
@@ -55,7 +56,7 @@ pub(crate) fn build(cables: &[Cable]) -> io::Result<()> {
         let file = fs::File::open(paths::network(&cable.place))?;
         in_thread(|| {
             system::setns(file.as_fd(), libc::CLONE_NEWNET)?;
-            place_settings()?;
+            place_settings(root)?;
             block_on(configure_place(&cable.addresses))
         })
         .map_err(|e| io::Error::new(e.kind(), format!("network of `{}`: {e}", cable.place)))?;
@@ -92,14 +93,17 @@ fn node_settings() -> io::Result<()> {
 }
 
 /// What container runtimes set too: ports below 1024 and unprivileged ICMP sockets for apps without capability.
-fn place_settings() -> io::Result<()> {
-    settings(&[("ipv4/ip_unprivileged_port_start", "0"), ("ipv4/ping_group_range", "0 65534")])
+/// An ordinary user has one group to give.
+fn place_settings(root: bool) -> io::Result<()> {
+    let groups = if root { "0 65534" } else { "0 0" };
+    settings(&[("ipv4/ip_unprivileged_port_start", "0"), ("ipv4/ping_group_range", groups)])
 }
 
 fn settings(values: &[(&str, &str)]) -> io::Result<()> {
     for (name, value) in values {
         let path = format!("/proc/sys/net/{name}");
-        fs::write(&path, value).map_err(|e| io::Error::new(e.kind(), format!("writing `{value}` to {path}: {e}")))?;
+        fs::write(&path, value)
+            .map_err(|e| io::Error::new(e.kind(), format!("writing `{value}` to {path}: {e}")))?;
     }
     Ok(())
 }
@@ -119,14 +123,14 @@ async fn lay_cables(cables: &[Cable]) -> io::Result<()> {
 }
 
 async fn lay_cable(net: &Handle, position: usize, cable: &Cable) -> io::Result<()> {
-    let index = NODE_INTERFACE_FIRST + u32::try_from(position).map_err(io::Error::other)?;
+    let index = interface_index(position);
     let file = fs::File::open(paths::network(&cable.place))?;
     let far_end = LinkMessageBuilder::<LinkUnspec>::new()
         .name("eth0".to_owned())
         .index(PLACE_INTERFACE)
         .setns_by_fd(file.as_raw_fd())
         .build();
-    let pair = LinkMessageBuilder::<LinkVeth>::new(&node_interface(position), "eth0")
+    let pair = LinkMessageBuilder::<LinkVeth>::new(&format!("cable{position}"), "eth0")
         .index(index)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(far_end)))
         .build();
@@ -201,7 +205,12 @@ async fn up(net: &Handle, index: u32) -> io::Result<()> {
 }
 
 async fn add_address(net: &Handle, index: u32, address: IpAddr, length: u8) -> io::Result<()> {
-    net.address().add(index, address, length).execute().await.map_err(failed("adding an address"))
+    let mut request = net.address().add(index, address, length);
+    if address.is_ipv6() {
+        // Usable at once: nobody else is on the cable.
+        request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    request.execute().await.map_err(failed("adding an address"))
 }
 
 fn prefix(address: IpAddr) -> u8 {

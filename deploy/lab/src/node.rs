@@ -9,7 +9,7 @@ use crate::file::{self, LabFile};
 use crate::launch::{Launcher, own_program};
 use crate::network::{self, Cable};
 use crate::preflight::Programs;
-use crate::{hosts, paths, story, system};
+use crate::{hosts, paths, services, story, system};
 use bulkhead_policies::diagnostics::Source;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,7 +51,12 @@ pub(crate) struct Bond {
 /// Builds the lab, tells the story and gives the exit code.
 pub(crate) fn main(order: Order) -> io::Result<u8> {
     system::die_with_parent(true)?;
-    let bond = Bond { keep_pipe: system::inherited(order.keep_pipe)?, _run_file: system::inherited(order.run_file)? };
+    // The outer process blocked what it waits for.
+    system::block_signals(&[])?;
+    let bond = Bond {
+        keep_pipe: system::inherited(order.keep_pipe)?,
+        _run_file: system::inherited(order.run_file)?,
+    };
     system::inherit(bond.keep_pipe.as_fd(), false)?;
     system::inherit(bond._run_file.as_fd(), false)?;
     system::set_host_name("node")?;
@@ -59,13 +64,19 @@ pub(crate) fn main(order: Order) -> io::Result<u8> {
     let source = Source { name: order.source_name.clone(), text: order.source_text.clone() };
     let (lab, _) = file::read(&source).map_err(|d| io::Error::other(file::render(&d, &source)))?;
     let plan = Plan::new(&lab);
-    network::build(&cables(&lab, &plan))?;
+    let cables = cables(&lab, &plan);
+    network::build(&cables, order.root)?;
+    services::load(&lab, &plan, &cables).map_err(io::Error::other)?;
     network::refuse(&SERVICE_BLOCKS.map(|block| (block.address, block.length)))?;
     let launcher = Launcher::new(order.root);
     let node = Node { order, lab, plan, launcher };
     hosts::write_all(&node)?;
     watch_outer();
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(story::tell(node, bond))
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(story::tell(node, bond))
 }
 
 /// Ends the node when the outer process is gone, in case it died before it could be watched by the kernel.
@@ -96,10 +107,8 @@ impl Bond {
 }
 
 fn cables(lab: &LabFile, plan: &Plan) -> Vec<Cable> {
-    let pods = plan
-        .pods
-        .iter()
-        .map(|pod| Cable { place: pod.place.clone(), addresses: vec![IpAddr::V4(pod.v4), IpAddr::V6(pod.v6)] });
+    let pods =
+        plan.pods.iter().map(|pod| Cable { place: pod.place.clone(), addresses: pod.addresses().to_vec() });
     let hosts = lab
         .outside
         .iter()
@@ -138,7 +147,10 @@ impl PodsFile {
     pub(crate) fn find(&self, name: &str) -> Result<(libc::pid_t, Vec<(String, String)>), String> {
         let short = |place: &str| place.rsplit('/').next().unwrap_or(place).to_owned();
         let names = |place: &String| {
-            place == name || short(place) == name || *place == format!("{name}-0") || short(place) == format!("{name}-0")
+            place == name
+                || short(place) == name
+                || *place == format!("{name}-0")
+                || short(place) == format!("{name}-0")
         };
         let found: Vec<&String> = self.places.keys().filter(|place| names(place)).collect();
         match found.as_slice() {
@@ -167,7 +179,8 @@ impl Node {
 
     /// Opens one place.
     pub(crate) fn open_place(&self, place: &str, files: &BTreeMap<PathBuf, String>) -> io::Result<()> {
-        self.launcher.open_place(place, files.iter().map(|(path, text)| (path.clone(), text.clone())).collect())
+        self.launcher
+            .open_place(place, files.iter().map(|(path, text)| (path.clone(), text.clone())).collect())
     }
 
     /// Tells `exec` where the places are now.

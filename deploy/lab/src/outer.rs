@@ -90,9 +90,12 @@ fn start(options: &Options, source: Source, lab: &LabFile, programs: preflight::
     let path = run_path(&options.name)?;
     let Some(run_file) = claim(&path)? else {
         let stop = down_command(&options.name);
-        return Err(io::Error::other(format!("lab `{}` is already running; stop it with: {stop}", options.name)));
+        return Err(io::Error::other(format!(
+            "lab `{}` is already running; stop it with: {stop}",
+            options.name
+        )));
     };
-    let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGCHLD];
+    let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
     system::block_signals(&signals)?;
     move_into_namespaces(root)?;
     let (kept, keep) = io::pipe()?;
@@ -120,37 +123,55 @@ fn start(options: &Options, source: Source, lab: &LabFile, programs: preflight::
     let mut line = serde_json::to_vec(&order)?;
     line.push(b'\n');
     bond.write_all(&line)?;
-    leave_when_kept(kept);
-    let code = wait(pid, &signals);
-    // Gone already if `down` was quicker.
-    let _ = fs::remove_file(&path);
-    code
-}
-
-/// The node tells by a byte that it goes on without us; the byte is our exit code.
-fn leave_when_kept(mut kept: io::PipeReader) {
-    std::thread::spawn(move || {
-        let mut code = [0];
-        if kept.read_exact(&mut code).is_ok() {
-            std::process::exit(code[0].into());
-        }
-    });
-}
-
-/// Passes signals on until the node has ended; the second one of a person in a hurry kills it.
-fn wait(pid: libc::pid_t, signals: &[libc::c_int]) -> io::Result<u8> {
-    let node = system::pidfd(pid)?;
-    let mut asked = false;
-    loop {
-        match system::next_signal(signals)? {
-            libc::SIGCHLD => return Ok(system::wait_for(pid)?.1),
-            _ if asked => system::kill(node.as_fd(), libc::SIGKILL)?,
-            _ => {
-                asked = true;
-                system::kill(node.as_fd(), libc::SIGTERM)?;
-            }
+    match wait(pid, &signals, kept)? {
+        Ended::Kept(code) => Ok(code),
+        Ended::Over(code) => {
+            forget(&path);
+            Ok(code)
         }
     }
+}
+
+/// Removes the run file, and its folder if that was the last.
+fn forget(path: &Path) {
+    // Either may be gone already, or hold another lab.
+    let _ = fs::remove_file(path);
+    let _ = path.parent().map(fs::remove_dir);
+}
+
+/// Passes signals on until the node has ended; the second one of a person in a hurry kills it. A byte on `kept`
+/// says that the node goes on without us, with this exit code for us. No thread: after `unshare` of the PID
+/// namespace this process may have none.
+fn wait(pid: libc::pid_t, signals: &[libc::c_int], mut kept: io::PipeReader) -> io::Result<Ended> {
+    let node = system::pidfd(pid)?;
+    let mut pending = File::from(system::signal_file(signals)?);
+    let mut asked = false;
+    loop {
+        let (signalled, kept_readable) = system::wait_readable(pending.as_fd(), kept.as_fd())?;
+        if kept_readable {
+            let mut code = [0];
+            match kept.read_exact(&mut code) {
+                Ok(()) => return Ok(Ended::Kept(code[0])),
+                Err(_) => return Ok(Ended::Over(system::wait_for(pid)?.1)),
+            }
+        }
+        if !signalled {
+            continue;
+        }
+        let mut information = [0; size_of::<libc::signalfd_siginfo>()];
+        pending.read_exact(&mut information)?;
+        let signal = if asked { libc::SIGKILL } else { libc::SIGTERM };
+        asked = true;
+        system::kill(node.as_fd(), signal)?;
+    }
+}
+
+/// How the outer process comes to its end.
+enum Ended {
+    /// The node is gone and left this exit code.
+    Over(u8),
+    /// The node goes on.
+    Kept(u8),
 }
 
 /// New namespaces for our child; a user namespace with ourselves as root if we are not. The node makes its own
@@ -217,15 +238,17 @@ fn try_down(name: &str) -> io::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    // Gone already if the process that started the lab was quicker.
-    let _ = fs::remove_file(&path);
+    // The lock goes first, the processes of the namespace next, the node last.
+    system::wait_readable(node.as_fd(), node.as_fd())?;
+    forget(&path);
     Ok(())
 }
 
 /// The run file of a lab whose node lives.
 fn running(name: &str) -> io::Result<RunFile> {
     let path = run_path(name)?;
-    let nothing = || io::Error::other(format!("no lab `{name}` is running; start one with: bulkhead lab --keep"));
+    let nothing =
+        || io::Error::other(format!("no lab `{name}` is running; start one with: bulkhead lab --keep"));
     let file = File::open(&path).map_err(|_| nothing())?;
     if system::try_lock(file.as_fd())? {
         return Err(nothing());

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, process};
 
 /// The user that apps run as inside of their pods.
-pub const APP_UID: u32 = 65532;
+pub(crate) const APP_UID: u32 = 65532;
 
 /// What the node tells the pod process, as one JSON argument.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,7 +74,9 @@ pub(crate) fn app_user(root: bool) -> u32 {
 fn hold(mut announce: io::PipeWriter) -> ! {
     let made = system::mount("proc", "/proc", "proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, "")
         .and_then(|()| system::restrict_to(&[]))
-        .and_then(|()| system::block_signals(&[libc::SIGCHLD]));
+        .and_then(|()| system::block_signals(&[libc::SIGCHLD]))
+        // The node waits until nobody has its end of our output.
+        .and_then(|()| system::silence());
     if let Err(error) = made {
         // The parent is all that could hear of a failed write, and it then sees no PID.
         let _ = write!(announce, "{error}");

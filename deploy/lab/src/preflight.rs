@@ -110,7 +110,9 @@ fn remedy(program: &str) -> String {
 
 fn in_path(program: &str) -> bool {
     if program.contains('/') {
-        return program.starts_with("/tmp/") || program.starts_with("/run/") || is_program(Path::new(program));
+        return program.starts_with("/tmp/")
+            || program.starts_with("/run/")
+            || is_program(Path::new(program));
     }
     paths::program_path().split(':').any(|folder| is_program(&Path::new(folder).join(program)))
 }
@@ -123,7 +125,8 @@ fn kernel_features(missing: &mut Missing) {
     let root = system::effective_uid() == 0;
     for name in ["user", "mnt", "net", "pid", "uts", "ipc"] {
         if !Path::new(&format!("/proc/self/ns/{name}")).exists() {
-            missing.add(format!("this kernel has no {name} namespaces"), "boot a kernel that has them".into());
+            missing
+                .add(format!("this kernel has no {name} namespaces"), "boot a kernel that has them".into());
         }
     }
     if let Err(error) = try_namespaces(root) {

@@ -14,8 +14,9 @@ pub(crate) async fn tell(node: Node, bond: Bond) -> io::Result<u8> {
         }
     }
     eprintln!("up");
+    let run_file;
     if node.order.keep {
-        bond.release(0)?;
+        run_file = bond.release(0)?;
     }
     let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     term.recv().await;

@@ -4,8 +4,11 @@
 //! diagnostics go to standard error and the answer to standard output.
 
 mod check;
+mod explain;
+mod matrix;
 mod read;
 mod report;
+mod set;
 mod test;
 
 use clap::{Subcommand, ValueEnum};
@@ -22,6 +25,8 @@ pub(crate) struct PolicyArguments {
 enum PolicyCommand {
     Check(check::CheckArguments),
     Test(test::TestArguments),
+    Explain(explain::ExplainArguments),
+    Matrix(matrix::MatrixArguments),
 }
 
 /// Runs it and gives the exit code.
@@ -29,6 +34,8 @@ pub(crate) fn run(arguments: PolicyArguments) -> u8 {
     match arguments.command {
         PolicyCommand::Check(arguments) => check::run(&arguments),
         PolicyCommand::Test(arguments) => test::run(&arguments),
+        PolicyCommand::Explain(arguments) => explain::run(&arguments),
+        PolicyCommand::Matrix(arguments) => matrix::run(&arguments),
     }
 }
 

@@ -8,7 +8,7 @@ use socket2::{Protocol, SockAddr, Socket, Type};
 use super::attempt::{Attempt, NoTarget, anywhere, domain, icmp, portless};
 use super::packet::{Ends, echo_request, protocol};
 use super::system;
-use super::targets::Family;
+use super::targets::{Family, Sidecar};
 
 type Made = Result<(), NoTarget>;
 
@@ -121,13 +121,13 @@ pub(super) fn broadcast(attempt: &mut Attempt) -> Made {
 /// Ports of the sidecar that take datagrams, in the attacker's own pod.
 pub(super) fn own_sidecar(attempt: &mut Attempt) -> Made {
     let address = attempt.own();
-    sidecar_at(attempt, address)
+    sidecar_at(attempt, address, |sidecar| &sidecar.own_udp)
 }
 
 /// Ports of the sidecar that take datagrams, in another pod.
 pub(super) fn peer_sidecar(attempt: &mut Attempt) -> Made {
     let address = attempt.targets.peer.ok_or(NoTarget("peer"))?.of(attempt.family);
-    sidecar_at(attempt, address)
+    sidecar_at(attempt, address, |sidecar| &sidecar.peer_udp)
 }
 
 /// A ping of a pod.
@@ -148,12 +148,13 @@ pub(super) fn ping_tunnel(attempt: &mut Attempt) -> Made {
     ping(attempt, target.ip(), 1000)
 }
 
-fn sidecar_at(attempt: &mut Attempt, address: IpAddr) -> Made {
+fn sidecar_at(attempt: &mut Attempt, address: IpAddr, ports: fn(&Sidecar) -> &[u16]) -> Made {
     let sidecar = attempt.targets.sidecar.as_ref().ok_or(NoTarget("sidecar"))?;
-    for port in &sidecar.udp {
-        send(attempt, SocketAddr::new(address, *port), 0)?;
+    let ports = ports(sidecar);
+    if ports.is_empty() {
+        return Err(NoTarget("ports of this kind"));
     }
-    Ok(())
+    ports.iter().try_for_each(|port| send(attempt, SocketAddr::new(address, *port), 0))
 }
 
 fn forbidden_pod(attempt: &Attempt) -> Result<SocketAddr, NoTarget> {

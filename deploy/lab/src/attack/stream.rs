@@ -219,7 +219,7 @@ pub(super) fn own_sidecar(attempt: &mut Attempt) -> Made {
         Family::V4 => Ipv4Addr::LOCALHOST.into(),
         Family::V6 => Ipv6Addr::LOCALHOST.into(),
     };
-    let ports = sidecar.tcp.iter().copied();
+    let ports = sidecar.own_tcp.iter().copied();
     let all: Vec<_> = ports
         .flat_map(|port| [SocketAddr::new(loopback, port), SocketAddr::new(attempt.own(), port)])
         .collect();
@@ -230,7 +230,7 @@ pub(super) fn own_sidecar(attempt: &mut Attempt) -> Made {
 pub(super) fn peer_sidecar(attempt: &mut Attempt) -> Made {
     let sidecar = sidecar(attempt)?;
     let peer = attempt.targets.peer.ok_or(NoTarget("peer"))?.of(attempt.family);
-    let all: Vec<_> = sidecar.tcp.iter().map(|port| SocketAddr::new(peer, *port)).collect();
+    let all: Vec<_> = sidecar.peer_tcp.iter().map(|port| SocketAddr::new(peer, *port)).collect();
     connect_each(attempt, &all, plain)
 }
 
@@ -248,6 +248,9 @@ fn plain(_: &Socket, _: &Attempt) -> std::io::Result<()> {
 
 /// Connects to each target from a port of its own, at most [`PORTS_PER_ATTACK`] of them.
 fn connect_each(attempt: &mut Attempt, targets: &[SocketAddr], prepare: Prepare) -> Made {
+    if targets.is_empty() {
+        return Err(NoTarget("ports of this kind"));
+    }
     let mut sockets = Vec::new();
     for (number, target) in (0..PORTS_PER_ATTACK).zip(targets) {
         let mut ends = attempt.ends(number, *target);

@@ -6,8 +6,12 @@
 use super::targets::{Endpoint, Link, Pair, Ports, Sidecar, Targets, Web};
 use crate::ground::{Ground, Phase, Place, PlaceKind, ServicePlace};
 
-/// Ports of a sidecar that take no direct hits (TCP, UDP).
-const SIDECAR_PORTS: ([u16; 3], [u16; 2]) = ([15_001, 15_006, 15_020], [15_007, 15_053]);
+/// Ports on which a sidecar takes captured TCP: nobody may hit them directly.
+const CAPTURE: [u16; 2] = [15_001, 15_006];
+/// Its administrative port: for the node and for scrapers, not for other pods.
+const ADMIN: u16 = 15_020;
+/// Where it will take captured datagrams.
+const CAPTURE_UDP: [u16; 2] = [15_007, 15_053];
 /// Mark and user that a thief of the sidecar's exemption would try.
 const SIDECAR_MARK: u32 = 0x4255_4c4b;
 const SIDECAR_UID: u32 = 1337;
@@ -32,8 +36,9 @@ pub(super) fn canary_command(ground: &Ground, place: &Place, phase: Phase) -> Ve
         }
         // A sidecar's ports are its own once it is there.
         PlaceKind::Pod if phase == Phase::Control => {
-            tcp.extend(SIDECAR_PORTS.0);
-            udp.extend(SIDECAR_PORTS.1);
+            tcp.extend(CAPTURE);
+            tcp.push(ADMIN);
+            udp.extend(CAPTURE_UDP);
         }
         PlaceKind::Pod => {}
     }
@@ -86,8 +91,11 @@ pub(super) fn targets(ground: &Ground, attacker: &Place, link: Option<Link>) -> 
         metadata: outside(true).map(|place| at(place, 80)),
         outside: outside(false).map(|place| at(place, 443)),
         sidecar: Some(Sidecar {
-            tcp: SIDECAR_PORTS.0.to_vec(),
-            udp: SIDECAR_PORTS.1.to_vec(),
+            own_tcp: CAPTURE.to_vec(),
+            // Nothing of the sidecar listens there yet, and loopback within a pod is open.
+            own_udp: Vec::new(),
+            peer_tcp: [&CAPTURE[..], &[ADMIN]].concat(),
+            peer_udp: CAPTURE_UDP.to_vec(),
             uid: SIDECAR_UID,
             mark: SIDECAR_MARK,
         }),

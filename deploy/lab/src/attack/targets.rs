@@ -78,10 +78,14 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sidecar {
-    /// TCP ports that refuse direct hits.
-    pub tcp: Vec<u16>,
-    /// UDP ports that refuse direct hits.
-    pub udp: Vec<u16>,
+    /// TCP ports that refuse direct hits from their own pod.
+    pub own_tcp: Vec<u16>,
+    /// UDP ports that refuse direct hits from their own pod.
+    pub own_udp: Vec<u16>,
+    /// TCP ports that refuse direct hits from another pod.
+    pub peer_tcp: Vec<u16>,
+    /// UDP ports that refuse direct hits from another pod.
+    pub peer_udp: Vec<u16>,
     /// UID of the sidecar.
     pub uid: u32,
     /// Socket mark of its connections.

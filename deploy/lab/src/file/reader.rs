@@ -1,7 +1,8 @@
 //! YAML to a [`LabFile`], field by field, collecting everything that is wrong.
 
 use super::{
-    CollectionSpec, HostSpec, LabFile, PodSpec, PortSpec, PrizesSpec, ProgramSpec, ServicePortSpec, ServiceSpec, TrafficSpec, check,
+    CollectionSpec, HostSpec, LabFile, PodSpec, PortSpec, PrizesSpec, ProgramSpec, ServicePortSpec,
+    ServiceSpec, TrafficSpec, check,
 };
 use crate::limits::LAB_FILE_BYTES_MAX;
 use bulkhead_facts::L4Protocol;
@@ -64,7 +65,8 @@ fn read_document(report: &mut Report, node: &Node, lab: &mut LabFile, places: &m
     }
     let collections = fields.list(report, "collections").unwrap_or_default();
     (lab.collections, places.collections) = read_all(report, collections, read_collection);
-    let pods = fields.required(report, "pods").and_then(|n| n.expect_list(report, "pods")).unwrap_or_default();
+    let pods =
+        fields.required(report, "pods").and_then(|n| n.expect_list(report, "pods")).unwrap_or_default();
     (lab.pods, places.pods) = read_all(report, pods, read_pod);
     let services = fields.list(report, "services").unwrap_or_default();
     (lab.services, places.services) = read_all(report, services, read_service);
@@ -230,7 +232,8 @@ fn read_service(report: &mut Report, node: &Node) -> Option<ServiceSpec> {
     let namespace = required_name(report, &mut fields, "namespace");
     let selector = fields.required(report, "selector");
     let selector = selector.map(|node| texts_of(report, node, "selector")).unwrap_or_default();
-    let ports = fields.required(report, "ports").and_then(|n| n.expect_list(report, "ports")).unwrap_or_default();
+    let ports =
+        fields.required(report, "ports").and_then(|n| n.expect_list(report, "ports")).unwrap_or_default();
     let ports = ports.iter().filter_map(|item| read_service_port(report, item)).collect();
     fields.finish(report);
     Some(ServiceSpec { name: name?, namespace: namespace?, selector, ports })
@@ -295,14 +298,20 @@ fn texts_of(report: &mut Report, node: &Node, name: &'static str) -> BTreeMap<St
     let entries = map_of(report, node, name).unwrap_or_default();
     entries
         .iter()
-        .filter_map(|entry| Some((entry.key.clone(), entry.value.expect_text(report, &entry.key)?.to_owned())))
+        .filter_map(|entry| {
+            Some((entry.key.clone(), entry.value.expect_text(report, &entry.key)?.to_owned()))
+        })
         .collect()
 }
 
 fn map_of<'a>(report: &mut Report, node: &'a Node, name: &str) -> Option<&'a [yaml::Entry]> {
     let entries = node.as_map();
     if entries.is_none() {
-        report.error("wrong-type", node.span, format!("`{name}` must be a mapping, not {}", node.kind_name()));
+        report.error(
+            "wrong-type",
+            node.span,
+            format!("`{name}` must be a mapping, not {}", node.kind_name()),
+        );
     }
     entries
 }
