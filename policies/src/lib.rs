@@ -15,6 +15,7 @@ pub mod explain;
 pub mod inventory;
 pub mod learn;
 pub mod limits;
+pub mod matrix;
 pub mod model;
 #[cfg(test)]
 mod naive;

@@ -8,6 +8,7 @@ use super::{NaiveAnswer, Packet, decide};
 use crate::compile::Compiler;
 use crate::decide::Judge;
 use crate::inventory::{Inventory, ObjectName};
+use crate::matrix::{Matrix, Probe};
 use crate::model::{Policy, PolicySet, RuleAction};
 use crate::program::{Action, Answer, PortBox};
 use bulkhead_facts::*;
@@ -195,6 +196,35 @@ fn grouped_programs_are_those_of_each_pod() {
             for pod in &group.pods {
                 assert_eq!(compiler.program(pod, 7).as_ref(), Some(&group.program), "seed {seed}: {pod:?}");
             }
+        }
+    });
+}
+
+#[test]
+fn the_matrix_asks_both_ends() {
+    each_case("the_matrix_asks_both_ends", 200, |seed| {
+        let mut random = Random(seed ^ 0x3a7);
+        let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
+        let compiler = Compiler::new(&set, &inventory).unwrap();
+        let matrix = Matrix::new(&compiler, &inventory).unwrap();
+        let (protocol, port) = random::protocol_and_port(&mut random);
+        for row in matrix.rows(&[Probe { protocol, port }]).filter(|row| row.from != row.to && !row.inspected)
+        {
+            let (source, destination) = (&inventory.pods[row.from], &inventory.pods[row.to]);
+            let peer = destination.addresses[0];
+            let own = source.addresses.iter().find(|own| own.is_ipv4() == peer.is_ipv4()).copied().unwrap();
+            let denies = |pod: &ObjectName, direction, peer| {
+                let packet = Packet { direction, peer, protocol, port };
+                let on_host = inventory.pods[pod].host_network;
+                let [enforced, _] = if on_host {
+                    return false;
+                } else {
+                    decide(&set, &inventory, pod, &packet, &Request::Opaque)
+                };
+                enforced.effect == Effect::Deny
+            };
+            let denied = denies(row.from, Direction::Egress, peer) || denies(row.to, Direction::Ingress, own);
+            assert_eq!(row.enforced.effect == Effect::Deny, denied, "seed {seed}: {row:?}");
         }
     });
 }
