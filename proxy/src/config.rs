@@ -95,9 +95,9 @@ struct RunFlags {
     /// The controller's CA, in PEM; no other is believed.
     #[arg(long, env = "BULKHEAD_CONTROLLER_CA", value_name = "FILE")]
     controller_ca: PathBuf,
-    /// The name that the controller's certificate must carry.
-    #[arg(long, env = "BULKHEAD_CONTROLLER_NAME", value_name = "NAME", default_value = "bulkhead-controller", value_parser = server_name)]
-    controller_name: ServerName<'static>,
+    /// The name that the controller's certificate must carry [default: the address of --controller].
+    #[arg(long, env = "BULKHEAD_CONTROLLER_NAME", value_name = "NAME", value_parser = server_name)]
+    controller_name: Option<ServerName<'static>>,
     /// File with the one-time join token; not needed once the state directory holds a certificate.
     #[arg(long, env = "BULKHEAD_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -165,10 +165,11 @@ fn checked_run(flags: RunFlags) -> Result<Run, ConfigError> {
     }
     let controller_roots = read_ca(&flags.controller_ca)
         .map_err(|problem| wrong("--controller-ca", &flags.controller_ca, &problem))?;
+    let address = ServerName::IpAddress(place.controller.ip().into());
     Ok(Run {
         place,
         state: flags.state,
-        controller_name: flags.controller_name,
+        controller_name: flags.controller_name.unwrap_or(address),
         controller_roots: Arc::new(controller_roots),
         token_file: flags.token_file,
         workers: flags.workers,
