@@ -1,0 +1,51 @@
+//! Policies and inventory of one question, loaded and compiled, or refused with all that is wrong.
+
+use super::{BAD_INPUT, Format, InventoryArguments, read, report};
+use bulkhead_policies::compile::Compiler;
+use bulkhead_policies::diagnostics::Source;
+use bulkhead_policies::documents::{self, Loaded};
+use bulkhead_policies::inventory::Inventory;
+use std::path::PathBuf;
+
+/// A sound set with its inventory.
+pub(super) struct Set {
+    pub(super) loaded: Loaded,
+    pub(super) inventory: Inventory,
+    sources: Vec<Source>,
+}
+
+impl Set {
+    /// Reads both; what is wrong is printed, and the exit code comes back.
+    pub(super) fn read(policies: &[PathBuf], inventory: &InventoryArguments) -> Result<Self, u8> {
+        let refuse = |error: read::ReadError| report::refuse(&error);
+        let sources = read::sources(policies).map_err(refuse)?;
+        let stock = read::sources(&inventory.files).map_err(refuse)?;
+        let loaded = documents::load(&sources);
+        report::print(Format::Text, &loaded.diagnostics, &sources);
+        // Without a file of its own the inventory stands beside the policies.
+        let objects = if stock.is_empty() { &sources } else { &stock };
+        let inventory = documents::load_inventory(objects).map_err(|found| {
+            report::print(Format::Text, &found, objects);
+            BAD_INPUT
+        })?;
+        if loaded.has_errors() {
+            return Err(BAD_INPUT);
+        }
+        if inventory.pods.is_empty() {
+            return Err(report::refuse(
+                &"the inventory has no pod: give `--inventory FILE` with the output of `kubectl get namespaces,pods,services,endpointslices,nodes -A -o yaml`",
+            ));
+        }
+        Ok(Self { loaded, inventory, sources })
+    }
+
+    /// The compiler of the set; what it refuses is printed.
+    pub(super) fn compiler(&self) -> Result<Compiler<'_>, u8> {
+        Compiler::new(&self.loaded.set, &self.inventory).map_err(|errors| {
+            let file = self.sources.first().map_or("", |source| source.name.as_str());
+            let found = report::compile_errors(&errors, &self.loaded.places, file);
+            report::print(Format::Text, &found, &self.sources);
+            BAD_INPUT
+        })
+    }
+}

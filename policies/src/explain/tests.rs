@@ -1,0 +1,119 @@
+//! Explanations of flows in the examples' shop and Kubernetes set.
+
+use super::*;
+use crate::diagnostics::Source;
+use crate::documents::{load, load_inventory};
+use crate::questions::{Ends, HttpQuestion};
+use bulkhead_facts::L4Protocol;
+
+fn source(name: &str, text: &str) -> Source {
+    Source { name: name.into(), text: text.into() }
+}
+
+/// The explanation of the first flow between two ends.
+fn explained(folder: &str, from: &str, to: &str, port: (L4Protocol, u16), request: Option<&str>) -> String {
+    let (policies, inventory) = match folder {
+        "shop" => (
+            include_str!("../../examples/shop/policies.yaml"),
+            include_str!("../../examples/shop/inventory.yaml"),
+        ),
+        _ => (
+            include_str!("../../examples/kubernetes/policies.yaml"),
+            include_str!("../../examples/kubernetes/inventory.yaml"),
+        ),
+    };
+    let loaded = load(&[source("policies.yaml", policies)]);
+    let inventory = load_inventory(&[source("inventory.yaml", inventory)]).unwrap();
+    let compiler = Compiler::new(&loaded.set, &inventory).unwrap();
+    let mut judges = Judges::new(&compiler, &inventory);
+    let request = request.map(|text| {
+        let (method, target) = text.split_once(' ').unwrap();
+        HttpQuestion { method: method.into(), target: target.into(), ..HttpQuestion::default() }
+    });
+    let (from, to) = (Ends::find(from, &inventory).unwrap(), Ends::find(to, &inventory).unwrap());
+    let arriving = to.destinations(&inventory, port.0, port.1)[0];
+    let question = Question {
+        source: from.sources(&inventory)[0],
+        destination: arriving.end,
+        dialled: arriving.dialled,
+        protocol: port.0,
+        port: arriving.port,
+        request: request.as_ref(),
+    };
+    explain(&compiler, &mut judges, &loaded.places, &question).unwrap().to_string()
+}
+
+const TCP: L4Protocol = L4Protocol::TCP;
+
+#[test]
+fn every_policy_that_bears_on_a_flow_is_told_in_order() {
+    let found = explained("shop", "shop/checkout", "shop/payments", (TCP, 8080), Some("POST /v1/charges"));
+    let expected = "\
+egress at shop/checkout-7d9c5-x2x4f: allow (allowed_by_rule, rule `SegmentPolicy/shop/checkout/payments`)
+  admin          ClusterSegmentPolicy/no-metadata (policies.yaml:66:18): none of its 1 rules names this flow
+  namespace      SegmentPolicy/shop/checkout (policies.yaml:14:18): rule `payments` allows it
+  default        Collection/shop: not reached
+ingress at shop/payments-5b6f8-k8s9d: allow (allowed_by_rule, rule `SegmentPolicy/shop/payments/checkout-charges`)
+  admin          ClusterSegmentPolicy/no-metadata (policies.yaml:66:18): says nothing of ingress
+  namespace      SegmentPolicy/shop/payments (policies.yaml:30:18): rule `checkout-charges` allows it
+  default        Collection/shop: not reached
+";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_denial_names_the_nearest_rule_its_difference_and_the_change() {
+    for (folder, from, to, port, request, expected) in [
+        (
+            "shop",
+            "shop/checkout",
+            "shop/payments",
+            (TCP, 8080),
+            Some("DELETE /v1/charges"),
+            "in rule `checkout-charges` of SegmentPolicy/shop/payments (policies.yaml:34:7): add `{methods: [DELETE], path: /v1/charges}` to `http`",
+        ),
+        (
+            "shop",
+            "shop/payments",
+            "shop/payments-db",
+            (TCP, 5433),
+            None,
+            "in rule `database` of SegmentPolicy/shop/payments (policies.yaml:45:7): add `5433` to `ports`",
+        ),
+        (
+            "shop",
+            "shop/checkout",
+            "shop/payments-db",
+            (TCP, 5432),
+            None,
+            "in rule `payments` of SegmentPolicy/shop/payments-db (policies.yaml:58:7): add `{workloads: {app: checkout}}` to `from`",
+        ),
+        (
+            "shop",
+            "shop/payments-db",
+            "198.51.100.7",
+            (L4Protocol::UDP, 53),
+            None,
+            "add `{to: [{cidr: 198.51.100.7/32}], ports: [udp/53]}` to `egress` of SegmentPolicy/shop/payments-db",
+        ),
+        (
+            "shop",
+            "monitoring/prometheus",
+            "169.254.169.254",
+            (TCP, 80),
+            None,
+            "rule `metadata` of ClusterSegmentPolicy/no-metadata (policies.yaml:66:18) denies it, and only its owner can change that",
+        ),
+        (
+            "kubernetes",
+            "edge/gateway",
+            "prod/db",
+            (TCP, 5432),
+            None,
+            "in rule `ingress[0]` of NetworkPolicy/prod/db (policies.yaml:39:7): add `{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: edge}}, podSelector: {matchLabels: {role: ingress}}}` to `from`",
+        ),
+    ] {
+        let found = explained(folder, from, to, port, request);
+        assert!(found.contains(expected), "{from} to {to}:\n{expected}\nis missing in\n{found}");
+    }
+}
