@@ -14,7 +14,7 @@ fn every_attack_arrives_where_there_is_no_firewall() -> anyhow::Result<()> {
         println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
         return Ok(());
     }
-    let ground = Ground::lay()?;
+    let ground = Ground::lay(false)?;
     ground.serve()?;
     ground.watch(true)?;
     let mut missing = Vec::new();

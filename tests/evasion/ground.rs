@@ -19,10 +19,13 @@ use bulkhead_lab::canary::{Canary, Event, Options};
 
 use crate::namespaces::Space;
 
-/// Ports of a sidecar, on which canaries listen while there is none.
-pub(crate) const SIDECAR_TCP: [u16; 3] = [15_001, 15_006, 15_020];
-/// Ports of a sidecar for datagrams.
-pub(crate) const SIDECAR_UDP: [u16; 2] = [15_007, 15_053];
+/// Ports on which a sidecar takes captured TCP.
+const CAPTURE: [u16; 2] = [15_001, 15_006];
+/// Its administrative port; within its own pod it may be asked for its health.
+const ADMIN: u16 = 15_020;
+/// Where a sidecar will take captured datagrams. Nothing of it listens there yet, and loopback within a pod is open, so
+/// from their own pod they are hit in the control only.
+const CAPTURE_UDP: [u16; 2] = [15_007, 15_053];
 /// UID of the sidecar.
 pub(crate) const SIDECAR_UID: u32 = 1337;
 /// Socket mark of the sidecar's connections.
@@ -51,19 +54,21 @@ pub(crate) struct Ground {
     pub(crate) web: Space,
     pub(crate) store: Space,
     pub(crate) outside: Space,
+    guarded: bool,
     seen: Arc<Mutex<Vec<Arrival>>>,
     lost: Arc<Mutex<u64>>,
 }
 
 impl Ground {
-    /// Lays every cable. No canary watches yet.
-    pub(crate) fn lay() -> anyhow::Result<Self> {
+    /// Lays every cable. No canary watches yet. `guarded` says whether there will be firewalls.
+    pub(crate) fn lay(guarded: bool) -> anyhow::Result<Self> {
         let ground = Self {
             attacker: Space::new()?,
             node: Space::new()?,
             web: Space::new()?,
             store: Space::new()?,
             outside: Space::new()?,
+            guarded,
             seen: Arc::default(),
             lost: Arc::default(),
         };
@@ -114,7 +119,8 @@ impl Ground {
 
     /// Starts a canary everywhere; `free` says whether the sidecars' ports are free for canaries to listen on.
     pub(crate) fn watch(&self, free: bool) -> anyhow::Result<()> {
-        let (tcp, udp) = if free { (SIDECAR_TCP.to_vec(), SIDECAR_UDP.to_vec()) } else { (vec![], vec![]) };
+        let tcp = if free { vec![15_001, 15_006, ADMIN] } else { vec![] };
+        let udp = if free { CAPTURE_UDP.to_vec() } else { vec![] };
         let pod = |ports: &[u16]| Options {
             listen_tcp: [ports, &tcp].concat(),
             listen_udp: udp.clone(),
@@ -132,7 +138,7 @@ impl Ground {
 
     /// Starts the service that the attacker may use.
     pub(crate) fn serve(&self) -> anyhow::Result<()> {
-        let arguments = ["serve", "--quiet", "--name", "web", "--listen", "8080"].map(str::to_owned);
+        let arguments = ["serve", "--quiet", "--name", "web", "--listen", "8080,9000"].map(str::to_owned);
         self.web.run_aside(move || {
             bulkhead_lab::demo::main(&arguments);
         })?;
@@ -179,7 +185,7 @@ impl Ground {
         token: Token,
         rights: &str,
     ) -> anyhow::Result<Attempted> {
-        let targets = serde_json::to_string(&targets())?;
+        let targets = serde_json::to_string(&targets(self.guarded))?;
         let output = self.attacker.run(|| {
             Command::new(env!("CARGO_BIN_EXE_evasion-attacker"))
                 .args(["--kind", kind.name, "--family", &family.digit().to_string()])
@@ -217,8 +223,8 @@ impl Ground {
     }
 }
 
-/// What an attacker on this ground knows.
-pub(crate) fn targets() -> Targets {
+/// What an attacker on this ground knows; `guarded` says whether there are firewalls.
+pub(crate) fn targets(guarded: bool) -> Targets {
     Targets {
         own: ATTACKER,
         link: Some(Link { interface: "eth0".into(), gateway_mac: gateway_mac(0) }),
@@ -244,8 +250,10 @@ pub(crate) fn targets() -> Targets {
         metadata: Some(Endpoint { address: METADATA, port: 80 }),
         outside: Some(Endpoint { address: OUTSIDE, port: 443 }),
         sidecar: Some(Sidecar {
-            tcp: SIDECAR_TCP.to_vec(),
-            udp: SIDECAR_UDP.to_vec(),
+            own_tcp: CAPTURE.to_vec(),
+            own_udp: if guarded { Vec::new() } else { CAPTURE_UDP.to_vec() },
+            peer_tcp: [&CAPTURE[..], &[ADMIN]].concat(),
+            peer_udp: CAPTURE_UDP.to_vec(),
             uid: SIDECAR_UID,
             mark: SIDECAR_MARK,
         }),

@@ -9,17 +9,20 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use bulkhead_lab::attack::targets::Pair;
 use bulkhead_policies::compile::Compiler;
+use bulkhead_policies::decide::Judge;
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::{load, load_inventory};
 use bulkhead_policies::inventory::ObjectName;
 use bulkhead_policies::program::Program;
 use bulkhead_proxy::control::last_good::LastGood;
+use bulkhead_proxy::firewall::{Firewall, FirewallOptions};
 
 use crate::ground::{Ground, NODE, SIDECAR_UID};
 use crate::namespaces::{Space, become_sidecar};
@@ -125,6 +128,17 @@ impl Drop for Sidecar {
             eprintln!("log of the sidecar of `{}`:\n{}", self.place.name, self.log());
         }
     }
+}
+
+/// Loads a pod's program into its kernel table, with no sidecar at all.
+pub(crate) fn enforce_in_kernel(ground: &Ground, name: &str) -> anyhow::Result<()> {
+    let judge = Judge::new(compile(name)?).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let (space, _) = ground.pod(name);
+    space.run(|| {
+        let mut firewall = Firewall::open(FirewallOptions::new(SIDECAR_UID)?)?;
+        firewall.apply(&Arc::new(judge))?;
+        Ok(())
+    })?
 }
 
 /// What the pod is held to, by the same way as in a cluster: documents, inventory, compiler.
