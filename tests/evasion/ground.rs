@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,9 +29,6 @@ const ADMIN: u16 = 15_020;
 const CAPTURE_UDP: [u16; 2] = [15_007, 15_053];
 /// UID of the sidecar.
 pub(crate) const SIDECAR_UID: u32 = 1337;
-/// Socket mark of the sidecar's connections.
-pub(crate) const SIDECAR_MARK: u32 = 0x4255_4c4b;
-
 /// The node.
 pub(crate) const NODE: Pair = pair(1);
 const ATTACKER: Pair = pair(2);
@@ -55,6 +53,7 @@ pub(crate) struct Ground {
     pub(crate) store: Space,
     pub(crate) outside: Space,
     guarded: bool,
+    mark: AtomicU32,
     seen: Arc<Mutex<Vec<Arrival>>>,
     lost: Arc<Mutex<u64>>,
 }
@@ -69,6 +68,7 @@ impl Ground {
             store: Space::new()?,
             outside: Space::new()?,
             guarded,
+            mark: AtomicU32::new(0x4255_4c4b),
             seen: Arc::default(),
             lost: Arc::default(),
         };
@@ -92,7 +92,8 @@ impl Ground {
 
     fn lay_cable(&self, number: usize, place: &Space, addresses: &[Pair]) -> anyhow::Result<()> {
         place.run(|| {
-            set("ipv4/ping_group_range", "0 65534")?;
+            // A user namespace may know one group only.
+            set("ipv4/ping_group_range", "0 65534").or_else(|_| set("ipv4/ping_group_range", "0 0"))?;
             set("ipv4/ip_unprivileged_port_start", "0")
         })??;
         let mac = gateway_mac(number);
@@ -185,7 +186,7 @@ impl Ground {
         token: Token,
         rights: &str,
     ) -> anyhow::Result<Attempted> {
-        let targets = serde_json::to_string(&targets(self.guarded))?;
+        let targets = serde_json::to_string(&targets(self.guarded, self.mark.load(Ordering::Relaxed)))?;
         let output = self.attacker.run(|| {
             Command::new(env!("CARGO_BIN_EXE_evasion-attacker"))
                 .args(["--kind", kind.name, "--family", &family.digit().to_string()])
@@ -194,6 +195,11 @@ impl Ground {
         })??;
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("{}: {}", kind.name, String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Tells the attacker which socket mark the sidecar uses; without this it guesses.
+    pub(crate) fn betray_mark(&self, mark: u32) {
+        self.mark.store(mark, Ordering::Relaxed);
     }
 
     /// A pod by its name in the inventory, with its addresses.
@@ -224,7 +230,7 @@ impl Ground {
 }
 
 /// What an attacker on this ground knows; `guarded` says whether there are firewalls.
-pub(crate) fn targets(guarded: bool) -> Targets {
+pub(crate) fn targets(guarded: bool, mark: u32) -> Targets {
     Targets {
         own: ATTACKER,
         link: Some(Link { interface: "eth0".into(), gateway_mac: gateway_mac(0) }),
@@ -255,7 +261,7 @@ pub(crate) fn targets(guarded: bool) -> Targets {
             peer_tcp: [&CAPTURE[..], &[ADMIN]].concat(),
             peer_udp: CAPTURE_UDP.to_vec(),
             uid: SIDECAR_UID,
-            mark: SIDECAR_MARK,
+            mark,
         }),
         peer: Some(STORE),
     }

@@ -130,14 +130,14 @@ impl Drop for Sidecar {
     }
 }
 
-/// Loads a pod's program into its kernel table, with no sidecar at all.
-pub(crate) fn enforce_in_kernel(ground: &Ground, name: &str) -> anyhow::Result<()> {
+/// Loads a pod's program into its kernel table, with no sidecar at all; gives the mark that its sidecar would use.
+pub(crate) fn enforce_in_kernel(ground: &Ground, name: &str) -> anyhow::Result<u32> {
     let judge = Judge::new(compile(name)?).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let (space, _) = ground.pod(name);
     space.run(|| {
         let mut firewall = Firewall::open(FirewallOptions::new(SIDECAR_UID)?)?;
         firewall.apply(&Arc::new(judge))?;
-        Ok(())
+        Ok(firewall.marks().upstream)
     })?
 }
 
