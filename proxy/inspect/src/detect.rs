@@ -71,6 +71,8 @@ impl Protocol {
 
 /// The protocol of a client that sent `bytes` first; `None` while they can still become several.
 pub fn client(bytes: &[u8]) -> Option<Protocol> {
+    // Never more than the window, so that the answer does not depend on how the bytes were cut.
+    let bytes = bytes.get(..DETECTION_BYTES_MAX).unwrap_or(bytes);
     let first = *bytes.first()?;
     let told = match first {
         0x16 => tls(bytes),
@@ -239,13 +241,16 @@ fn text(bytes: &[u8]) -> Told {
     match rest {
         [] => Told::Later,
         [b' ' | b'\t'] => Told::Later,
-        [b' ' | b'\t', after, ..] => after_word(word, *after, line),
+        [b' ' | b'\t', after, ..] => {
+            after_word(word, *after, line, DETECTION_BYTES_MAX - (bytes.len() - line.len()))
+        }
         [b'\r' | b'\n', ..] => Told::Now(command(word)),
         _ => length_first(bytes),
     }
 }
 
-fn after_word(word: &[u8], after: u8, line: &[u8]) -> Told {
+/// `window` is how long the line can get before it is decided on without its end.
+fn after_word(word: &[u8], after: u8, line: &[u8], window: usize) -> Told {
     match (word, after) {
         (b"CONNECT", b'{') => Told::Now(Protocol::Nats),
         (b"EHLO" | b"HELO", _) => Told::Now(Protocol::Smtp),
@@ -253,11 +258,14 @@ fn after_word(word: &[u8], after: u8, line: &[u8]) -> Told {
         (_, b'/' | b'*') => Told::Now(Protocol::Http1),
         (b"CONNECT", _) => Told::Now(Protocol::Http1),
         // An absolute target, or a command with a key: the rest of the line tells.
-        _ if contains(line, b" HTTP/") || contains(line, b" http://") => Told::Now(Protocol::Http1),
-        _ if memchr::memchr(b'\n', line).is_some() || line.len() > DETECTION_BYTES_MAX / 2 => {
-            Told::Now(command(word))
-        }
-        _ => Told::Later,
+        _ => match memchr::memchr(b'\n', line) {
+            None if line.len() < window => Told::Later,
+            end => {
+                let line = line.get(..end.unwrap_or(line.len())).unwrap_or(line);
+                let http = contains(line, b" HTTP/") || contains(line, b" http://");
+                Told::Now(if http { Protocol::Http1 } else { command(word) })
+            }
+        },
     }
 }
 

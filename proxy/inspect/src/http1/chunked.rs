@@ -31,6 +31,7 @@ enum State {
     Extension {
         size: u64,
         length: u16,
+        part: Part,
     },
     SizeLineFeed {
         size: u64,
@@ -46,6 +47,18 @@ enum State {
     TrailerLineFeed,
     LastLineFeed,
     End,
+}
+
+/// Where in `;name=value` or `;name="value"` we are (RFC 9112 section 7.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    NameStart,
+    Name,
+    ValueStart,
+    Value,
+    Quoted,
+    Escaped,
+    QuotedEnd,
 }
 
 impl Chunked {
@@ -83,15 +96,17 @@ impl Chunked {
         Ok(match (self.state, byte) {
             (State::SizeStart, _) => State::Size { size: hex(byte)?, digits: 1 },
             (State::Size { size, .. }, b'\r') => State::SizeLineFeed { size },
-            (State::Size { size, .. }, b';') => State::Extension { size, length: 0 },
+            (State::Size { size, .. }, b';') => State::Extension { size, length: 0, part: Part::NameStart },
             (State::Size { digits, .. }, _) if digits >= CHUNK_SIZE_DIGITS_MAX => {
                 return Err(wrong("chunk size with too many digits"));
             }
             (State::Size { size, digits }, _) => {
                 State::Size { size: size << 4 | hex(byte)?, digits: digits + 1 }
             }
-            (State::Extension { size, .. }, b'\r') => State::SizeLineFeed { size },
-            (State::Extension { size, length }, _) => self.extension(size, length, byte)?,
+            (State::Extension { size, part: Part::Name | Part::Value | Part::QuotedEnd, .. }, b'\r') => {
+                State::SizeLineFeed { size }
+            }
+            (State::Extension { size, length, part }, _) => self.extension(size, length, part, byte)?,
             (State::SizeLineFeed { size: 0 }, b'\n') => State::TrailerStart,
             (State::SizeLineFeed { size }, b'\n') => State::Content { left: size },
             (State::ContentReturn, b'\r') => State::ContentLineFeed,
@@ -120,21 +135,43 @@ impl Chunked {
         })
     }
 
-    fn extension(&mut self, size: u64, length: u16, byte: u8) -> Result<State, Refusal> {
+    fn extension(&mut self, size: u64, length: u16, part: Part, byte: u8) -> Result<State, Refusal> {
         self.extensions += 1;
         if length >= CHUNK_EXTENSION_BYTES_MAX || self.extensions > CHUNK_EXTENSIONS_BYTES_MAX {
             return Err(limit("chunk extensions too long"));
         }
-        if is_plain(byte) {
-            Ok(State::Extension { size, length: length + 1 })
-        } else {
-            Err(wrong("control byte in a chunk extension"))
-        }
+        let part = part.next(byte).ok_or(wrong("chunk extension that is none"))?;
+        Ok(State::Extension { size, length: length + 1, part })
     }
 
     fn trailer(&mut self, next: State) -> Result<State, Refusal> {
         self.trailers += 1;
         if self.trailers > TRAILER_BYTES_MAX { Err(limit("trailers longer than 4 KiB")) } else { Ok(next) }
+    }
+}
+
+impl Part {
+    fn next(self, byte: u8) -> Option<Self> {
+        match (self, byte) {
+            (Self::NameStart | Self::Name, _) if is_token(byte) => Some(Self::Name),
+            (Self::Name, b'=') => Some(Self::ValueStart),
+            (Self::ValueStart, b'"') => Some(Self::Quoted),
+            (Self::ValueStart | Self::Value, _) if is_token(byte) => Some(Self::Value),
+            (Self::Name | Self::Value | Self::QuotedEnd, b';') => Some(Self::NameStart),
+            (Self::Quoted, b'"') => Some(Self::QuotedEnd),
+            (Self::Quoted, b'\\') => Some(Self::Escaped),
+            (Self::Quoted | Self::Escaped, _) if is_plain(byte) => Some(Self::Quoted),
+            (
+                Self::NameStart
+                | Self::Name
+                | Self::ValueStart
+                | Self::Value
+                | Self::Quoted
+                | Self::Escaped
+                | Self::QuotedEnd,
+                _,
+            ) => None,
+        }
     }
 }
 
@@ -199,6 +236,7 @@ mod tests {
         check("0\r\n\r\nGET", 5, true);
         check("4\r\nabcd\r\n0\r\n\r\n", 14, true);
         check("A;x=\"y\"\r\n0123456789\r\n00\r\nt: v\r\nu:\r\n\r\nrest", 37, true);
+        check("1;a;b=c;d=\"\\\";\"\r\n", 17, false);
         check("4\r\nab", 5, false);
     }
 
@@ -221,6 +259,11 @@ mod tests {
         check_refused("0\r\nt: a\nb\r\n\r\n", 7);
         check_refused("0\r\nt: a\0b\r\n\r\n", 7);
         check_refused("1;\x01\r\n", 2);
+        check_refused("1;\r\n", 2);
+        check_refused("1; x\r\n", 2);
+        check_refused("1;x=\r\n", 4);
+        check_refused("1;x=\"y\r\n", 6);
+        check_refused("1;x=\"y\"z\r\n", 7);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use bulkhead_inspect::{Conversation, Question, Step, Target};
 pub(crate) struct Outcome {
     /// Method and target of each request that was asked about; `ambiguous:` before a target of two readings.
     pub(crate) asked: Vec<String>,
+    /// Method and target of each request that was asked about, as on the wire.
+    pub(crate) lines: Vec<String>,
     /// Bytes that left towards the origin.
     pub(crate) released: Vec<u8>,
     /// Status lines of our own replies.
@@ -55,7 +57,13 @@ pub(crate) fn run(world: &World, input: &[u8], piece: usize) -> Outcome {
         conversation: Conversation::default(),
         pending: Vec::new(),
         unanswered: Vec::new(),
-        outcome: Outcome { asked: Vec::new(), released: Vec::new(), replies: Vec::new(), end: End::Open },
+        outcome: Outcome {
+            asked: Vec::new(),
+            lines: Vec::new(),
+            released: Vec::new(),
+            replies: Vec::new(),
+            end: End::Open,
+        },
     };
     for part in input.chunks(piece.max(1)) {
         driver.pending.extend_from_slice(part);
@@ -133,6 +141,7 @@ impl Driver<'_> {
                 }
                 Step::Ask(question) => {
                     let line = describe(&question);
+                    let question_head = question.head;
                     let allowed = (self.world.allow)(&question);
                     assert!(
                         matches!(self.conversation.client(&self.pending), Step::NeedMore),
@@ -144,6 +153,9 @@ impl Driver<'_> {
                     } else {
                         self.conversation.deny(403, "{}");
                     }
+                    let head = String::from_utf8_lossy(question_head).into_owned();
+                    let words: Vec<&str> = head.split(' ').take(2).collect();
+                    self.outcome.lines.push(words.join(" "));
                     self.outcome.asked.push(line);
                 }
                 Step::Opaque => {
