@@ -4,11 +4,11 @@
 //! compiles everything or changes nothing; a program gets a new revision only if its content changed, so that a
 //! change of one workload reaches the sidecars of that workload and of those that name it, nobody else.
 //!
-//! Next: [`reach()`], what a pod can reach as things stand.
+//! Next: [`Reach`], what a pod can reach as things stand.
 
 mod reach;
 
-pub use reach::{Reachable, reach};
+pub use reach::{Reach, Reachable};
 
 use bulkhead_policies::compile::{CompileError, CompileWarning, Compiler};
 use bulkhead_policies::inventory::{Inventory, ObjectName};

@@ -7,6 +7,7 @@ use bulkhead_policies::inventory::{Inventory, Pod};
 use bulkhead_policies::program::{Action, DirectionProgram, Program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// One way from a pod to another workload.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,26 +24,56 @@ pub struct Reachable {
     pub only_some_requests: bool,
 }
 
-/// Every workload that the pod with this UID can open a conversation with over TCP, UDP or SCTP. The targets'
-/// programs are looked up in `pods`; a pod without a program (host network) counts as reachable where egress allows.
-pub fn reach(
-    uid: &str,
-    pods: &BTreeMap<String, IndexedPod>,
-    inventory: &Inventory,
-) -> Result<Vec<Reachable>, InvalidProgram> {
-    let Some(source) = pods.get(uid) else { return Ok(Vec::new()) };
-    let Some(source_pod) = inventory.pods.get(&source.name) else { return Ok(Vec::new()) };
-    let egress = Judge::new(Program::clone(&source.program))?;
-    let mut found = BTreeSet::new();
-    for target in inventory.pods.values().filter(|pod| pod.uid != uid && pod.workload != source_pod.workload)
-    {
-        let ingress = pods.get(&target.uid).map(|pod| &pod.program);
-        let ingress = ingress.map(|program| Judge::new(Program::clone(program))).transpose()?;
-        for (from, to) in pairs(source_pod, target) {
-            add_ways(&egress, ingress.as_ref(), (from, to), target, &mut found);
+/// Answers what pods can reach. Pods that share a program share its judge.
+#[derive(Debug)]
+pub struct Reach<'a> {
+    pods: &'a BTreeMap<String, IndexedPod>,
+    inventory: &'a Inventory,
+    judges: Vec<Judge>,
+    /// By UID: position in `judges`.
+    judge_of: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Reach<'a> {
+    /// Builds the judges of these pods.
+    pub fn new(
+        pods: &'a BTreeMap<String, IndexedPod>,
+        inventory: &'a Inventory,
+    ) -> Result<Self, InvalidProgram> {
+        let mut reach = Self { pods, inventory, judges: Vec::new(), judge_of: BTreeMap::new() };
+        let mut known: BTreeMap<*const Program, usize> = BTreeMap::new();
+        for (uid, pod) in pods {
+            let at = match known.get(&Arc::as_ptr(&pod.program)) {
+                Some(at) => *at,
+                None => {
+                    reach.judges.push(Judge::new(Program::clone(&pod.program))?);
+                    known.insert(Arc::as_ptr(&pod.program), reach.judges.len() - 1);
+                    reach.judges.len() - 1
+                }
+            };
+            reach.judge_of.insert(uid, at);
         }
+        Ok(reach)
     }
-    Ok(joined(found))
+
+    /// Every workload that the pod with this UID can open a conversation with over TCP, UDP or SCTP. A pod without a
+    /// program (host network) counts as reachable where egress allows it.
+    pub fn of(&self, uid: &str) -> Vec<Reachable> {
+        let source_pod = self.pods.get(uid).and_then(|source| self.inventory.pods.get(&source.name));
+        let (Some(source_pod), Some(egress)) = (source_pod, self.judge(uid)) else { return Vec::new() };
+        let others = self.inventory.pods.values();
+        let mut found = BTreeSet::new();
+        for target in others.filter(|pod| pod.uid != uid && pod.workload != source_pod.workload) {
+            for (from, to) in pairs(source_pod, target) {
+                add_ways(egress, self.judge(&target.uid), (from, to), target, &mut found);
+            }
+        }
+        joined(found)
+    }
+
+    fn judge(&self, uid: &str) -> Option<&Judge> {
+        self.judge_of.get(uid).map(|at| &self.judges[*at])
+    }
 }
 
 /// Addresses of one family at both ends.

@@ -1,6 +1,6 @@
 //! Revisions move only where programs do, and errors move nothing.
 
-use crate::{Index, Reachable, reach};
+use crate::{Index, Reach, Reachable};
 use bulkhead_facts::{L4Protocol, PortRange};
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::{load, load_inventory};
@@ -67,7 +67,8 @@ fn reach_is_where_both_ends_allow() {
     let inventory = inventory("10.0.0.2");
     let mut index = Index::new(0);
     index.update(&policies(WEB_TO_DB), &inventory).expect("compiles");
-    let ways = |uid| reach(uid, index.pods(), &inventory).expect("valid programs");
+    let reach = Reach::new(index.pods(), &inventory).expect("valid programs");
+    let ways = |uid| reach.of(uid);
     let to_db = Reachable {
         namespace: "shop".into(),
         name: "db".into(),

@@ -8,6 +8,7 @@ use crate::limits::{EDGE_DAYS_MAX, HTTP_ITEMS_MAX};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::HeaderName;
 use bulkhead_api::rest::{Effect, FlowEdge, Incident, Party, VerdictCount};
 use serde::Deserialize;
 
@@ -31,7 +32,7 @@ pub(super) struct Filter {
 pub(super) async fn flows(
     State(api): State<Api>,
     filter: Result<Query<Filter>, QueryRejection>,
-) -> Result<Json<Vec<FlowEdge>>, ApiError> {
+) -> Result<Page<FlowEdge>, ApiError> {
     let Query(filter) = filter?;
     let edges = edges(&api, filter.since_ms).await?;
     let mut map = flows::service_map(&edges);
@@ -40,15 +41,14 @@ pub(super) async fn flows(
             && filter.seen(edge.last_seen_ms)
             && filter.verdict.is_none_or(|verdict| verdict == edge.verdict)
     });
-    map.truncate(HTTP_ITEMS_MAX);
-    Ok(Json(map))
+    Ok(page(map))
 }
 
 /// `GET /api/v1/verdicts`
 pub(super) async fn verdicts(
     State(api): State<Api>,
     filter: Result<Query<Filter>, QueryRejection>,
-) -> Result<Json<Vec<VerdictCount>>, ApiError> {
+) -> Result<Page<VerdictCount>, ApiError> {
     let Query(filter) = filter?;
     let edges = edges(&api, filter.since_ms).await?;
     let mut verdicts = flows::verdicts(&edges);
@@ -58,15 +58,14 @@ pub(super) async fn verdicts(
             && filter.seen(verdict.last_seen_ms)
             && filter.verdict.is_none_or(|wanted| wanted == effect)
     });
-    verdicts.truncate(HTTP_ITEMS_MAX);
-    Ok(Json(verdicts))
+    Ok(page(verdicts))
 }
 
 /// `GET /api/v1/incidents`
 pub(super) async fn incidents(
     State(api): State<Api>,
     filter: Result<Query<Filter>, QueryRejection>,
-) -> Result<Json<Vec<Incident>>, ApiError> {
+) -> Result<Page<Incident>, ApiError> {
     let Query(filter) = filter?;
     let edges = edges(&api, filter.since_ms).await?;
     let world = api.world.borrow().clone();
@@ -76,8 +75,16 @@ pub(super) async fn incidents(
         filter.seen(incident.last_seen_ms)
             && (touches(&incident.attacker) || incident.targets.iter().any(touches))
     });
-    incidents.truncate(HTTP_ITEMS_MAX);
-    Ok(Json(incidents))
+    Ok(page(incidents))
+}
+
+/// At most [`HTTP_ITEMS_MAX`] items, and in a header how many there are.
+type Page<T> = ([(HeaderName, String); 1], Json<Vec<T>>);
+
+fn page<T>(mut items: Vec<T>) -> Page<T> {
+    let total = [(HeaderName::from_static("x-total-count"), items.len().to_string())];
+    items.truncate(HTTP_ITEMS_MAX);
+    (total, Json(items))
 }
 
 /// The stored edges from that day on.

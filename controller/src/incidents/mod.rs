@@ -13,7 +13,7 @@ use crate::push::Sidecar;
 use crate::world::World;
 use bulkhead_api::rest::{Attempt, Effect, Incident, IncidentKind, Party, PartyKind, Reach};
 use bulkhead_facts::L4Protocol;
-use bulkhead_index::Reachable;
+use bulkhead_index::{Reach as PodReach, Reachable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every incident that the stored edges show, most recent first.
@@ -28,6 +28,7 @@ pub fn detect(edges: &[SeenEdge], sidecars: &BTreeMap<String, Sidecar>, world: &
     for (uid, sidecar) in sidecars.iter().filter(|(_, sidecar)| sidecar.tampering > 0) {
         add_tampering(&mut incidents, uid, sidecar, world);
     }
+    add_blast_radius(&mut incidents, world);
     let mut incidents: Vec<Incident> = incidents.into_values().collect();
     incidents.sort_by(|a, b| (b.last_seen_ms, &a.id).cmp(&(a.last_seen_ms, &b.id)));
     incidents
@@ -55,7 +56,7 @@ fn incident(attacker: &Party, kind: IncidentKind, group: &[&SeenEdge], world: &W
         last_seen_ms: group.iter().map(|one| one.totals.last_seen_ms).max().unwrap_or_default(),
         technique: technique.to_owned(),
         technique_name: technique_name.to_owned(),
-        blast_radius: blast_radius(attacker, world),
+        blast_radius: Vec::new(),
     }
 }
 
@@ -119,21 +120,35 @@ fn technique(kind: IncidentKind) -> (&'static str, &'static str) {
     }
 }
 
-/// What the attacker's workload can reach as things stand: the union over its pods.
-fn blast_radius(attacker: &Party, world: &World) -> Vec<Reach> {
+/// What each attacker's workload can reach as things stand.
+fn add_blast_radius(incidents: &mut BTreeMap<String, Incident>, world: &World) {
+    if incidents.is_empty() {
+        return;
+    }
+    let reach = match PodReach::new(&world.pods, &world.inventory) {
+        Ok(reach) => reach,
+        Err(error) => {
+            tracing::error!(%error, "a program in force is not valid: incidents lack the blast radius");
+            return;
+        }
+    };
+    let mut known: BTreeMap<Party, Vec<Reach>> = BTreeMap::new();
+    for incident in incidents.values_mut() {
+        let attacker = &incident.attacker;
+        let radius = known.entry(attacker.clone()).or_insert_with(|| blast_radius(attacker, &reach, world));
+        incident.blast_radius.clone_from(radius);
+    }
+}
+
+/// The union over the pods of a workload.
+fn blast_radius(attacker: &Party, reach: &PodReach<'_>, world: &World) -> Vec<Reach> {
     if attacker.kind != PartyKind::Workload {
         return Vec::new();
     }
     let pods = world.pods.iter().filter(|(_, indexed)| {
         world.inventory.pods.get(&indexed.name).is_some_and(|pod| workload(pod) == *attacker)
     });
-    let mut ways: BTreeSet<Reachable> = BTreeSet::new();
-    for (uid, _) in pods {
-        match bulkhead_index::reach(uid, &world.pods, &world.inventory) {
-            Ok(found) => ways.extend(found),
-            Err(error) => tracing::error!(uid, %error, "a program in force is not valid"),
-        }
-    }
+    let ways: BTreeSet<Reachable> = pods.flat_map(|(uid, _)| reach.of(uid)).collect();
     let mut by_target: BTreeMap<Party, Vec<String>> = BTreeMap::new();
     for way in ways {
         let (namespace, name) = (Some(way.namespace), way.name);

@@ -19,8 +19,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -41,15 +43,35 @@ pub const COLLECTION: &str = "apiVersion: bulkhead.dev/v1alpha1\nkind: Collectio
 /// A controller and its folders.
 pub struct Controller {
     folder: TempDir,
-    app: Option<App>,
+    place: Place,
+    running: Option<Running>,
     pub sidecars: SocketAddr,
     pub http: SocketAddr,
     pub metrics: SocketAddr,
 }
 
+/// Where a controller runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In this process: stopped by draining.
+    Here,
+    /// In a process of its own: stopped by kill -9.
+    Process,
+}
+
+enum Running {
+    Here(App),
+    Process(Child),
+}
+
 impl Controller {
-    /// Starts with a collection in that mode and the inventory of a shop of three pods.
+    /// Starts here, with a collection in that mode and the inventory of a shop of three pods.
     pub async fn start(mode: &str) -> Self {
+        Self::start_at(Place::Here, mode).await
+    }
+
+    /// Starts here or in a process of its own.
+    pub async fn start_at(place: Place, mode: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         for name in ["policies", "inventory"] {
             fs::create_dir(folder.path().join(name)).expect("made");
@@ -57,28 +79,33 @@ impl Controller {
         fs::write(folder.path().join("policies/collection.yaml"), COLLECTION.replace("MODE", mode))
             .expect("written");
         fs::write(folder.path().join("inventory/cluster.yaml"), inventory()).expect("written");
-        let mut controller = Self { folder, app: None, sidecars: none(), http: none(), metrics: none() };
+        let mut controller =
+            Self { folder, place, running: None, sidecars: none(), http: none(), metrics: none() };
         controller.run().await;
         controller
     }
 
-    /// Ends the process part and starts it again on the same folders.
+    /// Ends it and starts it again on the same folders.
     pub async fn restart(&mut self) {
         self.stop().await;
         self.run().await;
     }
 
-    /// Ends it.
+    /// Ends it: gently here, with kill -9 elsewhere.
     pub async fn stop(&mut self) {
-        if let Some(app) = self.app.take() {
-            app.shutdown().await;
+        match self.running.take() {
+            Some(Running::Here(app)) => app.shutdown().await,
+            Some(Running::Process(mut child)) => {
+                child.kill().expect("killed");
+                child.wait().expect("gone");
+            }
+            None => {}
         }
     }
 
     async fn run(&mut self) {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let flags = [
-            "bulkhead-controller".to_owned(),
             format!("--state={}", path("state")),
             format!("--policies={}", path("policies")),
             format!("--inventory={}", path("inventory")),
@@ -86,12 +113,39 @@ impl Controller {
             "--listen-http=127.0.0.1:0".to_owned(),
             "--listen-metrics=127.0.0.1:0".to_owned(),
         ];
-        let config = Config::try_parse_from(flags).expect("flags");
+        match self.place {
+            Place::Here => self.run_here(&flags).await,
+            Place::Process => self.run_process(&flags),
+        }
+        self.until(|status| status.inventory.pods == 3).await;
+    }
+
+    async fn run_here(&mut self, flags: &[String]) {
+        let config = Config::try_parse_from([&["controller".to_owned()], flags].concat()).expect("flags");
         config.check().expect("a good configuration");
         let app = App::start(config).await.expect("starts");
         (self.sidecars, self.http, self.metrics) = (app.sidecars, app.http, app.metrics);
-        self.app = Some(app);
-        self.until(|status| status.inventory.pods == 3).await;
+        self.running = Some(Running::Here(app));
+    }
+
+    /// The log's first line tells the ports.
+    fn run_process(&mut self, flags: &[String]) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bulkhead-controller"))
+            .args(flags)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        log.read_line(&mut line).expect("a line");
+        let port = |name: &str| {
+            let value = line.split_whitespace().find_map(|word| word.strip_prefix(name));
+            value.unwrap_or_else(|| panic!("no `{name}` in `{line}`")).parse().expect("an address")
+        };
+        (self.sidecars, self.http, self.metrics) = (port("sidecars="), port("http="), port("metrics="));
+        // A pipe that nobody reads would fill up and hold the process.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        self.running = Some(Running::Process(child));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -240,6 +294,16 @@ pub async fn attach_over(channel: Channel, instance: &str) -> Result<Sidecar, Re
     Ok(Sidecar { up, down: attached.into_inner() })
 }
 
+impl Drop for Controller {
+    fn drop(&mut self) {
+        if let Some(Running::Process(child)) = &mut self.running {
+            // It may have ended by itself; a test that failed already says why.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 impl Sidecar {
     pub async fn say(&self, message: SidecarMessage) {
         self.up.send((&message).into()).await.expect("the stream is open");
@@ -277,6 +341,18 @@ impl Sidecar {
         self.say(SidecarMessage::Flows(FlowBatch { sequence, flows, dropped: 0 })).await;
         let acknowledged = self.hear().await.expect("an acknowledgement");
         assert_eq!(acknowledged, ControllerMessage::FlowAck { sequence });
+    }
+
+    /// Sends a batch; true if it was acknowledged, false if the stream ended before.
+    pub async fn try_report(&mut self, sequence: u64, flows: Vec<Flow>) -> bool {
+        let message = SidecarMessage::Flows(FlowBatch { sequence, flows, dropped: 0 });
+        if self.up.send((&message).into()).await.is_err() {
+            return false;
+        }
+        match self.hear().await {
+            Ok(ControllerMessage::FlowAck { sequence: acknowledged }) => acknowledged == sequence,
+            Ok(ControllerMessage::Program { .. }) | Err(_) => false,
+        }
     }
 
     /// True if nothing comes for a while.

@@ -1,5 +1,6 @@
 //! The controller from outside: sidecars on its port, files in its folders, people on its API.
 
+mod process;
 #[allow(unreachable_pub)]
 mod support;
 
