@@ -43,7 +43,7 @@ pub(super) fn read_namespaced(report: &mut Report, node: &Node) -> Read {
     let isolates = [spec.has("ingress"), spec.has("egress")];
     let scope = Scope { namespace: Some(namespace), action: RuleAction::Allow };
     let (rules, places) = read_directions(report, &mut spec, scope);
-    if isolates == [false; 2] {
+    if isolates == [false; 2] && spec.unknown().next().is_none() {
         report
             .error("empty-policy", spec.span(), "the policy says nothing of ingress or egress")
             .help("write `ingress: […]`, `egress: […]` or both; `ingress: []` lets nothing in");
@@ -79,12 +79,12 @@ pub(super) fn read_cluster(report: &mut Report, node: &Node) -> Read {
     let subject = subjects_node.and_then(|node| read_subjects(report, node, "subjects"));
     let mode = spec.choice(report, "mode", &MODES).unwrap_or_default();
     let scope = Scope { namespace: None, action: RuleAction::Allow };
-    if !spec.has("ingress") && !spec.has("egress") {
+    let (rules, places) = read_directions(report, &mut spec, scope);
+    if !spec.has("ingress") && !spec.has("egress") && spec.unknown().next().is_none() {
         report
             .error("empty-policy", spec.span(), "the policy has no rules")
             .help("write `ingress: […]`, `egress: […]` or both");
     }
-    let (rules, places) = read_directions(report, &mut spec, scope);
     let subject_span = subjects_node.map_or(spec.span(), |node| node.span);
     spec.finish(report);
     let origin = PolicyRef {

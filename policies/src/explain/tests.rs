@@ -110,7 +110,7 @@ fn a_denial_names_the_nearest_rule_its_difference_and_the_change() {
             "prod/db",
             (TCP, 5432),
             None,
-            "in rule `ingress[0]` of NetworkPolicy/prod/db (policies.yaml:39:7): add `{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: edge}}, podSelector: {matchLabels: {role: ingress}}}` to `from`",
+            "in rule `ingress[0]` of NetworkPolicy/prod/db (policies.yaml:36:7): add `{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: edge}}, podSelector: {matchLabels: {role: ingress}}}` to `from`",
         ),
     ] {
         let found = explained(folder, from, to, port, request);

@@ -36,15 +36,17 @@ pub(super) fn read(report: &mut Report, object: &Object<'_>) -> Option<Pod> {
     })
 }
 
+/// Each address once, the primary one first.
 fn addresses(report: &mut Report, status: &Node) -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = Vec::new();
-    for item in list(report, status, "podIPs") {
-        found.extend(item.child("ip").and_then(|node| address(report, node)));
-    }
     if let Some(node) = status.child("podIP").filter(|node| !node.is_null() && node.as_str() != Some("")) {
         found.extend(address(report, node));
     }
-    in_order(found)
+    for item in list(report, status, "podIPs") {
+        let address = item.child("ip").and_then(|node| address(report, node));
+        found.extend(address.filter(|address| !found.contains(address)));
+    }
+    found
 }
 
 /// Containers that run beside each other: the ordinary ones and init containers that stay.

@@ -1,0 +1,177 @@
+//! `bulkhead policy` from outside: what it prints, where, and with which exit code.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+fn examples() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../policies/examples")
+}
+
+fn bulkhead(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+    command.arg("policy").args(arguments).current_dir(examples()).output().expect("the program runs")
+}
+
+fn with_input(arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+    command.arg("policy").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    child.stdin.take().expect("its input").write_all(input.as_bytes()).expect("it reads");
+    child.wait_with_output().expect("it ends")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("an exit code")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", out(output)))
+}
+
+const WRONG: &str = "apiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {name: a, namespace: x}\nspec: {ingres: []}\n";
+const DOUBTFUL: &str =
+    "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec: {podSelector: {}}\n";
+
+#[test]
+fn check_accepts_the_examples() {
+    let found = bulkhead(&["check", ".", "--inventory", "shop/inventory.yaml"]);
+    assert_eq!(code(&found), 0, "{}", err(&found));
+    let found = bulkhead(&["check", "shop/policies.yaml", "--inventory", "shop/inventory.yaml", "--strict"]);
+    assert_eq!((code(&found), err(&found)), (0, String::new()));
+    assert_eq!(out(&found), "4 policies, 1 collections: 0 errors, 0 warnings\n");
+}
+
+#[test]
+fn a_wrong_document_exits_with_2_and_says_where_and_what() {
+    let found = with_input(&["check", "-"], WRONG);
+    assert_eq!(code(&found), 2);
+    assert!(err(&found).contains("--> (standard input):4:8"), "{}", err(&found));
+    assert!(err(&found).contains("did you mean `ingress`?"), "{}", err(&found));
+}
+
+#[test]
+fn warnings_fail_only_when_asked_to() {
+    assert_eq!(code(&with_input(&["check", "-"], DOUBTFUL)), 0);
+    assert_eq!(code(&with_input(&["check", "-", "--strict"], DOUBTFUL)), 1);
+}
+
+#[test]
+fn check_speaks_to_machines() {
+    let found = json(&with_input(&["check", "-", "--format", "json"], WRONG));
+    assert_eq!((&found[0]["line"], &found[0]["code"]), (&4.into(), &"unknown-field".into()));
+    let found = json(&with_input(&["check", "-", "--format", "sarif"], WRONG));
+    assert_eq!(found["runs"][0]["results"][0]["ruleId"], "unknown-field");
+    let found = with_input(&["check", "-", "--format", "github"], WRONG);
+    assert!(out(&found).starts_with("::error file=(standard input),line=4,col=8,"), "{}", out(&found));
+}
+
+#[test]
+fn what_cannot_be_read_exits_with_2_and_one_message() {
+    for (arguments, expected) in [
+        (&["check", "nowhere.yaml"][..], "cannot read `nowhere.yaml`"),
+        (&["test", "nowhere"][..], "cannot read `nowhere`"),
+        (&["test", "shop/policies.yaml"][..], "no cases found"),
+        (&["matrix", "shop/policies.yaml", "--probe", "TCP/80"][..], "the inventory has no pod"),
+        (&["matrix", "shop", "--probe", "TCP/http"][..], "`TCP/http` is no port"),
+        (&["explain", "shop/a", "shop/payments", "80", "--policies", "shop"][..], "is called `shop/a`"),
+        (&["explain", "shop/payments", "shop/checkout", "0", "--policies", "shop"][..], "`0` is no port"),
+        (&["check", "shop", "--format", "junit"][..], "junit is for `test`"),
+    ] {
+        let found = bulkhead(arguments);
+        assert_eq!(code(&found), 2, "{arguments:?}");
+        assert!(err(&found).contains(expected), "{arguments:?}: {}", err(&found));
+        assert_eq!(out(&found), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn test_runs_every_case_of_every_folder() {
+    let found = bulkhead(&["test", ".", "--format", "json"]);
+    assert_eq!(code(&found), 0, "{}", out(&found));
+    let found = json(&found);
+    assert_eq!(found["differ"], 0);
+    assert!(found["total"].as_u64().expect("a number") >= 40);
+}
+
+#[test]
+fn a_case_that_differs_exits_with_1_and_is_explained() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("differs");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for file in ["policies.yaml", "inventory.yaml"] {
+        std::fs::copy(examples().join("shop").join(file), folder.join(file)).expect("a copy");
+    }
+    let case = "apiVersion: bulkhead.dev/v1alpha1\nkind: PolicyTest\nmetadata: {name: wrong}\nspec: {allow: [{from: shop/checkout, to: shop/payments-db, port: 5432}]}\n";
+    std::fs::write(folder.join("cases.yaml"), case).expect("a file");
+    let folder = folder.display().to_string();
+    let found = bulkhead(&["test", &folder]);
+    assert_eq!(code(&found), 1);
+    assert!(err(&found).contains("must be allow, is deny"), "{}", err(&found));
+    assert!(out(&found).ends_with("1 cases, 2 flows: 1 differ\n"), "{}", out(&found));
+    let found = bulkhead(&["test", &folder, "--format", "junit"]);
+    assert!(out(&found).contains("<testsuites tests=\"1\" failures=\"1\">"), "{}", out(&found));
+}
+
+#[test]
+fn explain_answers_with_its_exit_code() {
+    let ask = |target: &str| {
+        bulkhead(&[
+            "explain",
+            "shop/checkout",
+            "shop/payments",
+            "8080",
+            "POST",
+            target,
+            "--policies",
+            "shop",
+            "--format",
+            "json",
+        ])
+    };
+    let allowed = ask("/v1/charges");
+    assert_eq!(code(&allowed), 0, "{}", err(&allowed));
+    assert_eq!(json(&allowed)[0]["sides"][1]["enforced"]["rule"], "checkout-charges");
+    let denied = ask("/admin");
+    assert_eq!(code(&denied), 1);
+    let change = json(&denied)[0]["sides"][1]["change"].to_string();
+    assert!(change.contains("add `{methods: [POST], path: /admin}` to `http`"), "{change}");
+}
+
+#[test]
+fn matrix_has_every_ordered_pair_for_every_probe() {
+    let found = bulkhead(&[
+        "matrix",
+        "--inventory",
+        "kubernetes/inventory.yaml",
+        "--probe",
+        "TCP/8080",
+        "--probe",
+        "UDP/53",
+        "--format",
+        "json",
+        "kubernetes/policies.yaml",
+    ]);
+    assert_eq!(code(&found), 0, "{}", err(&found));
+    let table = json(&found);
+    let rows = table.as_array().expect("an array");
+    assert_eq!(rows.len(), 5 * 5 * 2);
+    let verdict = |from: &str, to: &str, protocol: &str| {
+        let hit =
+            |row: &&serde_json::Value| row["from"] == from && row["to"] == to && row["protocol"] == protocol;
+        let row = rows.iter().find(hit).expect("a row");
+        (row["verdict"].as_str().expect("a verdict").to_owned(), row["rule"].clone())
+    };
+    let allowed = verdict("edge/gateway", "prod/web", "TCP");
+    assert_eq!(allowed, ("allow".to_owned(), "NetworkPolicy/prod/web/ingress[0]".into()));
+    assert_eq!(verdict("edge/gateway", "prod/web", "UDP"), ("deny".to_owned(), serde_json::Value::Null));
+    let quarantined = verdict("edge/suspect", "edge/gateway", "UDP");
+    assert_eq!(quarantined, ("deny".to_owned(), "ClusterNetworkPolicy/quarantine/nowhere".into()));
+}
