@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use bulkhead_lab::attack::arrival::match_arrivals;
+use bulkhead_lab::attack::arrival::{Via, match_arrivals};
 use bulkhead_lab::attack::targets::Family;
 use bulkhead_lab::attack::token::Token;
 use bulkhead_lab::attack::{Attempted, KINDS, Kind};
@@ -100,14 +100,36 @@ fn nothing_passes_while_every_sidecar_is_dead() -> anyhow::Result<()> {
     for sidecar in &mut sidecars {
         sidecar.kill()?;
     }
+    // Canaries take the sidecars' ports: an app that does so must receive nothing that was meant for inspection.
     ground.watch(true)?;
+    ensure!(ask(&ground, INSPECTED).is_err(), "a request passed that nobody inspected");
     let arrived = make_all(&ground, "root-net-raw")?;
     expect_allowed(&ground, PLAIN).context("a flow that needs no inspection must go on")?;
     ensure!(arrived.is_empty(), "arrived while the sidecars were dead: {arrived:?}");
-    for sidecar in &mut sidecars {
-        sidecar.run(&ground)?;
+    let stolen: Vec<_> =
+        ground.seen(|_| false).into_iter().filter(|arrival| arrival.via == Via::Listener).collect();
+    ensure!(stolen.is_empty(), "taken from a dead sidecar: {stolen:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_sidecar_comes_back_to_the_table_it_left() -> anyhow::Result<()> {
+    let Some(()) = able() else { return Ok(()) };
+    let ground = Ground::lay(true)?;
+    ground.serve()?;
+    let mut sidecars = protect(&ground)?;
+    for _ in 0..2 {
+        for sidecar in &mut sidecars {
+            sidecar.run(&ground)?;
+        }
+        expect_allowed(&ground, INSPECTED)?;
+        for sidecar in &mut sidecars {
+            sidecar.kill()?;
+        }
+        ensure!(ask(&ground, INSPECTED).is_err(), "a request passed that nobody inspected");
+        expect_allowed(&ground, PLAIN).context("a flow that needs no inspection must go on")?;
     }
-    expect_allowed(&ground, INSPECTED)
+    Ok(())
 }
 
 /// `None`, with the reason on screen, where these trials cannot be made.
