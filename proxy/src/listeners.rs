@@ -10,7 +10,7 @@ use crate::flows::Recorder;
 use crate::intercept::{self, Sockets, ToApp, ToDestination};
 use crate::metrics::Metrics;
 use crate::policy::CurrentReceiver;
-use crate::session::{self, Ends};
+use crate::session::{self, Ends, Shared};
 use bulkhead_facts::Direction;
 use std::io;
 use std::net::SocketAddr;
@@ -112,14 +112,8 @@ impl Traffic {
         };
         self.metrics.connections[usize::from(direction == Direction::Egress)].inc();
         let ends = Ends { client: peer, destination };
-        let session = Session {
-            direction,
-            stream,
-            ends,
-            current,
-            recorder: self.recorder.clone(),
-            sockets: self.sockets,
-        };
+        let shared = Shared { policy: current, recorder: self.recorder.clone(), stage: self.stage.clone() };
+        let session = Session { direction, stream, ends, shared, sockets: self.sockets };
         tokio::spawn(session.serve(guard));
     }
 }
@@ -128,20 +122,17 @@ struct Session {
     direction: Direction,
     stream: TcpStream,
     ends: Ends,
-    current: CurrentReceiver,
-    recorder: Arc<Recorder>,
+    shared: Shared,
     sockets: Sockets,
 }
 
 impl Session {
     async fn serve(self, _counted: ConnectionGuard) {
-        let Self { direction, stream, ends, current, recorder, sockets } = self;
+        let Self { direction, stream, ends, shared, sockets } = self;
         match direction {
-            Direction::Ingress => {
-                session::serve(direction, stream, ends, current, recorder, &ToApp(sockets)).await;
-            }
+            Direction::Ingress => session::serve(direction, stream, ends, shared, &ToApp(sockets)).await,
             Direction::Egress => {
-                session::serve(direction, stream, ends, current, recorder, &ToDestination(sockets)).await;
+                session::serve(direction, stream, ends, shared, &ToDestination(sockets)).await
             }
         }
     }

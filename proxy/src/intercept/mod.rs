@@ -161,6 +161,10 @@ impl Dial for ToDestination {
     }
 }
 
+/// With keep-alive, which a listener hands on to what it accepts: a peer that is gone without a word is found out,
+/// and no connection needs a time limit for that.
 fn socket_for(address: SocketAddr) -> io::Result<TcpSocket> {
-    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_keepalive(true)?;
+    Ok(socket)
 }

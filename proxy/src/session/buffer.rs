@@ -108,6 +108,11 @@ impl Buffer {
         self.end - self.sent.min(self.judged) >= self.size
     }
 
+    /// True if it is full of bytes that nobody could judge.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.unjudged().len() >= self.size
+    }
+
     /// Gives the memory back if there is nothing in it.
     pub(super) fn release(&mut self) {
         if self.is_empty() && !self.bytes.is_empty() {

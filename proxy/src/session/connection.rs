@@ -11,11 +11,12 @@ use super::limits::{
 };
 use super::report::Report;
 use super::verdict::{Plan, Verdicts};
+use crate::drain::{Stage, StageReceiver};
 use crate::policy::{Current, CurrentReceiver};
 use bulkhead_facts::{Effect, Reason};
 use bulkhead_inspect::{Conversation, http1};
 use bulkhead_policies::program::AnswerPair;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -46,6 +47,8 @@ pub(super) struct Connection {
     pub(super) gate: bool,
     pub(super) reading: Reading,
     pub(super) phase: Phase,
+    /// It ends as soon as nothing is open on it.
+    pub(super) draining: bool,
     /// Bytes of our reply that were sent.
     pub(super) reply_sent: usize,
     last_moved: Instant,
@@ -80,6 +83,8 @@ pub(super) enum Event {
     Policy(Option<(CurrentReceiver, Arc<Current>)>),
     /// A deadline may have passed.
     Timer,
+    /// The process ends.
+    Drain,
     /// Something may leave and there is no destination yet.
     Dial,
     End(End),
@@ -112,6 +117,7 @@ impl Connection {
             report,
             reading: Reading::Understood,
             phase: Phase::Open,
+            draining: false,
             reply_sent: 0,
             last_moved: Instant::now(),
             head_since: None,
@@ -119,14 +125,18 @@ impl Connection {
     }
 
     /// Serves the connection until it ends, and reports what happened on it.
-    pub(super) async fn run<D: Dial>(mut self, dial: &D, policy: CurrentReceiver) {
+    pub(super) async fn run<D: Dial>(mut self, dial: &D, policy: CurrentReceiver, stage: StageReceiver) {
         let mut timer = pin!(sleep_until(Instant::now() + IDLE_TIMEOUT));
         let mut change = pin!(next_program(policy));
+        let mut drain = pin!(drain(stage));
         let mut watches = true;
         let end = loop {
             let event = poll_fn(|context| {
                 if watches && let Poll::Ready(next) = change.as_mut().poll(context) {
                     return Poll::Ready(Event::Policy(next));
+                }
+                if !self.draining && drain.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Event::Drain);
                 }
                 let moved = self.poll(context);
                 if moved.is_pending() {
@@ -143,6 +153,10 @@ impl Connection {
                 Event::End(end) => Err(end),
                 Event::Dial => self.dial(dial).await,
                 Event::Timer => self.expire().map(|next| timer.as_mut().reset(next)),
+                Event::Drain => {
+                    self.draining = true;
+                    Ok(())
+                }
                 Event::Policy(None) => {
                     watches = false;
                     Ok(())
@@ -315,6 +329,13 @@ pub(super) async fn reach<D: Dial>(dial: &D, ends: Ends) -> io::Result<TcpStream
         add(&COUNTERS.dial_failures, 1);
         tracing::debug!(destination = %ends.destination, %error, "destination not reached, client reset");
     })
+}
+
+async fn drain(mut stage: StageReceiver) {
+    // A process without stages is not told to drain.
+    if stage.wait_for(|stage| *stage != Stage::Serving).await.is_err() {
+        pending::<()>().await;
+    }
 }
 
 async fn next_program(mut receiver: CurrentReceiver) -> Option<(CurrentReceiver, Arc<Current>)> {

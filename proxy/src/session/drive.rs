@@ -52,7 +52,7 @@ impl Connection {
                 Step::Refuse(refusal) => return self.refuse_client(refusal),
             }
         }
-        if !self.gate && self.client.inbound.is_full() && !self.client.inbound.unjudged().is_empty() {
+        if !self.gate && self.client.inbound.is_stuck() {
             self.lose_track();
         }
         Ok(())
@@ -85,7 +85,7 @@ impl Connection {
             let (progress, application) = (self.conversation.take_progress(), self.application());
             self.report.progress(progress, application);
         }
-        let stuck = self.server.as_ref().is_some_and(|server| server.inbound.is_full());
+        let stuck = self.server.as_ref().is_some_and(|server| server.inbound.is_stuck());
         if !self.gate && stuck {
             self.lose_track();
         }

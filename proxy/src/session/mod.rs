@@ -24,6 +24,7 @@ mod verdict;
 pub use connection::Ends;
 pub use counters::{COUNTERS, Counters};
 
+use crate::drain::StageReceiver;
 use crate::flows::Recorder;
 use crate::policy::CurrentReceiver;
 use bulkhead_facts::{Direction, Effect};
@@ -41,16 +42,21 @@ pub trait Dial: Send + Sync {
     fn dial(&self, ends: Ends) -> impl Future<Output = io::Result<TcpStream>> + Send;
 }
 
+/// What all connections share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The policy in force.
+    pub policy: CurrentReceiver,
+    /// Where observations go.
+    pub recorder: Arc<Recorder>,
+    /// Life of the process: from the drain on, a connection ends as soon as nothing is open on it.
+    pub stage: StageReceiver,
+}
+
 /// Serves one accepted connection to its end. Whoever opened it is `ends.client`; `direction` is seen from the
 /// workload.
-pub async fn serve<D: Dial>(
-    direction: Direction,
-    client: TcpStream,
-    ends: Ends,
-    mut policy: CurrentReceiver,
-    recorder: Arc<Recorder>,
-    dial: &D,
-) {
+pub async fn serve<D: Dial>(direction: Direction, client: TcpStream, ends: Ends, shared: Shared, dial: &D) {
+    let Shared { mut policy, recorder, stage } = shared;
     let current = policy.borrow_and_update().clone();
     let (peer, local) = match direction {
         Direction::Ingress => (ends.client, ends.destination),
@@ -71,7 +77,7 @@ pub async fn serve<D: Dial>(
             Err(_) => return reset(&client),
         },
     };
-    Connection::new(ends, client, server, verdicts, report).run(dial, policy).await;
+    Connection::new(ends, client, server, verdicts, report).run(dial, policy, stage).await;
 }
 
 /// True if the destination is dialled before the first byte: for the app's own connections, which then fail as

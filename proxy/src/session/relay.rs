@@ -92,6 +92,9 @@ impl Connection {
         if self.phase != Phase::Open {
             return Ok(true);
         }
+        if self.draining && self.is_at_rest() {
+            return Err(Event::End(End::Closed));
+        }
         let mut moved = false;
         if self.client.ended && self.client_is_through()? {
             match &mut self.server {
@@ -125,6 +128,17 @@ impl Connection {
             moved = true;
         }
         if self.client.ended && server.shut { Err(Event::End(End::Closed)) } else { Ok(moved) }
+    }
+
+    /// True between two requests, and before the first byte.
+    fn is_at_rest(&self) -> bool {
+        let http = self.conversation.http1();
+        let silent = http.is_none() && self.conversation.protocol().is_none();
+        self.reading == Reading::Understood
+            && (silent || http.is_some_and(|http| http.is_idle()))
+            && self.client.inbound.is_empty()
+            && self.client.is_flushed(self.gate)
+            && self.server.as_ref().is_none_or(|server| server.inbound.is_empty() && !server.holds_in_pipe())
     }
 
     /// True if everything that the client will ever send was judged and sent. Half a head is dropped.

@@ -131,3 +131,38 @@ async fn half_a_head_that_has_left_is_not_completed_if_it_is_denied_now() {
         }
     }
 }
+
+#[tokio::test]
+async fn from_the_drain_on_a_connection_ends_once_nothing_is_open_on_it() {
+    let origin = origin::http().await;
+    let slow = raw(|mut stream, seen| async move {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+            seen.push(&bytes[..count]);
+            if bytes[..count].ends_with(b"nd") {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
+            }
+        }
+    })
+    .await;
+    for hold in [Hold::Gate, Hold::Audit, Hold::Open] {
+        let lab = Lab::inbound(hold, origin.address);
+        let (mut silent, mut idle) = (lab.connect().await, lab.connect().await);
+        get(&mut idle, "/ok/1").await;
+        let busy_lab = Lab::inbound(hold, slow.address);
+        let mut busy = busy_lab.connect().await;
+        busy.send("POST /ok/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\ne").await;
+        while !slow.seen.text().ends_with("\r\n\r\ne") {
+            tokio::task::yield_now().await;
+        }
+        for lab in [&lab, &busy_lab] {
+            lab.stage.send_replace(crate::drain::Stage::Draining);
+        }
+        assert_eq!(silent.read_to_end().await, (String::new(), true), "{hold:?}");
+        assert_eq!(idle.read_to_end().await, (String::new(), true), "{hold:?}");
+        busy.send("nd").await;
+        let (answer, orderly) = busy.read_to_end().await;
+        assert!(orderly && answer.ends_with("done"), "{hold:?}: {answer}");
+        busy.finish().await;
+    }
+}

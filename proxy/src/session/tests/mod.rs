@@ -6,7 +6,8 @@ mod gate_bodies;
 mod origin;
 mod tee;
 
-use super::{Dial, Ends, serve};
+use super::{Dial, Ends, Shared, serve};
+use crate::drain::Stage;
 use crate::flows::Recorder;
 use crate::metrics::Metrics;
 use crate::policy::Current;
@@ -107,6 +108,7 @@ struct Lab {
     direction: Direction,
     policy: watch::Sender<Arc<Current>>,
     recorder: Arc<Recorder>,
+    stage: watch::Sender<Stage>,
     destination: SocketAddr,
 }
 
@@ -130,6 +132,7 @@ impl Lab {
             direction,
             policy: watch::channel(current(hold, direction)).0,
             recorder: Arc::new(Recorder::new(Arc::new(Metrics::new().expect("metrics")))),
+            stage: watch::channel(Stage::Serving).0,
             destination,
         }
     }
@@ -149,10 +152,13 @@ impl Lab {
         let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (accepted, peer) = accepted.expect("a connection");
         let ends = Ends { client: peer, destination: self.destination };
-        let (policy, recorder) = (self.policy.subscribe(), Arc::clone(&self.recorder));
+        let shared = Shared {
+            policy: self.policy.subscribe(),
+            recorder: Arc::clone(&self.recorder),
+            stage: self.stage.subscribe(),
+        };
         let (direction, dial) = (self.direction, To(self.destination));
-        let session =
-            tokio::spawn(async move { serve(direction, accepted, ends, policy, recorder, &dial).await });
+        let session = tokio::spawn(async move { serve(direction, accepted, ends, shared, &dial).await });
         Client { stream: stream.expect("a connection"), session }
     }
 
