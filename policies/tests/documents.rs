@@ -2,6 +2,8 @@
 
 mod support;
 
+use bulkhead_policies::cases;
+use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::load;
 use support::{expect, files, here, source};
 
@@ -15,5 +17,20 @@ fn findings_are_as_expected() {
         let rendered: Vec<String> =
             loaded.diagnostics.iter().map(|found| found.render(std::slice::from_ref(&source))).collect();
         expect(&path.with_extension("txt"), &rendered.join("\n"));
+    }
+}
+
+#[test]
+fn every_document_of_the_reference_loads() {
+    let page = source(&here().join("../docs/POLICY.md"));
+    let blocks: Vec<&str> =
+        page.text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() >= 5, "the reference has lost its documents");
+    for block in blocks {
+        let source = Source { name: "docs/POLICY.md".into(), text: block.into() };
+        let loaded = load(std::slice::from_ref(&source));
+        assert_eq!(loaded.diagnostics, [], "{block}");
+        let (_, in_cases) = cases::load(&[source]);
+        assert_eq!(in_cases, [], "{block}");
     }
 }
