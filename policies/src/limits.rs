@@ -40,3 +40,5 @@ pub const BOXES_MAX: usize = 1 << 19;
 pub const CHAINS_MAX: usize = 1 << 16;
 /// Entries of one layer-7 chain, both versions together. More: refused likewise.
 pub const CHAIN_ENTRIES_MAX: usize = 1 << 18;
+/// Bytes of paths, hosts and methods of one layer-7 chain. More: refused likewise.
+pub const CHAIN_TEXT_BYTES_MAX: usize = 1 << 28;

@@ -1,10 +1,11 @@
 //! From a program to a verdict: one total function, without allocation.
 //!
 //! [`Judge::new`] believes nothing: it validates every index once, builds the layer-7 indexes, and from then on every
-//! question has an answer. Layer 4 is two binary searches (address to class, class with protocol and port
-//! to box), exactly the look-ups of the kernel tables; layer 7 is [`stage`]. What the tables do not name gets answer 0,
+//! question has an answer. Layer 4 is two look-ups (address to class, class with protocol and port to
+//! box), exactly those of the kernel tables; layer 7 is [`stage`]. What the tables do not name gets answer 0,
 //! which denies.
 
+mod addresses;
 mod chain;
 mod headers;
 mod stage;
@@ -14,12 +15,14 @@ mod validate;
 pub use validate::InvalidProgram;
 
 use crate::program::{
-    Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7ChainId, Program,
-    RuleIndex, RuleInfo,
+    Action, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7ChainId, Program, RuleIndex, RuleInfo,
 };
+use addresses::AddressIndex;
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request};
 use chain::ChainIndex;
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::ops::Range;
 
 /// What holds where no span or no box matches.
 const NOTHING_MATCHED: Action = Action::Answer(AnswerId(0));
@@ -30,8 +33,8 @@ const UNKNOWN: Answer = Answer { effect: Effect::Deny, rule: None, reason: Reaso
 #[derive(Clone, Debug)]
 pub struct Judge {
     program: Program,
-    ingress: ClassRanges,
-    egress: ClassRanges,
+    ingress: DirectionIndex,
+    egress: DirectionIndex,
     chains: Vec<ChainIndex>,
 }
 
@@ -41,8 +44,8 @@ impl Judge {
         validate::validate(&program)?;
         let end = |id: AnswerId| program.answers[usize::from(id.0)];
         let chains = program.l7_chains.iter().map(|chain| ChainIndex::new(chain, end(chain.end))).collect();
-        let ingress = ClassRanges::new(&program.ingress);
-        let egress = ClassRanges::new(&program.egress);
+        let ingress = DirectionIndex::new(&program.ingress);
+        let egress = DirectionIndex::new(&program.egress);
         Ok(Self { program, ingress, egress, chains })
     }
 
@@ -54,13 +57,9 @@ impl Judge {
     /// What holds at layer 4 for a peer, a protocol and the destination's port (`type << 8 | code` for ICMP, 0 for
     /// protocols without ports).
     pub fn action(&self, direction: Direction, peer: IpAddr, protocol: L4Protocol, port: u16) -> Action {
-        let tables = self.program.direction(direction);
-        let class = match peer.to_canonical() {
-            IpAddr::V4(address) => find_class(&tables.v4, u32::from(address)),
-            IpAddr::V6(address) => find_class(&tables.v6, u128::from(address)),
-        };
-        let Some(class) = class else { return NOTHING_MATCHED };
-        let boxes = self.ranges(direction).boxes(tables, class);
+        let found = self.index(direction).boxes(peer);
+        let all = &self.program.direction(direction).boxes;
+        let boxes = all.get(found.start as usize..found.end as usize).unwrap_or_default();
         let at = boxes.partition_point(|b| {
             b.protocol_last < protocol || (b.protocol_first <= protocol && b.ports.last() < port)
         });
@@ -109,7 +108,7 @@ impl Judge {
         &self.program.rules[rule.0 as usize]
     }
 
-    fn ranges(&self, direction: Direction) -> &ClassRanges {
+    fn index(&self, direction: Direction) -> &DirectionIndex {
         match direction {
             Direction::Ingress => &self.ingress,
             Direction::Egress => &self.egress,
@@ -117,30 +116,30 @@ impl Judge {
     }
 }
 
-fn find_class<A: Ord + Copy>(spans: &[AddressSpan<A>], address: A) -> Option<ClassId> {
-    let at = spans.partition_point(|span| span.last < address);
-    spans.get(at).filter(|span| span.first <= address).map(|span| span.class)
+/// Indexes of one direction.
+#[derive(Clone, Debug)]
+struct DirectionIndex {
+    v4: AddressIndex<u32>,
+    v6: AddressIndex<u128>,
 }
 
-/// Where the boxes of each class begin and end.
-#[derive(Clone, Debug)]
-struct ClassRanges(Vec<(u32, u32)>);
-
-impl ClassRanges {
+impl DirectionIndex {
     fn new(tables: &DirectionProgram) -> Self {
-        let mut ranges = Vec::new();
+        let mut by_class: HashMap<ClassId, Range<u32>> = HashMap::new();
         for (at, b) in (0u32..).zip(&tables.boxes) {
-            let class = b.class.0 as usize;
-            if ranges.len() <= class {
-                ranges.resize(class + 1, (at, at));
-            }
-            ranges[class].1 = at + 1;
+            by_class.entry(b.class).or_insert(at..at).end = at + 1;
         }
-        Self(ranges)
+        let boxes = |class: ClassId| by_class.get(&class).cloned().unwrap_or_default();
+        Self {
+            v4: AddressIndex::new(&tables.v4, |span| boxes(span.class)),
+            v6: AddressIndex::new(&tables.v6, |span| boxes(span.class)),
+        }
     }
 
-    fn boxes<'a>(&self, tables: &'a DirectionProgram, class: ClassId) -> &'a [crate::program::PortBox] {
-        let Some((first, end)) = self.0.get(class.0 as usize) else { return &[] };
-        tables.boxes.get(*first as usize..*end as usize).unwrap_or_default()
+    fn boxes(&self, peer: IpAddr) -> Range<u32> {
+        match peer.to_canonical() {
+            IpAddr::V4(address) => self.v4.find(address.into()),
+            IpAddr::V6(address) => self.v6.find(address.into()),
+        }
     }
 }

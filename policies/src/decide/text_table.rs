@@ -6,18 +6,19 @@
 /// Hash table with open addressing; every text lives in one arena.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TextTable {
-    slots: Vec<Option<Slot>>,
+    slots: Vec<Slot>,
     arena: String,
     used: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Small, so that a large table touches little memory. `hash` 0 is a free slot.
+#[derive(Clone, Copy, Debug, Default)]
 struct Slot {
-    hash: u64,
+    hash: u32,
     space: u32,
     value: u32,
-    start: usize,
-    end: usize,
+    start: u32,
+    length: u32,
 }
 
 impl TextTable {
@@ -28,9 +29,8 @@ impl TextTable {
         }
         let hash = hash(space, text);
         let mut at = self.home(hash);
-        while let Some(slot) = self.slots.get(at).copied().flatten() {
-            if slot.hash == hash && slot.space == space && self.arena.get(slot.start..slot.end) == Some(text)
-            {
+        while let Some(slot) = self.slots.get(at).filter(|slot| slot.hash != 0) {
+            if slot.hash == hash && slot.space == space && self.text(slot) == text.as_bytes() {
                 return Some(slot.value);
             }
             at = (at + 1) & (self.slots.len() - 1);
@@ -41,40 +41,45 @@ impl TextTable {
     /// Adds a key that is not there yet.
     pub(super) fn insert(&mut self, space: u32, text: &str, value: u32) {
         debug_assert!(self.find(space, text).is_none(), "a key is inserted once");
-        if (self.used + 1) * 2 > self.slots.len() {
+        if (self.used + 1) * 4 > self.slots.len() * 3 {
             self.grow();
         }
-        let start = self.arena.len();
+        // Texts of one program are bounded far below 4 GiB; what would not fit is never found.
+        let start = u32::try_from(self.arena.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
         self.arena.push_str(text);
-        let slot = Slot { hash: hash(space, text), space, value, start, end: self.arena.len() };
-        self.place(slot);
+        self.place(Slot { hash: hash(space, text), space, value, start, length });
         self.used += 1;
     }
 
     fn grow(&mut self) {
         let old = std::mem::take(&mut self.slots);
-        self.slots = vec![None; (old.len() * 2).max(8)];
-        for slot in old.into_iter().flatten() {
+        self.slots = vec![Slot::default(); (old.len() * 2).max(8)];
+        for slot in old.into_iter().filter(|slot| slot.hash != 0) {
             self.place(slot);
         }
     }
 
     fn place(&mut self, slot: Slot) {
         let mut at = self.home(slot.hash);
-        while self.slots[at].is_some() {
+        while self.slots[at].hash != 0 {
             at = (at + 1) & (self.slots.len() - 1);
         }
-        self.slots[at] = Some(slot);
+        self.slots[at] = slot;
     }
 
-    fn home(&self, hash: u64) -> usize {
-        // The upper half is the better mixed one; the table is far smaller than 2^32 slots.
-        usize::try_from(hash >> 32).unwrap_or_default() & (self.slots.len() - 1)
+    fn text(&self, slot: &Slot) -> &[u8] {
+        let start = slot.start as usize;
+        self.arena.as_bytes().get(start..start + slot.length as usize).unwrap_or_default()
+    }
+
+    fn home(&self, hash: u32) -> usize {
+        hash as usize & (self.slots.len() - 1)
     }
 }
 
 /// Multiply and rotate over eight bytes at a time: a few nanoseconds for a path segment.
-fn hash(space: u32, text: &str) -> u64 {
+fn hash(space: u32, text: &str) -> u32 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut state = u64::from(space).wrapping_add(text.len() as u64).wrapping_mul(FACTOR);
     let (chunks, rest) = text.as_bytes().as_chunks::<8>();
@@ -84,7 +89,8 @@ fn hash(space: u32, text: &str) -> u64 {
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     state = (state.rotate_left(23) ^ u64::from_le_bytes(last)).wrapping_mul(FACTOR);
-    state ^ (state >> 29).wrapping_mul(FACTOR)
+    // The upper half is the better mixed one; 0 marks a free slot.
+    u32::try_from(state >> 32).unwrap_or_default().max(1)
 }
 
 #[cfg(test)]

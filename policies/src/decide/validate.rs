@@ -3,10 +3,12 @@
 //! A program arrives over the wire or from disk; nothing in it is believed until this has passed.
 
 use crate::limits::{
-    ANSWERS_MAX, BOXES_MAX, CHAIN_ENTRIES_MAX, CHAINS_MAX, CLASSES_MAX, RULES_PER_WORKLOAD_MAX, SPANS_MAX,
+    ANSWERS_MAX, BOXES_MAX, CHAIN_ENTRIES_MAX, CHAIN_TEXT_BYTES_MAX, CHAINS_MAX, CLASSES_MAX,
+    RULES_PER_WORKLOAD_MAX, SPANS_MAX,
 };
+use crate::model::HttpMatch;
 use crate::program::{Action, AddressSpan, AnswerId, L7Chain, L7ChainId, PortBox, Program, RuleIndex};
-use bulkhead_facts::{Direction, Effect};
+use bulkhead_facts::{Direction, Effect, HostPattern};
 use std::fmt;
 
 /// Why a program is refused whole.
@@ -85,7 +87,18 @@ fn validate_chain(program: &Program, chain: &L7Chain) -> Result<(), InvalidProgr
     answer_exists(program, chain.end)?;
     let entries = || chain.enforced.iter().chain(&chain.shadow).flat_map(|stage| &stage.entries);
     at_most("entries in a chain", entries().count(), CHAIN_ENTRIES_MAX)?;
+    let texts = entries().flat_map(|entry| entry.http.iter().flatten()).map(text_bytes);
+    at_most("bytes of text in a chain", texts.sum(), CHAIN_TEXT_BYTES_MAX)?;
     entries().try_for_each(|entry| rule_exists(program, entry.rule))
+}
+
+/// Bytes of what the index keeps of a request.
+fn text_bytes(http: &HttpMatch) -> usize {
+    let path = http.path.as_ref().map_or(0, |path| path.as_str().len());
+    let hosts = http.hosts.iter().map(|host| match host {
+        HostPattern::Exact(name) | HostPattern::Below(name) => name.as_str().len(),
+    });
+    path + hosts.sum::<usize>() + http.methods.iter().map(String::len).sum::<usize>()
 }
 
 fn validate_direction(program: &Program, direction: Direction) -> Result<(), InvalidProgram> {
