@@ -2,11 +2,11 @@
 //!
 //! *Enter* is for the app and for attackers: all namespaces of the pod, the app's user, no capability (or
 //! CAP_NET_RAW alone, in the node's user namespace, which is what container runtimes give). *Inside* is for
-//! sidecars and canaries: the pod's network namespace only, with the node's rights, and a `/run` of its own so
-//! that one sidecar's key is no file in another's world.
+//! sidecars and canaries: the pod's network namespace only. A canary has the node's rights; a sidecar has a user, two
+//! capabilities and a `/run` of its own, so that one sidecar's key is no file in another's world.
 
 use crate::ground::Privilege;
-use crate::system::{self, CAP_NET_RAW, Fork};
+use crate::system::{self, CAP_NET_ADMIN, CAP_NET_RAW, Fork};
 use crate::{paths, pod};
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
@@ -37,12 +37,27 @@ pub(crate) struct Order {
 pub(crate) struct InsideOrder {
     /// File of the network namespace.
     pub(crate) network: PathBuf,
-    /// A folder that becomes `/run/state`, the only writable one below `/run`; none: `/run` stays the node's.
-    pub(crate) private: Option<PathBuf>,
+    /// For a sidecar: its folder, whose `state` becomes `/run/state`, and its user. None: `/run` stays the node's
+    /// and so do the rights.
+    pub(crate) private: Option<(PathBuf, SidecarUser)>,
     /// Environment.
     pub(crate) environment: Vec<(String, String)>,
     /// Program and arguments.
     pub(crate) command: Vec<String>,
+}
+
+/// As whom a sidecar runs.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct SidecarUser {
+    /// Its user and group.
+    pub(crate) uid: u32,
+}
+
+impl SidecarUser {
+    /// A user of its own if the node is root of the machine; else the only one there is.
+    pub(crate) fn new(root: bool) -> Self {
+        Self { uid: if root { 1337 } else { 0 } }
+    }
 }
 
 /// Enters the pod, runs the program as a child and gives its exit code.
@@ -96,7 +111,7 @@ pub(crate) fn inside(order: &InsideOrder) -> io::Error {
 
 fn step_inside(order: &InsideOrder) -> io::Result<()> {
     system::setns(fs::File::open(&order.network)?.as_fd(), libc::CLONE_NEWNET)?;
-    let Some(private) = &order.private else { return Ok(()) };
+    let Some((private, user)) = &order.private else { return Ok(()) };
     system::unshare(libc::CLONE_NEWNS)?;
     system::mount("", "/", "", libc::MS_REC | libc::MS_PRIVATE, "")?;
     let run = private.join("run");
@@ -114,7 +129,13 @@ fn step_inside(order: &InsideOrder) -> io::Result<()> {
             "",
         )?;
     }
-    system::mount(&name, "/run", "", libc::MS_MOVE, "")
+    system::mount(&name, "/run", "", libc::MS_MOVE, "")?;
+    if user.uid != 0 {
+        system::drop_groups()?;
+    }
+    system::keep_capabilities()?;
+    system::become_user(user.uid, user.uid)?;
+    system::restrict_to(&[CAP_NET_ADMIN, CAP_NET_RAW])
 }
 
 fn execute(command: &[String], environment: &[(String, String)], folder: &Path) -> io::Error {

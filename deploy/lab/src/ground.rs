@@ -15,6 +15,7 @@
 //!   of every pod (`/run/bin`). All three are reached through `internal::dispatch`.
 
 use crate::launch::{Finished, Launcher};
+use crate::paths;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -71,7 +72,12 @@ fn on_node(command: &[String]) -> io::Result<Command> {
     let (program, arguments) =
         command.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program"))?;
     let mut on_node = Command::new(program);
-    on_node.args(arguments).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    on_node
+        .args(arguments)
+        .env("PATH", paths::program_path())
+        .stdin(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
     Ok(on_node)
 }
 

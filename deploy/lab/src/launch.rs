@@ -110,12 +110,11 @@ impl Launcher {
         finish(child, timeout).await
     }
 
-    /// A program in a place's network namespace with the node's rights. `private` gives it a `/run` of its own
-    /// with `private/state` as `/run/state`.
+    /// A program in a place's network namespace with the node's rights, or a sidecar with its folder and user.
     pub(crate) fn beside(
         &self,
         place: &str,
-        private: Option<PathBuf>,
+        private: Option<(PathBuf, enter::SidecarUser)>,
         command: &[String],
     ) -> io::Result<Command> {
         let order = enter::InsideOrder {

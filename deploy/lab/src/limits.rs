@@ -14,6 +14,21 @@ pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// Size of an answer of the controller. Larger: an error.
 pub const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// How long the controller may take until it answers. Then the lab ends.
+pub const CONTROLLER_START: Duration = Duration::from_secs(15);
+
+/// How long all sidecars may take until they are in a mode. Then the lab ends.
+pub const SIDECARS_START: Duration = Duration::from_secs(30);
+
+/// How long the program of a place may take until it is ready. Then the lab ends.
+pub const APP_START: Duration = Duration::from_secs(30);
+
+/// How long one run of legitimate traffic may take. Then it is ended and counts as failed.
+pub const TRAFFIC_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections of people to the controller's API that the lab carries at once. More wait.
+pub const FORWARDED_CONNECTIONS_MAX: usize = 64;
+
 /// How long one request to the controller may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -14,9 +14,10 @@ use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// The node's end of every cable.
 const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -176,6 +177,18 @@ async fn configure_place(addresses: &[IpAddr]) -> io::Result<()> {
         net.route().add(route).execute().await.map_err(failed("routing"))?;
     }
     Ok(())
+}
+
+/// Whether something listens on a TCP port of a place, asked on its loopback, where no firewall stands.
+pub(crate) fn answers(network: &Path, port: u16) -> io::Result<bool> {
+    const PATIENCE: Duration = Duration::from_millis(200);
+    let file = fs::File::open(network)?;
+    in_thread(|| {
+        system::setns(file.as_fd(), libc::CLONE_NEWNET)?;
+        Ok([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+            .iter()
+            .any(|address| TcpStream::connect_timeout(&SocketAddr::new(*address, port), PATIENCE).is_ok()))
+    })
 }
 
 /// Answers "unreachable" to whoever calls an address of these blocks that nothing else routes.

@@ -5,19 +5,19 @@
 //! mounts and tmpfs.
 
 use crate::addresses::{Plan, SERVICE_BLOCKS};
-use crate::file::{self, LabFile};
+use crate::file::{self, CollectionSpec, LabFile};
 use crate::launch::{Launcher, own_program};
 use crate::network::{self, Cable};
 use crate::preflight::Programs;
-use crate::{hosts, paths, services, story, system};
+use crate::{forward, hosts, paths, services, story, system};
 use bulkhead_policies::diagnostics::Source;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// What the outer process tells the node, as one line of JSON on standard input.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub(crate) struct Order {
     pub(crate) root: bool,
     pub(crate) programs: Programs,
     pub(crate) run_file: libc::c_int,
+    /// A port of the machine's loopback for the controller's API.
+    pub(crate) api_listener: libc::c_int,
+    pub(crate) api_port: u16,
     pub(crate) keep_pipe: libc::c_int,
 }
 
@@ -40,6 +43,8 @@ pub(crate) struct Node {
     pub(crate) lab: LabFile,
     pub(crate) plan: Plan,
     pub(crate) launcher: Launcher,
+    /// Our process as the machine numbers it.
+    pub(crate) outside_pid: libc::pid_t,
 }
 
 /// What lets the node go on without the outer process.
@@ -50,6 +55,9 @@ pub(crate) struct Bond {
 
 /// Builds the lab, tells the story and gives the exit code.
 pub(crate) fn main(order: Order) -> io::Result<u8> {
+    let started = Instant::now();
+    // Before our own /proc: this one still shows us as the machine does.
+    let outside_pid = fs::read_link("/proc/self")?.to_string_lossy().parse().map_err(io::Error::other)?;
     system::die_with_parent(true)?;
     // The outer process blocked what it waits for.
     system::block_signals(&[])?;
@@ -59,6 +67,8 @@ pub(crate) fn main(order: Order) -> io::Result<u8> {
     };
     system::inherit(bond.keep_pipe.as_fd(), false)?;
     system::inherit(bond._run_file.as_fd(), false)?;
+    let api = system::inherited(order.api_listener)?;
+    system::inherit(api.as_fd(), false)?;
     system::set_host_name("node")?;
     make_mounts(&order.programs)?;
     let source = Source { name: order.source_name.clone(), text: order.source_text.clone() };
@@ -69,14 +79,17 @@ pub(crate) fn main(order: Order) -> io::Result<u8> {
     services::load(&lab, &plan, &cables).map_err(io::Error::other)?;
     network::refuse(&SERVICE_BLOCKS.map(|block| (block.address, block.length)))?;
     let launcher = Launcher::new(order.root);
-    let node = Node { order, lab, plan, launcher };
+    let node = Node { order, lab, plan, launcher, outside_pid };
     hosts::write_all(&node)?;
     watch_outer();
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?
-        .block_on(story::tell(node, bond))
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let code = runtime.block_on(async {
+        forward::start(api)?;
+        story::tell(node, bond, tokio::time::Instant::from_std(started)).await
+    });
+    // Threads that wait for something are no reason to stay.
+    runtime.shutdown_background();
+    code
 }
 
 /// Ends the node when the outer process is gone, in case it died before it could be watched by the kernel.
@@ -132,6 +145,8 @@ fn make_mounts(programs: &Programs) -> io::Result<()> {
         system::mount(&program.to_string_lossy(), &target.to_string_lossy(), "", libc::MS_BIND, "")?;
     }
     debug_assert!(own_program().exists());
+    // The same PATH holds on the node and in pods.
+    std::os::unix::fs::symlink(paths::BIN, "/run/bin")?;
     Ok(())
 }
 
@@ -193,6 +208,11 @@ impl Node {
         let temporary = format!("{}.new", paths::PODS_FILE);
         fs::write(&temporary, serde_json::to_vec(&file)?)?;
         fs::rename(temporary, paths::PODS_FILE)
+    }
+
+    /// Collections, with the one that covers everything where the file names none.
+    pub(crate) fn collections(&self) -> &[CollectionSpec] {
+        &self.lab.collections
     }
 
     fn environment(&self, place: &str) -> BTreeMap<String, String> {

@@ -4,13 +4,14 @@
 //! a crash or kill -9. Outside of the namespaces there is one *run file*: who holds its lock is the lab of that name,
 //! and [`exec`] and [`down`] find the node by it.
 
-use crate::file::{self, LabFile};
+use crate::file;
 use crate::ground::Privilege;
 use crate::{enter, launch, node, paths, preflight, system};
 use bulkhead_policies::diagnostics::Source;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -63,7 +64,7 @@ pub fn run(options: &Options) -> u8 {
         Ok(programs) => programs,
         Err(missing) => return refuse(&missing),
     };
-    match start(options, source, &lab, programs) {
+    match start(options, source, programs) {
         Ok(code) => code,
         Err(error) => refuse(&format!("error: {error}")),
     }
@@ -85,7 +86,7 @@ fn read_source(path: Option<&Path>) -> Result<Source, String> {
     }
 }
 
-fn start(options: &Options, source: Source, lab: &LabFile, programs: preflight::Programs) -> io::Result<u8> {
+fn start(options: &Options, source: Source, programs: preflight::Programs) -> io::Result<u8> {
     let root = system::effective_uid() == 0;
     let path = run_path(&options.name)?;
     let Some(run_file) = claim(&path)? else {
@@ -95,6 +96,9 @@ fn start(options: &Options, source: Source, lab: &LabFile, programs: preflight::
             options.name
         )));
     };
+    // A socket stays in the network namespace that it was made in.
+    let api = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    system::inherit(api.as_fd(), true)?;
     let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
     system::block_signals(&signals)?;
     move_into_namespaces(root)?;
@@ -111,11 +115,12 @@ fn start(options: &Options, source: Source, lab: &LabFile, programs: preflight::
         root,
         programs,
         run_file: run_file.as_raw_fd(),
+        api_listener: api.as_raw_fd(),
+        api_port: api.local_addr()?.port(),
         keep_pipe: keep.as_raw_fd(),
     };
-    debug_assert!(!lab.pods.is_empty() || lab.outside.is_empty());
     let mut child = Command::new("/proc/self/exe").arg("lab-node").stdin(Stdio::piped()).spawn()?;
-    drop(keep);
+    drop((keep, api));
     let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
     (&run_file).write_all(&serde_json::to_vec(&RunFile { pid, root })?)?;
     // Stays open until we end: the node's sign that we live.

@@ -65,6 +65,12 @@ fn read_document(report: &mut Report, node: &Node, lab: &mut LabFile, places: &m
     }
     let collections = fields.list(report, "collections").unwrap_or_default();
     (lab.collections, places.collections) = read_all(report, collections, read_collection);
+    if !fields.has("collections") {
+        let everything =
+            CollectionSpec { name: "lab".into(), namespaces: BTreeMap::new(), owners: Vec::new() };
+        lab.collections.push(everything);
+        places.collections.push(fields.span());
+    }
     let pods =
         fields.required(report, "pods").and_then(|n| n.expect_list(report, "pods")).unwrap_or_default();
     (lab.pods, places.pods) = read_all(report, pods, read_pod);
