@@ -21,7 +21,7 @@ use crate::limits::THREAD_STACK_BYTES;
 use crate::listeners::{self, Traffic};
 use crate::metrics::Metrics;
 use crate::system;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use bulkhead_policies::decide::Judge;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -37,7 +37,7 @@ use tokio::sync::{oneshot, watch};
 ///
 /// If the kernel refuses.
 pub fn init(place: &Place) -> Result<()> {
-    kernel_tier::load_closed(place).context("cannot load the closed table")?;
+    kernel_tier::load_closed(place).map_err(|error| anyhow!("cannot load the closed table: {error}"))?;
     tracing::info!("closed table loaded: nothing passes until there is a program");
     Ok(())
 }
@@ -80,8 +80,8 @@ impl Sidecar {
         let (stage, stages) = watch::channel(Stage::Serving);
         let pulse = Pulse::default();
 
-        let table =
-            KernelTier::open(&run.place, recorder.clone(), metrics.clone()).context("the kernel table")?;
+        let table = KernelTier::open(&run.place, recorder.clone(), metrics.clone())
+            .map_err(|error| anyhow!("cannot take over the kernel table: {error}"))?;
         let (marks, capability) = (table.marks(), table.capability());
         let (enforcement, enforcement_thread) = enforcement::start(table, pulse.clone(), metrics.clone())?;
 
@@ -101,7 +101,9 @@ impl Sidecar {
             pulse,
             stage: stages.clone(),
         };
-        let listeners = traffic.block_on(async { listeners::bind(&sockets) }).context("cannot listen")?;
+        let listeners = traffic
+            .block_on(async { listeners::bind(&sockets) })
+            .map_err(|error| anyhow!("cannot listen on the capturing ports: {error}"))?;
         traffic.spawn(carrier.carry(listeners));
 
         let admin = Admin {
@@ -218,13 +220,15 @@ fn start_control(
     let runtime = Builder::new_current_thread().max_blocking_threads(1).enable_all().build()?;
     let listener = runtime
         .block_on(admin::listen(admin_port))
-        .with_context(|| format!("cannot listen on the administrative port {admin_port}"))?;
+        .map_err(|error| anyhow!("cannot listen on the administrative port {admin_port}: {error}"))?;
     let (alive, ended) = oneshot::channel();
     let thread = thread::Builder::new().name("control".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(
         move || {
             let _alive = alive;
             runtime.spawn(admin.serve(listener));
-            runtime.block_on(control.run()).context("the connection to the controller")
+            runtime
+                .block_on(control.run())
+                .map_err(|error| anyhow!("the connection to the controller: {error}"))
         },
     )?;
     Ok((thread, ended))
