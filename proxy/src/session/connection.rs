@@ -125,7 +125,7 @@ impl Connection {
     }
 
     /// Serves the connection until it ends, and reports what happened on it.
-    pub(super) async fn run<D: Dial>(mut self, dial: &D, policy: CurrentReceiver, stage: StageReceiver) {
+    pub(super) async fn run<D: Dial>(&mut self, dial: &D, policy: CurrentReceiver, stage: StageReceiver) {
         let mut timer = pin!(sleep_until(Instant::now() + IDLE_TIMEOUT));
         let mut change = pin!(next_program(policy));
         let mut drain = pin!(drain(stage));
@@ -305,7 +305,7 @@ impl Connection {
         self.conversation.protocol().map_or("", |protocol| protocol.as_str())
     }
 
-    fn finish(mut self, end: End) {
+    fn finish(&mut self, end: End) {
         let answers = self.verdicts.opaque();
         let passed = answers.enforced.effect == Effect::Allow;
         let otherwise = passed.then(|| (Arc::clone(&self.verdicts.current), answers));

@@ -77,7 +77,8 @@ pub async fn serve<D: Dial>(direction: Direction, client: TcpStream, ends: Ends,
             Err(_) => return reset(&client),
         },
     };
-    Connection::new(ends, client, server, verdicts, report).run(dial, policy, stage).await;
+    let mut connection = Connection::new(ends, client, server, verdicts, report);
+    connection.run(dial, policy, stage).await;
 }
 
 /// True if the destination is dialled before the first byte: for the app's own connections, which then fail as

@@ -1,7 +1,7 @@
 //! Under the gate: verdict per request, denials in order, nothing early.
 
 use super::origin::{self, raw};
-use super::{Hold, Lab, lines};
+use super::{Ends, Hold, Lab, To, lines, serve};
 use crate::session::limits::{HEAD_TIMEOUT, IDLE_TIMEOUT};
 use bulkhead_facts::Direction;
 use std::net::SocketAddr;
@@ -256,4 +256,20 @@ async fn a_connection_that_may_not_be_is_reset_and_reported() {
     client.finish().await;
     assert_eq!(lines(&lab.flows()), [" deny/deny no_rule x1"]);
     assert_eq!(origin.seen.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_small() {
+    let origin = origin::http().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (stream, _) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+    let ends = Ends { client: address, destination: origin.address };
+    let shared = lab.shared();
+    let dial = To(origin.address);
+    let session = serve(Direction::Ingress, stream.expect("a connection"), ends, shared, &dial);
+    // Sockets and their registration in the runtime come on top; buffers are in the pool while nothing moves.
+    let bytes = std::mem::size_of_val(&session);
+    assert!(bytes <= 2_560, "{bytes} bytes for the task of a connection");
 }

@@ -147,17 +147,21 @@ impl Lab {
         self.policy.send_replace(current(hold, self.direction));
     }
 
+    fn shared(&self) -> Shared {
+        Shared {
+            policy: self.policy.subscribe(),
+            recorder: Arc::clone(&self.recorder),
+            stage: self.stage.subscribe(),
+        }
+    }
+
     async fn connect(&self) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (accepted, peer) = accepted.expect("a connection");
         let ends = Ends { client: peer, destination: self.destination };
-        let shared = Shared {
-            policy: self.policy.subscribe(),
-            recorder: Arc::clone(&self.recorder),
-            stage: self.stage.subscribe(),
-        };
+        let shared = self.shared();
         let (direction, dial) = (self.direction, To(self.destination));
         let session = tokio::spawn(async move { serve(direction, accepted, ends, shared, &dial).await });
         Client { stream: stream.expect("a connection"), session }
