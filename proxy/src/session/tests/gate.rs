@@ -270,6 +270,6 @@ async fn an_idle_connection_is_small() {
     let dial = To(origin.address);
     let session = serve(Direction::Ingress, stream.expect("a connection"), ends, shared, &dial);
     // Sockets and their registration in the runtime come on top; buffers are in the pool while nothing moves.
-    let bytes = std::mem::size_of_val(&session);
+    let bytes = size_of_val(&session);
     assert!(bytes <= 2_560, "{bytes} bytes for the task of a connection");
 }

@@ -123,7 +123,7 @@ async fn head_and_bodiless_answers_keep_the_order() {
 }
 
 /// Agrees to an upgrade if the path says so; then echoes.
-async fn upgrader(mut stream: TcpStream, seen: super::origin::Seen) {
+async fn upgrader(mut stream: TcpStream, seen: origin::Seen) {
     let mut bytes = [0; 4096];
     let count = stream.read(&mut bytes).await.unwrap_or_default();
     seen.push(&bytes[..count]);
