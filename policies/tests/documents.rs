@@ -5,6 +5,8 @@ mod support;
 use bulkhead_policies::cases;
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::load;
+use bulkhead_policies::documents::schema::custom_resource;
+use bulkhead_policies::yaml;
 use support::{expect, files, here, source};
 
 #[test]
@@ -32,5 +34,27 @@ fn every_document_of_the_reference_loads() {
         assert_eq!(loaded.diagnostics, [], "{block}");
         let (_, in_cases) = cases::load(&[source]);
         assert_eq!(in_cases, [], "{block}");
+    }
+}
+
+#[test]
+fn definitions_of_custom_resources_are_the_generated_ones() {
+    for (kind, file) in [
+        ("SegmentPolicy", "segmentpolicies.yaml"),
+        ("ClusterSegmentPolicy", "clustersegmentpolicies.yaml"),
+        ("Collection", "collections.yaml"),
+    ] {
+        let definition = custom_resource(kind).expect("a stored kind");
+        let text = yaml::format(&Source { name: kind.into(), text: definition.to_string() }).expect("YAML");
+        expect(&here().join("../deploy/crds").join(file), &text);
+    }
+}
+
+#[test]
+fn examples_are_in_their_one_layout() {
+    for path in files(&here().join("examples"), "yaml") {
+        let source = source(&path);
+        let text = yaml::format(&source).unwrap_or_else(|found| panic!("{found:#?}"));
+        expect(&path, &text);
     }
 }

@@ -175,3 +175,30 @@ fn matrix_has_every_ordered_pair_for_every_probe() {
     let quarantined = verdict("edge/suspect", "edge/gateway", "UDP");
     assert_eq!(quarantined, ("deny".to_owned(), "ClusterNetworkPolicy/quarantine/nowhere".into()));
 }
+
+#[test]
+fn fmt_writes_one_layout_and_check_only_looks() {
+    let found = with_input(&["fmt", "-"], "kind:  A  # comment\nspec: { a : 1 }\n");
+    assert_eq!((code(&found), out(&found)), (0, "kind: A  # comment\nspec: {a: 1}\n".to_owned()));
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("layout.yaml");
+    std::fs::write(&file, "a:   1\n").expect("a file");
+    let name = file.display().to_string();
+    let found = bulkhead(&["fmt", "--check", &name]);
+    assert_eq!((code(&found), out(&found)), (1, format!("{name}\n")));
+    assert_eq!(std::fs::read_to_string(&file).expect("the file"), "a:   1\n");
+    assert_eq!(code(&bulkhead(&["fmt", &name])), 0);
+    assert_eq!(std::fs::read_to_string(&file).expect("the file"), "a: 1\n");
+    assert_eq!(code(&bulkhead(&["fmt", "--check", &name, "."])), 0);
+    assert_eq!(code(&with_input(&["fmt", "-"], "a: b: c\n")), 2);
+}
+
+#[test]
+fn schema_prints_json_and_definitions() {
+    assert_eq!(json(&bulkhead(&["schema", "Collection"]))["properties"]["kind"]["const"], "Collection");
+    assert!(json(&bulkhead(&["schema"]))["oneOf"].is_array());
+    let crd = bulkhead(&["schema", "SegmentPolicy", "--crd"]);
+    assert!(out(&crd).contains("name: \"segmentpolicies.bulkhead.dev\""), "{}", out(&crd));
+    for arguments in [&["schema", "Pod"][..], &["schema", "PolicyTest", "--crd"], &["schema", "--crd"]] {
+        assert_eq!(code(&bulkhead(arguments)), 2, "{arguments:?}");
+    }
+}

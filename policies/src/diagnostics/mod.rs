@@ -135,7 +135,8 @@ impl Diagnostic {
         let margin = " ".repeat(number.len());
         let indent = " ".repeat(column - skipped);
         let room = shown.chars().count().saturating_sub(column - skipped).max(1);
-        let carets = "^".repeat((self.width as usize).clamp(1, room));
+        let width = (self.width as usize).min(quoted_width(line, column).unwrap_or(usize::MAX));
+        let carets = "^".repeat(width.clamp(1, room));
         let label = self.label.as_deref().map(|label| format!(" {label}")).unwrap_or_default();
         format!(" {margin} |\n {number} | {shown}\n {margin} | {indent}{carets}{label}\n")
     }
@@ -253,6 +254,19 @@ pub fn quoted(text: &str) -> String {
     }
     out.push('`');
     out
+}
+
+/// Characters from a quote to the one that closes it: the parser counts what stands behind it as well.
+fn quoted_width(line: &str, column: usize) -> Option<usize> {
+    let mut characters = line.chars().skip(column);
+    let quote = characters.next().filter(|character| matches!(character, '"' | '\''))?;
+    let mut escaped = false;
+    let closing = characters.position(|character| {
+        let closes = character == quote && !escaped;
+        escaped = character == '\\' && quote == '"' && !escaped;
+        closes
+    });
+    closing.map(|inner| inner + 2)
 }
 
 /// A terminal must not be steered by a document.

@@ -19,6 +19,7 @@ mod peers;
 mod places;
 mod ports;
 mod references;
+pub mod schema;
 mod segment;
 mod selectors;
 

@@ -6,13 +6,16 @@
 //!
 //! Reading order: [`parse`], [`Node`], [`Fields`] (typed access that collects diagnostics).
 
+mod comments;
 mod fields;
+mod format;
 mod json;
 mod reader;
 mod scalar;
 
 pub(crate) use fields::alternatives;
 pub use fields::{Fields, Nulls};
+pub use format::format;
 pub use scalar::{Scalar, ScalarKind};
 
 use crate::diagnostics::{Diagnostic, Report, Source, Span};

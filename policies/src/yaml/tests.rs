@@ -132,6 +132,51 @@ fn an_empty_source_has_no_documents() {
     }
 }
 
+fn formatted(text: &str) -> String {
+    format(&Source { name: "t.yaml".into(), text: text.into() })
+        .unwrap_or_else(|found| panic!("{text}: {found:#?}"))
+}
+
+#[test]
+fn there_is_one_layout() {
+    for (text, expected) in [
+        ("kind:   A\nspec:\n    x:\n    - 1\n    -   2\n", "kind: A\nspec:\n  x:\n    - 1\n    - 2\n"),
+        (
+            "spec: {a: 1}\nkind: A\napiVersion: v\nother: x\n",
+            "apiVersion: v\nkind: A\nspec: {a: 1}\nother: x\n",
+        ),
+        ("a: [ 1,2 , {b :  c} ]\n", "a: [1, 2, {b: c}]\n"),
+        ("a: 'x: y'\nb: \"true\"\nc: 'it''s'\n", "a: \"x: y\"\nb: \"true\"\nc: \"it's\"\n"),
+        ("a:\nb: ~\nc: null\n", "a:\nb: ~\nc: null\n"),
+        ("{\"kind\": \"A\", \"n\": [1, true, null]}", "kind: \"A\"\nn: [1, true, null]\n"),
+        ("- a: 1\n  b: 2\n-\n  c: 3\n- - 1\n", "- a: 1\n  b: 2\n- c: 3\n-\n  - 1\n"),
+        ("a: |\n    x\n     y\n\n    z\nb: >-\n  p\n  q\n", "a: |\n  x\n   y\n\n  z\nb: \"p q\"\n"),
+        ("a: {}\nb: []\n", "a: {}\nb: []\n"),
+        ("a: 1\n---\n\nb: 2\n...\n---\n", "a: 1\n---\nb: 2\n"),
+        ("", ""),
+    ] {
+        let found = formatted(text);
+        assert_eq!(found, expected, "{text:?}");
+        assert_eq!(formatted(&found), found, "twice: {text:?}");
+    }
+}
+
+#[test]
+fn comments_and_blank_lines_stay_where_they_belong() {
+    let text = "# head\n\n# of kind\nkind: A   # beside\n\n\nspec: # of spec\n  # of x\n  x: [1, 2] # two\n\n  y:\n  # of item\n  - a: \"# none\" # real\n    # of b\n    b: c#d\n  z: {\n    # forces lines\n    p: 1 }\n# end\n---\n# second\nk: 2\n";
+    let expected = "# head\n\n# of kind\nkind: A  # beside\n\nspec:  # of spec\n  # of x\n  x: [1, 2]  # two\n\n  y:\n    # of item\n    - a: \"# none\"  # real\n      # of b\n      b: \"c#d\"\n  z:\n    # forces lines\n    p: 1\n# end\n---\n# second\nk: 2\n";
+    let found = formatted(text);
+    assert_eq!(found, expected);
+    assert_eq!(formatted(&found), found);
+}
+
+#[test]
+fn braces_that_do_not_fit_are_broken_up() {
+    let long = "x".repeat(60);
+    let found = formatted(&format!("a: {{b: {long}, c: [{long}]}}\n"));
+    assert_eq!(found, format!("a:\n  b: {long}\n  c: [{long}]\n"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
@@ -148,5 +193,40 @@ proptest! {
         let end = (start + cut).min(text.len());
         text.splice(start..end, insert.chars());
         let _ = parse_text(&text.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn formatting_keeps_the_tree_and_is_done_at_once(
+        at in 0usize..400, cut in 0usize..40, insert in r#"([-:,\[\]{}#"'/\n a-c0-9*|>]{0,8})|(.{0,4})"#,
+    ) {
+        const SEED: &str = "# head\nkind: A # x\nspec:\n  a:\n  - {b: 1, c: [x, \"y\"]}\n  - d: |\n      e\n      f\n\n    # g\n    h: 'i'\n---\n{\"k\": [1, -2.5, null, true, \"z: #\"]}\n";
+        let mut text: Vec<char> = SEED.chars().collect();
+        let start = at.min(text.len());
+        let end = (start + cut).min(text.len());
+        text.splice(start..end, insert.chars());
+        let text: String = text.into_iter().collect();
+        if let Ok(before) = parse_text(&text)
+            && let Ok(found) = format(&Source { name: "t.yaml".into(), text: text.clone() })
+        {
+            let after = parse_text(&found);
+            prop_assert!(after.is_ok(), "{:?} became {:?}: {:?}", text, found, after);
+            let trees = |documents: &[Node]| documents.iter().map(sorted).collect::<Vec<_>>();
+            prop_assert_eq!(trees(&before), trees(&after.unwrap()), "{:?} became {:?}", text, found);
+            prop_assert_eq!(formatted(&found), found, "{:?}", text);
+        }
+    }
+}
+
+/// The tree as text with the keys of mappings in order, since the top is reordered, and without quotes that do not matter.
+fn sorted(node: &Node) -> String {
+    match &node.value {
+        Value::Scalar(_) if node.is_null() => "null".to_owned(),
+        Value::Scalar(scalar) => format!("{:?} {:?}", scalar.text, scalar.kind()),
+        Value::List(items) => format!("{:?}", items.iter().map(sorted).collect::<Vec<_>>()),
+        Value::Map(entries) => {
+            let mut shown: Vec<_> = entries.iter().map(|e| (&e.key, sorted(&e.value))).collect();
+            shown.sort();
+            format!("{shown:?}")
+        }
     }
 }

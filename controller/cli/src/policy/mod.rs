@@ -5,9 +5,11 @@
 
 mod check;
 mod explain;
+mod format;
 mod matrix;
 mod read;
 mod report;
+mod schema;
 mod set;
 mod test;
 
@@ -27,6 +29,8 @@ enum PolicyCommand {
     Test(test::TestArguments),
     Explain(explain::ExplainArguments),
     Matrix(matrix::MatrixArguments),
+    Fmt(format::FormatArguments),
+    Schema(schema::SchemaArguments),
 }
 
 /// Runs it and gives the exit code.
@@ -36,6 +40,8 @@ pub(crate) fn run(arguments: PolicyArguments) -> u8 {
         PolicyCommand::Test(arguments) => test::run(&arguments),
         PolicyCommand::Explain(arguments) => explain::run(&arguments),
         PolicyCommand::Matrix(arguments) => matrix::run(&arguments),
+        PolicyCommand::Fmt(arguments) => format::run(&arguments),
+        PolicyCommand::Schema(arguments) => schema::run(&arguments),
     }
 }
 

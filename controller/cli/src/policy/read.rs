@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// Folders below each other that are read. Deeper: an error, there is probably a loop of links.
 const FOLDER_DEPTH_MAX: usize = 32;
 
+/// How diagnostics call standard input.
+pub(super) const STANDARD_INPUT: &str = "(standard input)";
+
 /// Why something cannot be read.
 #[derive(Debug)]
 pub(super) enum ReadError {
@@ -102,7 +105,7 @@ pub(super) fn source(path: &Path) -> Result<Source, ReadError> {
     let mut bytes = Vec::new();
     let name = if path.as_os_str() == "-" {
         std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
-        "(standard input)".to_owned()
+        STANDARD_INPUT.to_owned()
     } else {
         let file = std::fs::File::open(path).map_err(unreadable)?;
         file.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
