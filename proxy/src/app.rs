@@ -30,6 +30,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
+
+/// How often freed memory is given back, if there were connections and few are left.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
+/// With more connections open than this, memory that is free now is needed again soon.
+const BUSY_CONNECTIONS: usize = 64;
 
 /// Loads the closed table: from here on nothing passes but what the sidecar itself needs.
 ///
@@ -123,7 +129,8 @@ impl Sidecar {
             metrics,
             stage: stages,
         };
-        let (control_thread, control_ended) = start_control(control, admin, run.place.admin_port)?;
+        let (control_thread, control_ended) =
+            start_control(control, admin, run.place.admin_port, connections.clone())?;
         Ok(Self {
             traffic,
             connections,
@@ -216,6 +223,7 @@ fn start_control(
     control: Control,
     admin: Admin,
     admin_port: u16,
+    connections: Arc<Connections>,
 ) -> Result<(JoinHandle<Result<()>>, oneshot::Receiver<()>)> {
     let runtime = Builder::new_current_thread().max_blocking_threads(1).enable_all().build()?;
     let listener = runtime
@@ -226,12 +234,26 @@ fn start_control(
         move || {
             let _alive = alive;
             runtime.spawn(admin.serve(listener));
+            runtime.spawn(give_back_memory(connections));
             runtime
                 .block_on(control.run())
                 .map_err(|error| anyhow!("the connection to the controller: {error}"))
         },
     )?;
     Ok((thread, ended))
+}
+
+/// After a busy time buffers lie free in heaps that the allocator keeps: a sidecar is idle most of its life.
+async fn give_back_memory(connections: Arc<Connections>) {
+    let mut admitted_before = 0;
+    loop {
+        sleep(MEMORY_INTERVAL).await;
+        let admitted = connections.admitted();
+        if admitted != admitted_before && connections.open() < BUSY_CONNECTIONS {
+            system::give_back_memory();
+            admitted_before = admitted;
+        }
+    }
 }
 
 /// Waits for a reason to end and names it.

@@ -6,7 +6,7 @@
 use crate::limits::CONNECTIONS_OPEN_MAX;
 use crate::metrics::Metrics;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -28,6 +28,7 @@ pub type StageReceiver = watch::Receiver<Stage>;
 /// Counts connections and knows when there are none.
 pub struct Connections {
     open: AtomicUsize,
+    admitted: AtomicU64,
     empty: Notify,
     metrics: Arc<Metrics>,
 }
@@ -38,7 +39,12 @@ pub struct ConnectionGuard(Arc<Connections>);
 impl Connections {
     /// None yet.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { open: AtomicUsize::new(0), empty: Notify::new(), metrics })
+        Arc::new(Self {
+            open: AtomicUsize::new(0),
+            admitted: AtomicU64::new(0),
+            empty: Notify::new(),
+            metrics,
+        })
     }
 
     /// Admits one more connection, unless there are too many.
@@ -50,6 +56,7 @@ impl Connections {
             self.metrics.connections_refused.inc();
             return None;
         }
+        self.admitted.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections_open.inc();
         Some(ConnectionGuard(self.clone()))
     }
@@ -57,6 +64,11 @@ impl Connections {
     /// Connections now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Connections since the start.
+    pub fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
     }
 
     /// Waits until there are none, at most for `patience`. Returns how many are left.

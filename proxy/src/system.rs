@@ -1,4 +1,4 @@
-//! What the process asks the system about itself: its user, its limit of open files.
+//! What the process asks the system about itself: its user, its limit of open files, its memory.
 //!
 //! A connection through the inspector takes two descriptors; the usual soft limit of 1,024 would be reached long before
 //! our own limit of connections. The hard limit is the operator's and stays.
@@ -30,6 +30,16 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(limit.rlim_cur)
+}
+
+/// Gives memory that was freed back to the system, which the allocator does by itself only at the end of its heaps.
+/// Takes locks of the allocator for up to some milliseconds.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: has no preconditions; the allocator locks what it walks through.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// The address of ours from which a destination would be reached. Sends nothing.
