@@ -137,8 +137,10 @@ pub struct ServicePlace {
     pub v4: Ipv4Addr,
     /// Cluster address.
     pub v6: Ipv6Addr,
-    /// Ports on the cluster address with the port of the pods behind it.
+    /// TCP ports on the cluster address with the port of the pods behind it.
     pub ports: Vec<(u16, u16)>,
+    /// UDP ports, likewise.
+    pub datagram_ports: Vec<(u16, u16)>,
     /// Names of the places behind it.
     pub endpoints: Vec<String>,
 }

@@ -12,6 +12,7 @@ use crate::screen::Screen;
 use crate::stage::Stage;
 use crate::{addresses, paths, preflight, traffic};
 use bulkhead_api::rest::{FlowEdge, Incident, Proposal, ProposalRequest, ProposalState, VerdictCount};
+use bulkhead_facts::L4Protocol;
 use serde_json::json;
 use std::io;
 use std::path::PathBuf;
@@ -26,8 +27,11 @@ const NOT_GOOD: u8 = 1;
 /// Exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
 
+/// Longer than the time between two heartbeats of a sidecar.
+const LEARNING_STARTS: Duration = Duration::from_secs(1);
+
 /// How long flows and denials may take from the sidecars to the controller's reports.
-const REPORTS_PATIENCE: Duration = Duration::from_secs(6);
+const REPORTS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tells the story and gives the exit code. Ends early on SIGINT and SIGTERM.
 pub(crate) async fn tell(node: Node, bond: Bond, started: Instant) -> io::Result<u8> {
@@ -153,7 +157,10 @@ impl<'a> Story<'a> {
             self.report.sidecars_s[0]
         ));
         self.control = Some(control);
-        self.stage.wait_until_ready(self.node).await
+        self.stage.wait_until_ready(self.node).await?;
+        // A sidecar redirects what it only learns from its first heartbeat on; before, it passes unseen.
+        sleep(LEARNING_STARTS).await;
+        Ok(())
     }
 
     /// Traffic flows and is learned.
@@ -253,22 +260,25 @@ impl<'a> Story<'a> {
     }
 }
 
-/// Asks until two answers in a row, a moment apart, hold the same, and something; or until patience ends.
+/// Asks until three answers in a row hold the same, and something: sidecars report each second, so by then
+/// whatever was under way has come. At most until patience ends.
 async fn settled<T, F: Future<Output = io::Result<Vec<T>>>>(
     ask: impl Fn() -> F,
     count: impl Fn(&[T]) -> u64,
 ) -> io::Result<Vec<T>> {
-    const MOMENT: Duration = Duration::from_millis(1200);
+    const MOMENT: Duration = Duration::from_millis(1100);
+    const EQUAL_MIN: usize = 2;
     let patience = Instant::now() + REPORTS_PATIENCE;
-    let mut last = count(&ask().await?);
+    let (mut last, mut equal) = (0, 0);
     loop {
-        sleep(MOMENT).await;
         let answer = ask().await?;
         let now = count(&answer);
-        if (now == last && now > 0) || Instant::now() > patience {
+        equal = if now == last && now > 0 { equal + 1 } else { 0 };
+        if equal >= EQUAL_MIN || Instant::now() > patience {
             return Ok(answer);
         }
         last = now;
+        sleep(MOMENT).await;
     }
 }
 
@@ -305,7 +315,8 @@ fn ground(node: &Node) -> Ground {
             name: format!("{}/{}", service.namespace, service.name),
             v4: *v4,
             v6: *v6,
-            ports: service.ports.iter().map(|port| (port.port, port.target)).collect(),
+            ports: service.ports_of(L4Protocol::TCP),
+            datagram_ports: service.ports_of(L4Protocol::UDP),
             endpoints: node.plan.endpoints(&node.lab, service).map(|pod| pod.place.clone()).collect(),
         });
     let compromised = node

@@ -35,7 +35,8 @@ pub async fn run(
     let link = find_link(ground, attacker).await;
     let targets = targets(ground, attacker, link);
     let text = serde_json::to_string(&targets)?;
-    let planned = plan(phase);
+    let mut planned = plan(phase);
+    planned.retain(|planned| has_target(ground, planned.kind));
     let mut made = Vec::with_capacity(planned.len());
     for group in planned.chunks(limits::ATTACKS_AT_ONCE) {
         progress(&format!("attack {} of {}: {}", made.len() + 1, planned.len(), group[0].kind.name));
@@ -66,6 +67,13 @@ fn plan(phase: Phase) -> Vec<Planned> {
     let able = all.filter(|(kind, _)| privilege(kind).is_some());
     let numbered = able.zip(0u32..);
     numbered.map(|((kind, family), index)| Planned { kind, family, token: Token::new(run, index) }).collect()
+}
+
+/// A datagram to a Service without a UDP port reaches nobody, firewall or not.
+fn has_target(ground: &Ground, kind: &Kind) -> bool {
+    let forbidden = ground.services.iter().find(|service| service.name == ground.prizes.forbidden_service);
+    kind.name != "udp-forbidden-service"
+        || forbidden.is_some_and(|service| !service.datagram_ports.is_empty())
 }
 
 fn privilege(kind: &Kind) -> Option<Privilege> {
@@ -294,7 +302,8 @@ mod tests {
     #[test]
     fn a_campaign_makes_at_least_sixty_attacks_in_each_family_with_tokens_of_their_own() {
         for phase in [Phase::Control, Phase::Enforced] {
-            let planned = plan(phase);
+            let mut planned = plan(phase);
+            planned.retain(|planned| has_target(ground, planned.kind));
             for family in [Family::V4, Family::V6] {
                 assert!(planned.iter().filter(|planned| planned.family == family).count() >= 60);
             }

@@ -75,8 +75,9 @@ impl Caller {
                 request(&mut sender, method, call, &path).await
             }
             Protocol::Http(method) => self.on_kept(address, method, call, &path).await,
-            Protocol::Tcp => line(address, &path).await,
-            Protocol::Udp => datagram(address, &path).await,
+            // A key, not a path: a line that begins like a request would be taken for HTTP.
+            Protocol::Tcp => line(address, path.trim_start_matches('/')).await,
+            Protocol::Udp => datagram(address, path.trim_start_matches('/')).await,
         }
     }
 

@@ -196,6 +196,12 @@ impl PodSpec {
 }
 
 impl ServiceSpec {
+    /// Its ports of one protocol: on its own address, and of the pods.
+    pub fn ports_of(&self, protocol: L4Protocol) -> Vec<(u16, u16)> {
+        let ports = self.ports.iter().filter(|port| port.protocol == protocol);
+        ports.map(|port| (port.port, port.target)).collect()
+    }
+
     /// True if a pod is behind it.
     pub fn selects(&self, pod: &PodSpec) -> bool {
         pod.namespace == self.namespace && self.selector.iter().all(|(k, v)| pod.labels.get(k) == Some(v))
