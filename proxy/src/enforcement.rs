@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Current, CurrentReceiver};
 use bulkhead_facts::Direction;
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::program::{Action, Program};
+use bulkhead_policies::program::Action;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -174,7 +174,7 @@ impl<T: Table> Owner<T> {
     fn apply(&mut self, judge: Arc<Judge>) -> Result<(), EnforcementError> {
         let generation =
             self.table.apply(&judge).map_err(|error| EnforcementError::Kernel(error.to_string()))?;
-        self.learns = learns(judge.program());
+        self.learns = learns(&judge);
         let current = Arc::new(Current { judge, generation });
         tracing::info!(revision = current.revision(), generation, "program in force");
         self.metrics.program_revision.set(i64::try_from(current.revision()).unwrap_or(i64::MAX));
@@ -221,9 +221,13 @@ impl<T: Table> Owner<T> {
     }
 }
 
-fn learns(program: &Program) -> bool {
-    let boxes = |direction| &program.direction(direction).boxes;
-    Direction::BOTH.into_iter().flat_map(boxes).any(|b| matches!(b.action, Action::Learn(_)))
+fn learns(judge: &Judge) -> bool {
+    let boxes = |direction| &judge.program().direction(direction).boxes;
+    Direction::BOTH.into_iter().flat_map(boxes).any(|b| match b.action {
+        Action::Answer(_) => false,
+        Action::Learn(_) => true,
+        Action::Inspect { chain, opaque } => judge.only_learns(chain, opaque),
+    })
 }
 
 #[cfg(test)]

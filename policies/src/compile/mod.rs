@@ -367,3 +367,6 @@ fn warning(workload: &WorkloadRef, trouble: services::ServiceTrouble) -> Compile
         CompileWarning::ServicePartlyAllowed { workload, service, protocol, port }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,10 +15,11 @@ mod validate;
 pub use validate::InvalidProgram;
 
 use crate::program::{
-    Action, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7ChainId, Program, RuleIndex, RuleInfo,
+    Action, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId, Program, RuleIndex,
+    RuleInfo,
 };
 use addresses::AddressIndex;
-use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request};
+use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, Reason, Request};
 use chain::ChainIndex;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -100,6 +101,19 @@ impl Judge {
         }
     }
 
+    /// True where the program observes and no bytes on a flow with this chain can be denied: it is inspected to learn
+    /// and for the shadow answer only, and passes by itself while nobody inspects.
+    pub fn only_learns(&self, chain: L7ChainId, opaque: AnswerId) -> bool {
+        let allows = |id| self.answer(id).enforced.effect == Effect::Allow;
+        let entries_allow = |chain: &L7Chain| {
+            let mut entries = chain.enforced.iter().flat_map(|stage| &stage.entries);
+            allows(chain.end) && entries.all(|entry| entry.effect != Some(Effect::Deny))
+        };
+        self.program.mode == Mode::Observe
+            && allows(opaque)
+            && self.program.l7_chains.get(chain.0 as usize).is_some_and(entries_allow)
+    }
+
     /// What a report says of a rule.
     ///
     /// # Panics
@@ -143,3 +157,6 @@ impl DirectionIndex {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

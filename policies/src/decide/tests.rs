@@ -1,0 +1,196 @@
+//! What a program from outside must keep; and that nothing is allocated to decide.
+
+use super::*;
+use crate::model::HttpMatch;
+use crate::program::{AddressSpan, L7Entry, L7Stage, PortBox};
+use bulkhead_facts::{HttpRequest, PolicyRef, PortRange, Tier, UrlPath, WorkloadRef};
+
+fn pair(effect: Effect, reason: Reason) -> AnswerPair {
+    let answer = Answer { effect, rule: None, reason };
+    AnswerPair { enforced: answer, shadow: answer }
+}
+
+fn one_box(class: u32, protocols: (u8, u8), ports: (u16, u16)) -> PortBox {
+    PortBox {
+        class: ClassId(class),
+        protocol_first: L4Protocol(protocols.0),
+        protocol_last: L4Protocol(protocols.1),
+        ports: PortRange::new(ports.0, ports.1).unwrap(),
+        action: Action::Answer(AnswerId(1)),
+    }
+}
+
+fn span(first: u32, last: u32, class: u32) -> AddressSpan<u32> {
+    AddressSpan { first, last, class: ClassId(class) }
+}
+
+fn program() -> Program {
+    Program {
+        revision: 1,
+        workload: WorkloadRef { namespace: "shop".into(), name: "web".into() },
+        collection: None,
+        mode: Mode::Enforce,
+        rules: vec![RuleInfo {
+            tier: Tier::Namespace,
+            policy: PolicyRef {
+                kind: "SegmentPolicy".into(),
+                namespace: Some("shop".into()),
+                name: "web".into(),
+            },
+            rule: "one".into(),
+            direction: Direction::Ingress,
+        }],
+        answers: vec![pair(Effect::Deny, Reason::NoRule), pair(Effect::Allow, Reason::NotIsolated)],
+        l7_chains: vec![],
+        ingress: DirectionProgram {
+            v4: vec![span(10, 19, 1), span(30, 30, 2)],
+            v6: vec![],
+            boxes: vec![
+                one_box(1, (6, 6), (80, 80)),
+                one_box(1, (6, 6), (82, 90)),
+                one_box(2, (0, 255), (0, 65_535)),
+            ],
+        },
+        egress: DirectionProgram::default(),
+    }
+}
+
+fn refused(change: impl Fn(&mut Program)) -> InvalidProgram {
+    let mut program = program();
+    change(&mut program);
+    Judge::new(program).err().unwrap()
+}
+
+#[test]
+fn a_program_that_would_allow_what_nothing_matches_is_refused() {
+    assert_eq!(refused(|p| p.answers.swap(0, 1)), InvalidProgram::OpenDefault);
+    assert_eq!(refused(|p| p.answers.clear()), InvalidProgram::NoAnswers);
+}
+
+#[test]
+fn indexes_out_of_range_are_refused() {
+    let action = |action| move |p: &mut Program| p.ingress.boxes[0].action = action;
+    assert_eq!(refused(action(Action::Answer(AnswerId(2)))), InvalidProgram::AnswerOutOfRange(AnswerId(2)));
+    assert_eq!(refused(action(Action::Learn(AnswerId(2)))), InvalidProgram::AnswerOutOfRange(AnswerId(2)));
+    let chain = Action::Inspect { chain: L7ChainId(0), opaque: AnswerId(0) };
+    assert_eq!(refused(action(chain)), InvalidProgram::ChainOutOfRange(L7ChainId(0)));
+    assert_eq!(
+        refused(|p| p.answers[1].shadow.rule = Some(RuleIndex(1))),
+        InvalidProgram::RuleOutOfRange(RuleIndex(1))
+    );
+    let entry = L7Entry { rule: RuleIndex(7), effect: None, http: None };
+    let bad = L7Chain { enforced: vec![L7Stage { entries: vec![entry] }], shadow: vec![], end: AnswerId(0) };
+    assert_eq!(refused(|p| p.l7_chains = vec![bad.clone()]), InvalidProgram::RuleOutOfRange(RuleIndex(7)));
+    let bad = L7Chain { end: AnswerId(9), ..L7Chain::default() };
+    assert_eq!(refused(|p| p.l7_chains = vec![bad.clone()]), InvalidProgram::AnswerOutOfRange(AnswerId(9)));
+}
+
+#[test]
+fn spans_and_boxes_that_overlap_or_are_not_sorted_are_refused() {
+    let spans = InvalidProgram::SpansOutOfOrder(Direction::Ingress);
+    assert_eq!(refused(|p| p.ingress.v4[1].first = 19), spans);
+    assert_eq!(refused(|p| p.ingress.v4.swap(0, 1)), spans);
+    assert_eq!(refused(|p| p.ingress.v4[0] = span(19, 10, 1)), spans);
+    let boxes = InvalidProgram::BoxesOutOfOrder(Direction::Ingress);
+    assert_eq!(refused(|p| p.ingress.boxes[1] = one_box(1, (6, 6), (80, 90))), boxes);
+    assert_eq!(refused(|p| p.ingress.boxes[1] = one_box(1, (6, 7), (82, 90))), boxes);
+    assert_eq!(refused(|p| p.ingress.boxes.swap(0, 2)), boxes);
+    assert_eq!(refused(|p| p.ingress.boxes[2] = one_box(2, (9, 6), (0, 1))), boxes);
+}
+
+#[test]
+fn limits_are_held() {
+    let many = |count: u32| -> Vec<_> { (0..count).map(|n| span(n * 2, n * 2, 1)).collect() };
+    let limit = crate::limits::SPANS_MAX;
+    assert_eq!(
+        refused(|p| p.ingress.v4 = many(u32::try_from(limit).unwrap() + 1)),
+        InvalidProgram::TooMany { what: "address spans", limit }
+    );
+    let limit = crate::limits::CLASSES_MAX;
+    assert_eq!(
+        refused(|p| p.ingress.v4[1].class = ClassId(u32::MAX)),
+        InvalidProgram::TooMany { what: "peer classes", limit }
+    );
+}
+
+#[test]
+fn boundaries_of_spans_and_boxes_are_exact() {
+    let judge = Judge::new(program()).unwrap();
+    let allows = |address: u32, protocol, port| {
+        let action = judge.action(Direction::Ingress, IpAddr::V4(address.into()), protocol, port);
+        action == Action::Answer(AnswerId(1))
+    };
+    let tcp = |address, port| allows(address, L4Protocol::TCP, port);
+    assert_eq!(
+        [9, 10, 19, 20, 29, 30, 31].map(|address| tcp(address, 80)),
+        [false, true, true, false, false, true, false]
+    );
+    assert_eq!([79, 80, 81, 82, 90, 91].map(|port| tcp(10, port)), [false, true, false, true, true, false]);
+    assert!(!allows(10, L4Protocol::UDP, 80) && allows(30, L4Protocol(255), 0));
+    let mapped = "::ffff:0.0.0.10".parse().unwrap();
+    assert_eq!(judge.action(Direction::Ingress, mapped, L4Protocol::TCP, 80), Action::Answer(AnswerId(1)));
+}
+
+#[test]
+fn an_answer_of_another_program_is_a_denial() {
+    let judge = Judge::new(program()).unwrap();
+    assert_eq!(judge.answer(AnswerId(77)), pair(Effect::Deny, Reason::NoPolicy));
+    let path = UrlPath::parse("/").unwrap();
+    let request = HttpRequest { method: "GET", path: &path, query: None, host: None, headers: &[] };
+    assert_eq!(judge.decide_l7(L7ChainId(5), &Request::Http(request)), pair(Effect::Deny, Reason::NoPolicy));
+}
+
+/// `(methods, template, host)` of entries, all allows.
+fn chain_of(entries: &[(&str, &str, &str)]) -> Judge {
+    let entry = |(method, template, host): &(&str, &str, &str)| {
+        let http = HttpMatch {
+            methods: if method.is_empty() { vec![] } else { vec![(*method).into()] },
+            path: (!template.is_empty()).then(|| bulkhead_facts::PathTemplate::parse(template).unwrap()),
+            hosts: if host.is_empty() {
+                vec![]
+            } else {
+                vec![bulkhead_facts::HostPattern::parse(host).unwrap()]
+            },
+            headers: vec![],
+        };
+        L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), http: Some(vec![http]) }
+    };
+    let stage = L7Stage { entries: entries.iter().map(entry).collect() };
+    let mut program = program();
+    program.l7_chains = vec![L7Chain { enforced: vec![stage], shadow: vec![], end: AnswerId(0) }];
+    Judge::new(program).unwrap()
+}
+
+#[test]
+fn host_rules_match_the_same_at_any_number_of_rules() {
+    for count in [1usize, 100, 101, 10_000] {
+        let hosts: Vec<String> =
+            (0..count).map(|n| format!("h{n}.test")).chain(["secret.test".into()]).collect();
+        let entries: Vec<_> = hosts.iter().map(|host| ("", "", host.as_str())).collect();
+        let judge = chain_of(&entries);
+        let path = UrlPath::parse("/x").unwrap();
+        let ask = |host: &str| {
+            let host = bulkhead_facts::HostName::parse(host).unwrap();
+            let request =
+                HttpRequest { method: "GET", path: &path, query: None, host: Some(&host), headers: &[] };
+            judge.decide_l7(L7ChainId(0), &Request::Http(request)).enforced.effect
+        };
+        assert_eq!((ask("SECRET.test."), ask("other.test")), (Effect::Allow, Effect::Deny), "{count} hosts");
+    }
+}
+
+#[test]
+fn a_hostile_path_over_branching_templates_is_decided_at_once() {
+    // Every segment may be a literal or a variable: without bounds this doubles the work at each one.
+    let templates: Vec<String> = (0..1024u32)
+        .map(|bits| {
+            (0..10).map(|at| if bits & 1 << at == 0 { "/a" } else { "/{x}" }).collect::<String>() + "/end"
+        })
+        .collect();
+    let entries: Vec<_> = templates.iter().map(|template| ("GET", template.as_str(), "")).collect();
+    let judge = chain_of(&entries);
+    let long = "/a".repeat(4_000);
+    let path = UrlPath::parse(&long).unwrap();
+    let request = HttpRequest { method: "GET", path: &path, query: None, host: None, headers: &[] };
+    assert_eq!(judge.decide_l7(L7ChainId(0), &Request::Http(request)).enforced.effect, Effect::Deny);
+}
