@@ -295,12 +295,13 @@ fn deny_rules(direction: Direction) -> Vec<Rule> {
     rules.extend(match direction {
         // Answers leave here, the rest arrived.
         Direction::Ingress => {
-            [Rule::new().towards_source().goto(REFUSE), cut(Rule::new()), Rule::new().drop_packet()]
+            [Rule::new().towards_source().goto(REFUSE), cut(Rule::new()), Rule::new().drop_packet()].to_vec()
         }
-        // Answers arrived, the rest leaves here.
-        Direction::Egress => [
+        // Answers arrived, the rest leaves here. Nobody is told at an address that is not ours.
+        Direction::Egress => vec![
             cut(Rule::new().towards_source()),
             Rule::new().towards_source().drop_packet(),
+            Rule::new().packet_mark().equals(Guard::SpoofedSource.bits()).drop_packet(),
             Rule::new().goto(REFUSE),
         ],
     });
@@ -390,9 +391,11 @@ fn listeners(options: &FirewallOptions) -> Vec<Rule> {
 }
 
 /// The leg to the app has the client's address and may get its port: a zone keeps it apart from the client's own
-/// connection. Answers are found in the default zone, where the client's connection answers from our port.
+/// connection. Answers are found in the default zone, where the client's connection answers from our port. The mark is
+/// enough here: the last acknowledgement of a closed socket is the kernel's and has no user, and in the zone an app
+/// finds nothing but legs to its own pod.
 fn local_leg_zone(options: &FirewallOptions) -> Vec<Rule> {
-    vec![by_sidecar(Rule::new(), options.marks.local_leg, options).set_original_zone(LOCAL_LEG_ZONE)]
+    vec![Rule::new().packet_mark().equals(options.marks.local_leg).set_original_zone(LOCAL_LEG_ZONE)]
 }
 
 /// What leaves carries the mark that frames must have; what stays loses its mark, since an app can read the marks of
