@@ -72,12 +72,15 @@ impl Lint<'_> {
             if rule.l7.is_none() {
                 continue;
             }
-            let wider = set.policies.iter().filter(|other| other.tier == Tier::Namespace).find_map(|other| {
-                let isolates = other.isolates[direction as usize];
-                let hit = |other_rule: &&Rule| other_rule.l7.is_none() && covers(other_rule, rule);
-                let found = other.rules(direction).iter().find(hit)?;
-                (isolates && subject_covers(&other.subject, &policy.subject)).then_some((other, found))
+            let beside = set.policies.iter().filter(|other| {
+                other.tier == Tier::Namespace
+                    && other.subject.namespaces == policy.subject.namespaces
+                    && other.isolates[direction as usize]
+                    && subject_covers(&other.subject, &policy.subject)
             });
+            let hit = |other: &&Rule| other.l7.is_none() && covers(other, rule);
+            let wider =
+                beside.filter_map(|other| Some((other, other.rules(direction).iter().find(hit)?))).next();
             let Some((other, wider)) = wider else { continue };
             let Some(place) = self.places.rule(&policy.origin, direction, index) else { continue };
             self.report(&place.file)

@@ -11,8 +11,8 @@ use bulkhead_facts::Direction;
 use std::collections::BTreeMap;
 
 /// Warns of namespaces and Services that are not there, and of subjects and peers that select no pod.
-pub fn references(set: &PolicySet, places: &Places, inventory: &Inventory) -> Vec<Diagnostic> {
-    let mut check = Check { inventory, reports: BTreeMap::new() };
+pub fn references<'a>(set: &'a PolicySet, places: &Places, inventory: &'a Inventory) -> Vec<Diagnostic> {
+    let mut check = Check { inventory, selected: BTreeMap::new(), reports: BTreeMap::new() };
     for policy in &set.policies {
         check.subject(policy, places);
         for direction in Direction::BOTH {
@@ -39,11 +39,13 @@ pub fn references(set: &PolicySet, places: &Places, inventory: &Inventory) -> Ve
 
 struct Check<'a> {
     inventory: &'a Inventory,
+    /// Whether a pod is selected, by selectors that were asked about: rules repeat their peers.
+    selected: BTreeMap<(&'a NamespaceMatch, &'a Selector), bool>,
     reports: BTreeMap<String, Report>,
 }
 
-impl Check<'_> {
-    fn subject(&mut self, policy: &Policy, places: &Places) {
+impl<'a> Check<'a> {
+    fn subject(&mut self, policy: &'a Policy, places: &Places) {
         let Some(place) = places.policies.get(&policy.origin) else { return };
         let subject = &policy.subject;
         let message = match &subject.namespaces {
@@ -63,7 +65,7 @@ impl Check<'_> {
     }
 
     /// What is missing, if anything.
-    fn peer(&self, peer: &Peer) -> Option<String> {
+    fn peer(&mut self, peer: &'a Peer) -> Option<String> {
         match peer {
             Peer::Workloads { namespaces, workloads } => {
                 if let Some(name) = self.missing_namespace(namespaces) {
@@ -96,17 +98,19 @@ impl Check<'_> {
         }
     }
 
-    fn selects(&self, namespaces: &NamespaceMatch, workloads: &Selector) -> bool {
-        self.inventory.pods.iter().any(|(key, pod)| {
-            let in_namespace = match namespaces {
-                NamespaceMatch::Own(name) => *name == key.namespace,
-                NamespaceMatch::Labels(selector) => self
-                    .inventory
-                    .namespaces
-                    .get(&key.namespace)
-                    .is_some_and(|labels| matches(selector, labels)),
-            };
-            in_namespace && matches(workloads, &pod.labels)
+    fn selects(&mut self, namespaces: &'a NamespaceMatch, workloads: &'a Selector) -> bool {
+        let inventory = self.inventory;
+        *self.selected.entry((namespaces, workloads)).or_insert_with(|| {
+            inventory.pods.iter().any(|(key, pod)| {
+                let in_namespace = match namespaces {
+                    NamespaceMatch::Own(name) => *name == key.namespace,
+                    NamespaceMatch::Labels(selector) => inventory
+                        .namespaces
+                        .get(&key.namespace)
+                        .is_some_and(|labels| matches(selector, labels)),
+                };
+                in_namespace && matches(workloads, &pod.labels)
+            })
         })
     }
 }
