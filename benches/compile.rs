@@ -114,7 +114,7 @@ fn rule(index: u32, number: u32) -> Rule {
         action: RuleAction::Allow,
         peers: Peers::These(vec![Peer::Workloads { namespaces: namespace, workloads: app(peer) }]),
         ports: Ports::These(vec![PortMatch::Range(L4Protocol::TCP, PortRange::single(8080))]),
-        l7: (number % 4 == 0).then(|| L7Section::Http(vec![http])),
+        l7: number.is_multiple_of(4).then(|| L7Section::Http(vec![http])),
     }
 }
 
