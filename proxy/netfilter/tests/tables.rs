@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 mod support;
-use support::{exists, in_own_network, run};
+use support::{in_own_network, run};
 
 /// Key and data of a map like the firewall's: class, protocol, port to a mark.
 fn ports() -> Set {
@@ -278,10 +278,6 @@ fn ten_thousand_elements_load_in_parts_that_fit_the_send_buffer() {
 
 #[test]
 fn nft_reads_our_table_as_we_meant_it() {
-    if !exists("nft") {
-        eprintln!("skipped: nft_reads_our_table_as_we_meant_it needs the program `nft` as an oracle");
-        return;
-    }
     in_own_network("nft_reads_our_table_as_we_meant_it", &["nft"], || {
         let table = Table::inet("t");
         Connection::open().expect("socket").commit(&whole_table(&table)).expect("loaded");

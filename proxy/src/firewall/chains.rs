@@ -31,6 +31,8 @@ pub(super) const ARRIVAL: &str = "arrival";
 pub(super) const DEPARTURE: &str = "departure";
 /// As [`weigh`], for the inspector's own legs to other pods.
 pub(super) const WEIGH_UPSTREAM: &str = "weigh_upstream";
+/// The name of the rule that counts our legs to the app.
+pub(super) const LOCAL_LEG_RULE: &str = "leg to the app";
 /// Names of the connection timeouts.
 pub(super) const TCP_TIMEOUTS: [(&str, bool); 2] = [("tcp4", true), ("tcp6", false)];
 
@@ -150,7 +152,7 @@ fn arrival(options: &FirewallOptions) -> Vec<Rule> {
 fn departure(options: &FirewallOptions) -> Vec<Rule> {
     let egress = Direction::Egress;
     let mut rules = own_conversations();
-    let local_leg = by_sidecar(Rule::new().named("leg to the app"), options.marks.local_leg, options)
+    let local_leg = by_sidecar(Rule::new().named(LOCAL_LEG_RULE), options.marks.local_leg, options)
         .protocol(TCP)
         .field(Field::DestinationAddressType)
         .equals(address_type::LOCAL);

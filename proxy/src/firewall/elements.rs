@@ -92,7 +92,9 @@ fn around_tcp(b: &PortBox) -> Vec<(L4Protocol, L4Protocol)> {
 fn class_of(action: Action, is_tcp: bool, judge: &Judge) -> (Class, AnswerId) {
     match action {
         Action::Answer(answer) => (by_effect(answer, judge), answer),
-        Action::Inspect { chain, opaque } if is_tcp && judge.only_learns(chain, opaque) => (Class::Learn, opaque),
+        Action::Inspect { chain, opaque } if is_tcp && judge.only_learns(chain, opaque) => {
+            (Class::Learn, opaque)
+        }
         Action::Inspect { opaque, .. } if is_tcp => (Class::InspectTcp, opaque),
         Action::Inspect { opaque, .. } => (by_effect(opaque, judge), opaque),
         Action::Learn(answer) => match by_effect(answer, judge) {

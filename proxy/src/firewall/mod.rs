@@ -34,6 +34,7 @@ use bulkhead_policies::decide::Judge;
 use denials::DenialCounts;
 use judgement::Generation;
 use readers::LocalAddresses;
+use std::io;
 use std::sync::Arc;
 use table::Content;
 
@@ -57,6 +58,18 @@ pub enum FirewallError {
         /// The limit.
         most: usize,
     },
+    /// Our own packets do not look to the table like the sidecar's: it would capture them for ever.
+    #[error(
+        "the kernel does not take this process for the sidecar: run it as user {uid}, in the user namespace that owns \
+         this network namespace"
+    )]
+    NotRecognised {
+        /// The user that the table expects.
+        uid: u32,
+    },
+    /// The loopback device does not carry our own packets.
+    #[error("no connection over the loopback device: {0}; bring up the device `lo`")]
+    Loopback(#[source] io::Error),
     /// There are too many devices.
     #[error("{devices} network devices: at most {most} can be guarded", most = limits::DEVICES_MAX)]
     TooManyDevices {
@@ -112,7 +125,7 @@ impl Capability {
 /// Loads the closed table, unless there is one of ours already: nothing passes but what the pod and the sidecar need
 /// to live. For the moment before any app starts; doing it again changes nothing.
 pub fn load_closed(options: FirewallOptions) -> Result<(), FirewallError> {
-    Firewall::open(options).map(|_| ())
+    Firewall::take_over(options).map(|_| ())
 }
 
 /// The owner of the table.
@@ -135,8 +148,26 @@ pub struct Firewall {
 }
 
 impl Firewall {
-    /// Takes over the table that is there, else loads the closed one.
+    /// Takes over the table that is there, else loads the closed one; makes sure that it takes this process for the
+    /// sidecar.
     pub fn open(options: FirewallOptions) -> Result<Self, FirewallError> {
+        let mut firewall = Self::take_over(options)?;
+        let before = firewall.local_legs()?;
+        crate::intercept::make_local_leg(firewall.marks()).map_err(FirewallError::Loopback)?;
+        match firewall.local_legs()? > before {
+            true => Ok(firewall),
+            false => Err(FirewallError::NotRecognised { uid: firewall.options.sidecar_uid }),
+        }
+    }
+
+    /// How many legs to the app the table has seen.
+    fn local_legs(&mut self) -> Result<u64, FirewallError> {
+        let rules = self.connection.rules(&self.packets)?;
+        let rule = rules.iter().find(|rule| rule.name.as_deref() == Some(chains::LOCAL_LEG_RULE));
+        Ok(rule.map_or(0, |rule| rule.packets))
+    }
+
+    fn take_over(options: FirewallOptions) -> Result<Self, FirewallError> {
         let mut firewall = Self {
             connection: Connection::open()?,
             conntrack: Conntrack::open()?,

@@ -141,6 +141,13 @@ pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
     Ok(destination)
 }
 
+/// Makes one connection within the pod with the mark of the leg to the app. A table that takes us for the sidecar
+/// counts it as such a leg.
+pub(crate) fn make_local_leg(marks: Marks) -> io::Result<()> {
+    let app = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket_options::connect_marked_v4(marks.local_leg, app.local_addr()?.port()).map(drop)
+}
+
 /// Dials for inbound connections: to the app.
 #[derive(Clone, Copy, Debug)]
 pub struct ToApp(pub Sockets);

@@ -4,7 +4,7 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Marks every packet of the socket, and of what it accepts. Needs CAP_NET_ADMIN.
 pub(super) fn set_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
@@ -42,6 +42,27 @@ pub(super) fn original_destination(socket: &impl AsFd, ipv4: bool) -> io::Result
         let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
         Ok((ip, u16::from_be(address.sin6_port)).into())
     }
+}
+
+/// Connects over the loopback device with a marked socket, which a listener there makes immediate.
+pub(super) fn connect_marked_v4(mark: u32, port: u16) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed; the result is checked before use.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just returned `fd` and nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    set_mark(&socket, mark)?;
+    let address = libc::sockaddr_in {
+        sin_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(0),
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(Ipv4Addr::LOCALHOST).to_be() },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: pointer and length describe `address`, which outlives the call; `fd` is owned by `socket`.
+    let result = unsafe { libc::connect(fd, (&raw const address).cast(), length_of::<libc::sockaddr_in>()) };
+    if result == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Plain numbers and socket addresses: any bytes are a valid value.

@@ -8,8 +8,9 @@
 mod sys;
 
 use std::process::{Command, Stdio};
-pub use sys::{enter_new_network, is_root};
+pub use sys::*;
 
+const USER_NAMESPACE: &str = "BULKHEAD_TEST_USER_NAMESPACE";
 const INSIDE: &str = "BULKHEAD_TEST_INSIDE_NAMESPACE";
 
 /// Runs `body` in a new network namespace with its loopback device up; `test` is the test's own name.
@@ -20,8 +21,7 @@ pub fn in_own_network(test: &str, programs: &[&str], body: impl FnOnce()) {
     }
     let programs = [&["unshare", "ip"], programs].concat();
     if let Some(missing) = programs.iter().find(|program| !exists(program)) {
-        eprintln!("skipped: {test} needs the program `{missing}`");
-        return;
+        return skipped(test, &format!("needs the program `{missing}`"));
     }
     let unshare: &[&str] = if as_root() { &["--net"] } else { &["--user", "--map-root-user", "--net"] };
     if !Command::new("unshare")
@@ -31,8 +31,7 @@ pub fn in_own_network(test: &str, programs: &[&str], body: impl FnOnce()) {
         .status()
         .is_ok_and(|s| s.success())
     {
-        eprintln!("skipped: {test} needs root, or a kernel that lets users make user namespaces");
-        return;
+        return skipped(test, "needs root, or a kernel that lets users make user namespaces");
     }
     let binary = std::env::current_exe().expect("path of the test binary");
     let output = Command::new("unshare")
@@ -40,18 +39,24 @@ pub fn in_own_network(test: &str, programs: &[&str], body: impl FnOnce()) {
         .arg(binary)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
+        .envs((!as_root()).then_some((USER_NAMESPACE, "1")))
         .output()
         .expect("unshare runs");
     let text =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("1 passed") || !output.status.success(), "no test named `{test}`");
     assert!(output.status.success(), "{text}");
-    text.lines().filter(|line| line.starts_with("note:")).for_each(|line| println!("{line}"));
+}
+
+/// Says that a test did not run, past the test harness, which hides what passing tests print.
+pub fn skipped(test: &str, why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "skipped: {test} {why}");
 }
 
 /// True if namespaces are made with the rights of the system's root.
 pub fn as_root() -> bool {
-    is_root() && std::env::var_os("BULKHEAD_TEST_USER_NAMESPACE").is_none()
+    is_root() && std::env::var_os(USER_NAMESPACE).is_none()
 }
 
 /// Runs `ip` with the words of the text.

@@ -1,0 +1,210 @@
+//! Flows that go to the inspector: captured with their destination, carried on with the client's address.
+
+use crate::inspector::{Inspector, Seen, runtime};
+use crate::network::{OTHER_PEER, PEER, POD, Peer, accept, dial, talk};
+use crate::program::{Rules, What};
+use crate::support::{as_user, in_own_network};
+use crate::{at, open, sidecar_uid};
+use bulkhead_facts::Direction;
+use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
+use bulkhead_proxy::firewall::{Firewall, TableState};
+use bulkhead_proxy::intercept::{LocalLeg, Sockets};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+/// TCP of the peer on port 8000, both ways.
+fn both_ways(what: What) -> Rules {
+    Direction::BOTH.into_iter().fold(Rules::new(), |rules, d| rules.tcp(what, d, &PEER, 8000))
+}
+
+fn inspector(firewall: &Firewall, local_leg: LocalLeg) -> Inspector {
+    Inspector::start(Sockets::new(firewall.marks(), local_leg))
+}
+
+#[test]
+fn an_inbound_flow_is_captured_and_the_app_sees_the_client() {
+    in_own_network("inspected::an_inbound_flow_is_captured_and_the_app_sees_the_client", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let inspector = inspector(&firewall, LocalLeg::ClientAddress);
+        firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+        for family in [0, 1] {
+            let app = TcpListener::bind(at(POD[family], 8000)).expect("listen");
+            let mut client = peer.dial(at(POD[family], 8000)).expect("captured");
+            let (mut server, from) = accept(&app).expect("passed on");
+            assert_eq!(from.ip(), PEER[family], "the client's address is kept");
+            talk(&mut client, &mut server).expect("both directions");
+            let seen = inspector.next().expect("captured");
+            let expected = Seen {
+                direction: Direction::Ingress,
+                client: client.local_addr().expect("address"),
+                destination: at(POD[family], 8000),
+            };
+            assert_eq!(seen, expected);
+        }
+        assert_eq!(firewall.denials().expect("dump").edges.len(), 0);
+    });
+}
+
+#[test]
+fn many_clients_from_one_address_are_kept_apart_from_their_own_connections() {
+    in_own_network(
+        "inspected::many_clients_from_one_address_are_kept_apart_from_their_own_connections",
+        &[],
+        || {
+            let peer = Peer::connect();
+            let mut firewall = open();
+            let _inspector = inspector(&firewall, LocalLeg::ClientAddress);
+            firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+            let app = TcpListener::bind(at(POD[0], 8000)).expect("listen");
+            let mut open = Vec::new();
+            for _ in 0..200 {
+                let mut client = peer.dial(at(POD[0], 8000)).expect("captured");
+                let (mut server, _) = accept(&app).expect("passed on");
+                talk(&mut client, &mut server).expect("answers come back to the right one");
+                open.push((client, server));
+            }
+            for (client, server) in &mut open {
+                talk(client, server).expect("still");
+            }
+        },
+    );
+}
+
+#[test]
+fn the_fallback_shows_the_pods_own_address() {
+    in_own_network("inspected::the_fallback_shows_the_pods_own_address", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let _inspector = inspector(&firewall, LocalLeg::PodAddress);
+        firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+        for pod in POD {
+            let app = TcpListener::bind(at(pod, 8000)).expect("listen");
+            let mut client = peer.dial(at(pod, 8000)).expect("captured");
+            let (mut server, from) = accept(&app).expect("passed on");
+            assert_eq!(from.ip(), pod);
+            talk(&mut client, &mut server).expect("both directions");
+        }
+    });
+}
+
+#[test]
+fn the_self_test_finds_out_whether_the_clients_address_can_be_kept() {
+    in_own_network("inspected::the_self_test_finds_out_whether_the_clients_address_can_be_kept", &[], || {
+        let _peer = Peer::connect();
+        let firewall = open();
+        let mut sockets = Sockets::new(firewall.marks(), LocalLeg::PodAddress);
+        for family in [0, 1] {
+            as_user(sidecar_uid(), || {
+                runtime().block_on(sockets.find_local_leg(POD[family], PEER[family])).expect("works here");
+            });
+            assert_eq!(sockets.local_leg(), LocalLeg::ClientAddress);
+        }
+        // Marks of another run: the table does not know the leg.
+        let mut marks = firewall.marks();
+        marks.local_leg ^= 1 << 20;
+        let mut sockets = Sockets::new(marks, LocalLeg::ClientAddress);
+        as_user(sidecar_uid(), || {
+            runtime().block_on(sockets.find_local_leg(POD[0], PEER[0])).expect_err("cannot work");
+        });
+        assert_eq!(sockets.local_leg(), LocalLeg::PodAddress);
+    });
+}
+
+#[test]
+fn an_outbound_flow_is_captured_and_leaves_by_our_own_leg() {
+    in_own_network("inspected::an_outbound_flow_is_captured_and_leaves_by_our_own_leg", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let inspector = inspector(&firewall, LocalLeg::ClientAddress);
+        firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+        for family in [0, 1] {
+            let there = peer.listen(PEER[family], 8000);
+            let mut client = dial(at(PEER[family], 8000)).expect("captured");
+            let (mut server, from) = accept(&there).expect("passed on");
+            assert_eq!(from.ip(), POD[family]);
+            talk(&mut client, &mut server).expect("both directions");
+            let seen = inspector.next().expect("captured");
+            assert_eq!((seen.direction, seen.destination), (Direction::Egress, at(PEER[family], 8000)));
+        }
+    });
+}
+
+#[test]
+fn our_own_leg_takes_the_same_look_up_as_the_app() {
+    in_own_network("inspected::our_own_leg_takes_the_same_look_up_as_the_app", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+        let sockets = Sockets::new(firewall.marks(), LocalLeg::ClientAddress);
+        let reached = |address, port| {
+            as_user(sidecar_uid(), || {
+                runtime().block_on(async { sockets.dial_upstream(at(address, port)).await.is_ok() })
+            })
+        };
+        for family in [0, 1] {
+            let _servers = [
+                peer.listen(PEER[family], 8000),
+                peer.listen(PEER[family], 8001),
+                peer.listen(OTHER_PEER[family], 8000),
+            ];
+            assert!(reached(PEER[family], 8000));
+            assert!(!reached(PEER[family], 8001), "a port that the policy denies");
+            assert!(!reached(OTHER_PEER[family], 8000), "a peer that the policy does not name");
+        }
+    });
+}
+
+#[test]
+fn without_a_sidecar_inspected_flows_are_refused() {
+    in_own_network("inspected::without_a_sidecar_inspected_flows_are_refused", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+        drop(firewall);
+        for family in [0, 1] {
+            let _app = TcpListener::bind(at(POD[family], 8000)).expect("listen");
+            let _there = peer.listen(PEER[family], 8000);
+            assert!(peer.dial(at(POD[family], 8000)).is_err());
+            assert!(dial(at(PEER[family], 8000)).is_err());
+        }
+    });
+}
+
+#[test]
+fn learning_captures_while_the_heart_beats_and_lets_pass_when_it_stops() {
+    in_own_network(
+        "inspected::learning_captures_while_the_heart_beats_and_lets_pass_when_it_stops",
+        &[],
+        || {
+            let peer = Peer::connect();
+            let mut firewall = open();
+            let inspector = inspector(&firewall, LocalLeg::ClientAddress);
+            firewall.apply(&both_ways(What::Learn).judge()).expect("applied");
+            for family in [0, 1] {
+                let app = TcpListener::bind(at(POD[family], 8000)).expect("listen");
+                let there = peer.listen(PEER[family], 8000);
+                let both = || {
+                    let mut inbound = peer.dial(at(POD[family], 8000)).expect("passes");
+                    talk(&mut inbound, &mut accept(&app).expect("arrives").0).expect("inbound");
+                    let mut outbound = dial(at(PEER[family], 8000)).expect("passes");
+                    talk(&mut outbound, &mut accept(&there).expect("arrives").0).expect("outbound");
+                };
+                both();
+                assert_eq!(inspector.next(), None, "no heart has beaten yet");
+                firewall.heartbeat().expect("beats");
+                firewall.heartbeat().expect("beats again before the first has faded");
+                both();
+                assert_eq!(inspector.next().map(|seen| seen.direction), Some(Direction::Ingress));
+                assert_eq!(inspector.next().map(|seen| seen.direction), Some(Direction::Egress));
+                let stopped = Instant::now();
+                while stopped.elapsed() < HEARTBEAT_LIFE + Duration::from_millis(200) {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                both();
+                assert_eq!(inspector.next(), None, "the heart has stopped");
+            }
+            assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+        },
+    );
+}

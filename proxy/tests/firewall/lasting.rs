@@ -1,0 +1,202 @@
+//! The table outlives the sidecar, is adopted by the next one, and is put back when somebody changes it.
+
+use crate::network::{PEER, POD, Peer, accept, dial, talk};
+use crate::program::{Rules, What};
+use crate::support::{in_own_network, ip, run};
+use crate::{at, open, options};
+use bulkhead_facts::Direction;
+use bulkhead_netfilter::{Batch, Connection, Rule, Table};
+use bulkhead_proxy::firewall::{Firewall, TableState, load_closed};
+use std::net::TcpListener;
+
+fn rules(port: u16) -> Rules {
+    Direction::BOTH.into_iter().fold(Rules::new(), |rules, d| rules.tcp(What::Allow, d, &PEER, port))
+}
+
+#[test]
+fn the_next_sidecar_adopts_the_table_and_no_flow_notices() {
+    in_own_network("lasting::the_next_sidecar_adopts_the_table_and_no_flow_notices", &[], || {
+        let peer = Peer::connect();
+        load_closed(options()).expect("loads");
+        let mut firewall = open();
+        let generation = firewall.apply(&rules(8000).judge()).expect("applied").generation;
+        let app = TcpListener::bind(at(POD[0], 8000)).expect("listen");
+        let mut client = peer.dial(at(POD[0], 8000)).expect("allowed");
+        let mut server = accept(&app).expect("arrives").0;
+        let marks = firewall.marks();
+        drop(firewall);
+        talk(&mut client, &mut server).expect("without a sidecar");
+        assert!(dial(at(PEER[0], 8001)).is_err());
+
+        let mut firewall = open();
+        assert_eq!(firewall.generation(), generation, "adopted, not replaced");
+        assert_ne!(firewall.marks(), marks);
+        assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+        talk(&mut client, &mut server).expect("after adoption");
+        assert!(peer.dial(at(POD[0], 8000)).is_ok(), "new flows under the program of the sidecar before");
+        let next = firewall.apply(&rules(8000).judge()).expect("applied").generation;
+        assert_eq!(next, generation + 1);
+        talk(&mut client, &mut server).expect("after a reload");
+        assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+    });
+}
+
+#[test]
+fn loading_the_closed_table_again_changes_nothing() {
+    in_own_network("lasting::loading_the_closed_table_again_changes_nothing", &[], || {
+        let peer = Peer::connect();
+        load_closed(options()).expect("loads");
+        let mut firewall = open();
+        let generation = firewall.apply(&rules(8000).judge()).expect("applied").generation;
+        load_closed(options()).expect("again");
+        assert_eq!(open().generation(), generation);
+        let _app = TcpListener::bind(at(POD[0], 8000)).expect("listen");
+        assert!(peer.dial(at(POD[0], 8000)).is_ok());
+    });
+}
+
+/// A change to the table, and whether it must be seen.
+type Tampering = (&'static str, fn(&mut Connection, &Table));
+
+const TAMPERINGS: [Tampering; 7] = [
+    ("all rules of all chains gone", |connection, table| {
+        let mut batch = Batch::new();
+        for chain in connection.chains(table).expect("dump") {
+            batch.flush_chain(table, &chain.name);
+        }
+        connection.commit(&batch).expect("committed");
+    }),
+    ("the table gone", |connection, table| {
+        let mut batch = Batch::new();
+        batch.delete_table(table);
+        connection.commit(&batch).expect("committed");
+    }),
+    ("the guard of frames gone", |connection, _| {
+        let mut batch = Batch::new();
+        batch.delete_table(&Table::netdev("bulkhead"));
+        connection.commit(&batch).expect("committed");
+    }),
+    ("a rule more", |connection, table| {
+        let mut batch = Batch::new();
+        batch.add_rule(table, "deny_ingress", &Rule::new().accept());
+        connection.commit(&batch).expect("committed");
+    }),
+    ("an accept in place of the entrance", |connection, table| {
+        let mut batch = Batch::new();
+        batch.flush_chain(table, "output");
+        batch.add_rule(table, "output", &Rule::new().accept());
+        connection.commit(&batch).expect("committed");
+    }),
+    ("an element less", |connection, table| {
+        let sets = connection.sets(table).expect("dump");
+        let name = &sets.iter().find(|set| set.name.starts_with("egress_ports_")).expect("a map").name;
+        run("nft", &["flush", "map", "inet", "bulkhead", name]);
+    }),
+    ("an element more", |connection, table| {
+        let sets = connection.sets(table).expect("dump");
+        let name = &sets.iter().find(|set| set.name.starts_with("egress_classes4_")).expect("a map").name;
+        let element = "{ 10.9.9.9 : 0x1 }";
+        run("nft", &["add", "element", "inet", "bulkhead", name, element]);
+    }),
+];
+
+#[test]
+fn every_kind_of_tampering_is_noticed_and_put_back() {
+    in_own_network("lasting::every_kind_of_tampering_is_noticed_and_put_back", &["nft"], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let mut connection = Connection::open().expect("socket");
+        let table = Table::inet("bulkhead");
+        firewall.apply(&rules(8000).judge()).expect("applied");
+        let _servers = [peer.listen(PEER[0], 8000), peer.listen(PEER[0], 8001)];
+        for (what, tamper) in TAMPERINGS {
+            assert_eq!(firewall.verify().expect("compared"), TableState::Intact, "before {what}");
+            tamper(&mut connection, &table);
+            let state = firewall.verify().expect("compared");
+            assert!(matches!(state, TableState::Restored(_)), "{what}: {state:?}");
+            assert!(dial(at(PEER[0], 8000)).is_ok(), "{what}: the program is back");
+            assert!(dial(at(PEER[0], 8001)).is_err(), "{what}: and nothing else");
+        }
+        assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+    });
+}
+
+#[test]
+fn tables_of_others_are_left_alone_and_do_not_count_as_tampering() {
+    in_own_network(
+        "lasting::tables_of_others_are_left_alone_and_do_not_count_as_tampering",
+        &["nft"],
+        || {
+            let _peer = Peer::connect();
+            let mut firewall = open();
+            firewall.apply(&rules(8000).judge()).expect("applied");
+            run("nft", &["add", "table", "inet", "other"]);
+            run("nft", &["add", "chain", "inet", "other", "c"]);
+            assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+            firewall.heartbeat().expect("beats");
+            assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+            assert!(run("nft", &["list", "tables"]).contains("table inet other"));
+        },
+    );
+}
+
+#[test]
+fn a_table_that_was_opened_while_no_sidecar_lived_is_closed_by_the_next_one() {
+    in_own_network(
+        "lasting::a_table_that_was_opened_while_no_sidecar_lived_is_closed_by_the_next_one",
+        &[],
+        || {
+            let peer = Peer::connect();
+            let mut firewall = open();
+            firewall.apply(&rules(8000).judge()).expect("applied");
+            drop(firewall);
+            let mut connection = Connection::open().expect("socket");
+            for (what, tamper) in &TAMPERINGS[..5] {
+                tamper(&mut connection, &Table::inet("bulkhead"));
+                let mut firewall = open();
+                let _server = peer.listen(PEER[0], 8001);
+                assert!(dial(at(PEER[0], 8001)).is_err(), "{what}");
+                firewall.apply(&rules(8000).judge()).expect("applied");
+                assert_eq!(firewall.verify().expect("compared"), TableState::Intact, "{what}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_device_that_comes_later_is_guarded_too() {
+    in_own_network("lasting::a_device_that_comes_later_is_guarded_too", &[], || {
+        let _peer = Peer::connect();
+        let mut firewall = open();
+        ip("link add late type veth peer name end");
+        assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+        let mut connection = Connection::open().expect("socket");
+        let guards = || connection.chains(&Table::netdev("bulkhead")).expect("dump").len();
+        let mut guards = guards;
+        assert_eq!(guards(), 3, "eth0 and both ends of the new pair");
+        ip("link del late");
+        assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+        assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+    });
+}
+
+#[test]
+fn what_nft_lists_can_be_read() {
+    in_own_network("lasting::what_nft_lists_can_be_read", &["nft"], || {
+        let _peer = Peer::connect();
+        let mut firewall: Firewall = open();
+        let generation = firewall.apply(&rules(8000).judge()).expect("applied").generation;
+        let text = run("nft", &["list", "ruleset"]);
+        for line in [
+            "type filter hook prerouting priority mangle; policy drop;",
+            &format!("goto arrived_{generation}"),
+            &format!("meta mark set ct original ip saddr map @ingress_classes4_{generation}"),
+            "comment \"neighbour discovery in\"",
+            "redirect to :15006",
+            "update @denied_ingress4 { ct original ip saddr . meta mark . ct protocol . ct original proto-dst",
+            "type filter hook egress device \"eth0\" priority filter; policy drop;",
+        ] {
+            assert!(text.contains(line), "`{line}` is not in\n{text}");
+        }
+    });
+}

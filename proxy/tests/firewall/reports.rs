@@ -1,0 +1,163 @@
+//! What the table tells: denials counted exactly, packets logged with their sender, connections with their bytes.
+
+use crate::network::{OTHER_PEER, PEER, POD, Peer, accept, dial, talk, with_timeout};
+use crate::program::{Rules, What};
+use crate::support::{as_root, as_user, in_own_network, run};
+use crate::{at, open};
+use bulkhead_facts::{Direction, L4Protocol};
+use bulkhead_proxy::firewall::{Class, KernelFlow, KernelFlowEvent};
+use std::net::{TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_flood_hides_no_target() {
+    in_own_network("reports::a_flood_hides_no_target", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        firewall.apply(&Rules::new().judge()).expect("applied");
+        peer.run(|| {
+            let socket = UdpSocket::bind(at(PEER[0], 0)).expect("bind");
+            for _ in 0..2_000 {
+                socket.send_to(b"decoy", at(POD[0], 9)).expect("sent");
+            }
+            for port in 7_000..7_005 {
+                socket.send_to(b"target", at(POD[0], port)).expect("sent");
+            }
+        });
+        let denials = firewall.denials().expect("dump");
+        let packets =
+            |port| denials.edges.iter().find(|e| e.port == port).map(|e| (e.peer, e.protocol, e.packets));
+        assert_eq!(packets(9), Some((PEER[0], L4Protocol::UDP, 2_000)));
+        for port in 7_000..7_005 {
+            assert_eq!(packets(port), Some((PEER[0], L4Protocol::UDP, 1)));
+        }
+        assert_eq!(firewall.denials().expect("dump").edges.len(), 0, "nothing new since");
+        peer.run(|| UdpSocket::bind(at(PEER[0], 0)).and_then(|s| s.send_to(b"x", at(POD[0], 9))))
+            .expect("sent");
+        assert_eq!(firewall.denials().expect("dump").edges[0].packets, 1);
+    });
+}
+
+#[test]
+fn a_full_set_is_told() {
+    in_own_network("reports::a_full_set_is_told", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        firewall.apply(&Rules::new().judge()).expect("applied");
+        peer.run(|| {
+            let socket = UdpSocket::bind(at(PEER[0], 0)).expect("bind");
+            for port in 1..=5_000 {
+                socket.send_to(b"scan", at(POD[0], port)).expect("sent");
+            }
+        });
+        let denials = firewall.denials().expect("dump");
+        let counted: u64 = denials.edges.iter().map(|edge| edge.packets).sum();
+        assert!(denials.overflowed > 0);
+        assert_eq!(counted + denials.overflowed, 5_000);
+    });
+}
+
+#[test]
+fn a_denied_packet_is_logged_with_its_rule_and_sender() {
+    in_own_network("reports::a_denied_packet_is_logged_with_its_rule_and_sender", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        firewall
+            .apply(&Rules::new().tcp(What::Deny, Direction::Egress, &PEER, 8000).judge())
+            .expect("applied");
+        let mut reader = firewall.denial_reader().expect("reader");
+        let uid = if as_root() { 4321 } else { 0 };
+        for family in [0, 1] {
+            assert!(as_user(uid, || dial(at(PEER[family], 8000))).is_err());
+            let logged = reader.read().expect("read");
+            let packet = logged.packets.first().expect("logged");
+            assert_eq!(
+                (packet.direction, packet.peer, packet.local),
+                (Direction::Egress, PEER[family], POD[family])
+            );
+            assert_eq!((packet.port, packet.sender_uid), (8000, Some(uid)));
+            assert!(packet.source_port.is_some() && logged.lost == 0);
+            let answer = packet.answer.as_ref().expect("known");
+            let rule = answer.answers.enforced.rule.expect("the rule that denies");
+            assert_eq!(answer.judge.as_ref().expect("known").rule(rule).rule, "rule-1");
+
+            let from = peer.run(move || {
+                let socket = UdpSocket::bind(at(PEER[family], 0)).expect("bind");
+                socket.send_to(b"x", at(POD[family], 53)).expect("sent");
+                socket.local_addr().expect("address")
+            });
+            let packet = reader.read().expect("read").packets.remove(0);
+            assert_eq!((packet.direction, packet.peer, packet.port), (Direction::Ingress, from.ip(), 53));
+            assert_eq!((packet.source_port, packet.sender_uid), (Some(from.port()), None));
+        }
+        assert_eq!(reader.read().expect("read").packets.len(), 0, "and no noise");
+    });
+}
+
+/// The next event for that port.
+fn event(
+    reader: &mut bulkhead_proxy::firewall::FlowReader,
+    port: u16,
+    wait: Duration,
+) -> Option<KernelFlowEvent> {
+    let deadline = Instant::now() + wait;
+    while Instant::now() < deadline {
+        let found = reader.read().expect("read").events.into_iter().find(|event| {
+            let (KernelFlowEvent::Opened(flow) | KernelFlowEvent::Ended(flow)) = event;
+            flow.port == port
+        });
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+#[test]
+fn connections_of_the_kernel_are_told_with_rule_and_bytes() {
+    in_own_network("reports::connections_of_the_kernel_are_told_with_rule_and_bytes", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let mut reader = firewall.flow_reader().expect("reader");
+        let rules = Rules::new().tcp(What::Allow, Direction::Ingress, &PEER, 8000);
+        let generation = firewall.apply(&rules.judge()).expect("applied").generation;
+        firewall.verify().expect("learns the addresses");
+        let app = TcpListener::bind(at(POD[0], 8000)).expect("listen");
+        let mut client = peer.dial(at(POD[0], 8000)).expect("allowed");
+        let mut server = accept(&app).expect("arrives").0;
+        let opened = event(&mut reader, 8000, Duration::from_secs(2));
+        let Some(KernelFlowEvent::Opened(flow)) = opened else { panic!("{opened:?}") };
+        let mark = flow.mark.expect("marked");
+        assert_eq!(
+            (flow.direction, flow.peer, mark.class),
+            (Direction::Ingress, PEER[0], Class::KernelAllow)
+        );
+        assert_eq!((mark.generation, mark.answer.0), (generation, 1));
+        talk(&mut client, &mut server).expect("allowed");
+        let dumped: Vec<KernelFlow> = firewall.flows().expect("dump");
+        assert_eq!((dumped.len(), dumped[0].id), (1, flow.id));
+        assert!(dumped[0].bytes_to_destination > 4 && dumped[0].bytes_to_source > 4, "{dumped:?}");
+        drop((client, server));
+        let ended = event(&mut reader, 8000, Duration::from_secs(90));
+        let Some(KernelFlowEvent::Ended(flow)) = ended else { panic!("{ended:?}") };
+        assert!(flow.packets_to_destination >= 4 && flow.bytes_to_source >= dumped[0].bytes_to_source);
+    });
+}
+
+#[test]
+fn programs_are_forgotten_when_their_last_flow_is_gone() {
+    in_own_network("reports::programs_are_forgotten_when_their_last_flow_is_gone", &["conntrack"], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let rules = || Rules::new().rule(What::Allow, Direction::Ingress, &OTHER_PEER, L4Protocol::UDP, 53);
+        let old = firewall.apply(&rules().judge()).expect("applied").generation;
+        let app = with_timeout(UdpSocket::bind(at(POD[0], 53)).expect("bind"));
+        assert!(crate::network::datagram_arrives(&peer.udp(OTHER_PEER[0], 1_000), &app));
+        firewall.apply(&rules().judge()).expect("applied");
+        firewall.forget_replaced_programs().expect("dump");
+        assert!(firewall.answers().judge(old).is_some(), "a flow still carries its mark");
+        run("conntrack", &["-D", "-p", "udp"]);
+        firewall.forget_replaced_programs().expect("dump");
+        assert!(firewall.answers().judge(old).is_none());
+    });
+}
