@@ -9,9 +9,6 @@ use bulkhead_controller::app::App;
 use bulkhead_controller::config::Config;
 use bulkhead_policies::program::Program;
 use clap::Parser;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
@@ -26,6 +23,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -128,24 +126,27 @@ impl Controller {
         self.running = Some(Running::Here(app));
     }
 
-    /// The log's first line tells the ports.
+    /// A line of the log tells the ports.
     fn run_process(&mut self, flags: &[String]) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bulkhead-controller"))
             .args(flags)
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("starts");
-        let mut log = BufReader::new(child.stderr.take().expect("piped"));
-        let mut line = String::new();
-        log.read_line(&mut line).expect("a line");
+        let mut log = BufReader::new(child.stderr.take().expect("piped")).lines();
+        // Held before anything can fail, so that it is killed then too.
+        self.running = Some(Running::Process(child));
+        let started =
+            log.by_ref().map(|line| line.expect("text")).find(|line| line.contains("controller started"));
+        let started = started.expect("it started");
         let port = |name: &str| {
-            let value = line.split_whitespace().find_map(|word| word.strip_prefix(name));
-            value.unwrap_or_else(|| panic!("no `{name}` in `{line}`")).parse().expect("an address")
+            let value = started.split_whitespace().find_map(|word| word.strip_prefix(name));
+            value.unwrap_or_else(|| panic!("no `{name}` in `{started}`")).parse().expect("an address")
         };
         (self.sidecars, self.http, self.metrics) = (port("sidecars="), port("http="), port("metrics="));
         // A pipe that nobody reads would fill up and hold the process.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        self.running = Some(Running::Process(child));
+        std::thread::spawn(move || log.for_each(drop));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -193,6 +194,18 @@ impl Controller {
 
     /// Any request.
     pub async fn request(&self, method: &str, path: &str, body: &str, token: Option<&str>) -> (u16, String) {
+        let length = body.len();
+        let authorization =
+            token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        self.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: controller\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n{authorization}\r\n{body}"
+        ))
+        .await
+    }
+
+    /// These bytes over TLS, and what comes back until the end.
+    pub async fn raw(&self, bytes: &str) -> (u16, String) {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca().as_bytes()).expect("PEM")).expect("a CA");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -203,23 +216,13 @@ impl Controller {
             .with_no_client_auth();
         let stream = TcpStream::connect(self.http).await.expect("connects");
         let name = ServerName::try_from("127.0.0.1").expect("a name");
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS");
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
-        tokio::spawn(connection);
-        let mut request = hyper::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "controller")
-            .header("content-type", "application/json");
-        if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
-        let response = sender.send_request(request).await.expect("an answer");
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.expect("a body").to_bytes();
-        (status, String::from_utf8_lossy(&body).into_owned())
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS");
+        stream.write_all(bytes.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("in time").expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, body.to_owned())
     }
 
     pub async fn join_token(&self, uid: &str) -> String {
