@@ -1,0 +1,218 @@
+//! The sidecar as a process: how it starts, dies, comes back and ends, with real traffic and nobody who controls it.
+//!
+//! Each test runs in a network namespace of its own (`support::in_own_network`); where the machine allows none, it says
+//! `skipped:` and why. The controller's side is tested in `src/control/stream_tests.rs` and in `tests/`.
+
+#[allow(dead_code)]
+#[path = "../firewall/network.rs"]
+mod network;
+mod process;
+#[allow(dead_code)]
+#[path = "../firewall/program.rs"]
+mod program;
+#[path = "../../netfilter/tests/support/mod.rs"]
+mod support;
+
+use bulkhead_facts::{Direction, Effect, PathTemplate};
+use bulkhead_policies::model::HttpMatch;
+use bulkhead_policies::program::{L7Entry, L7Stage, Program, RuleIndex};
+use network::{PEER, POD, Peer, SILENCE, accept, dial, talk};
+use process::{Sidecar, as_users_run_it};
+use program::{Rules, What};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+use support::{in_own_network, skipped};
+
+const OPEN: u16 = 8000;
+const INSPECTED: u16 = 8080;
+
+/// The peer may reach port 8000, and `/ok` on port 8080; the pod may reach the peer's port 8000.
+fn program() -> Program {
+    let rules = Rules::new()
+        .tcp(What::Allow, Direction::Ingress, &PEER, OPEN)
+        .tcp(What::Inspect, Direction::Ingress, &PEER, INSPECTED)
+        .tcp(What::Allow, Direction::Egress, &PEER, OPEN);
+    let mut program = rules.judge().program().clone();
+    let path = Some(PathTemplate::parse("/ok").expect("a path"));
+    let http = Some(vec![HttpMatch { path, ..HttpMatch::default() }]);
+    let allow = L7Entry { rule: RuleIndex(1), effect: Some(Effect::Allow), http };
+    program.l7_chains[0].enforced = vec![L7Stage { entries: vec![allow] }];
+    program
+}
+
+/// An app that answers every request on the inspected port with 200, in both families.
+fn start_app() {
+    for pod in POD {
+        let listener = TcpListener::bind((pod, INSPECTED)).expect("listen");
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                thread::spawn(move || answer_all(stream));
+            }
+        });
+    }
+}
+
+fn answer_all(mut stream: TcpStream) {
+    while read_head(&mut stream).is_ok_and(|head| !head.is_empty()) {
+        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_err() {
+            return;
+        }
+    }
+}
+
+/// A head up to its empty line; empty at the end of the stream.
+fn read_head(stream: &mut TcpStream) -> io::Result<String> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte)? {
+            0 => return Ok(String::new()),
+            _ => head.push(byte[0]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// The status that a request on an open connection gets; 0 if there was no answer.
+fn status_on(stream: &mut TcpStream, path: &str) -> u16 {
+    let sent = write!(stream, "GET {path} HTTP/1.1\r\nhost: pod\r\n\r\n");
+    let head = sent.and_then(|()| read_head(stream)).unwrap_or_default();
+    head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+/// The status that the peer's request gets; 0 if it could not connect or there was no answer.
+fn status(peer: &Peer, family: usize, path: &str) -> u16 {
+    let connected = peer.dial(SocketAddr::new(POD[family], INSPECTED));
+    connected.map_or(0, |mut stream| status_on(&mut stream, path))
+}
+
+#[test]
+fn a_sidecar_that_never_had_a_program_denies_everything_and_is_not_ready() {
+    in_own_network("a_sidecar_that_never_had_a_program_denies_everything_and_is_not_ready", &[], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::initialised("new");
+        sidecar.start();
+        sidecar.wait_for("/readyz", |answer| answer.contains("503") && answer.contains("no program yet"));
+        let _server = peer.listen(PEER[0], OPEN);
+        for family in [0, 1] {
+            assert_eq!(status(&peer, family, "/ok"), 0);
+            assert!(dial(SocketAddr::new(PEER[family], OPEN)).is_err());
+        }
+    });
+}
+
+#[test]
+fn the_last_good_program_is_enforced_before_anybody_is_asked() {
+    in_own_network("the_last_good_program_is_enforced_before_anybody_is_asked", &[], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::initialised("last-good").with_last_good(&program());
+        sidecar.start_until_ready();
+        for family in [0, 1] {
+            assert_eq!(status(&peer, family, "/ok"), 200);
+            assert_eq!(status(&peer, family, "/admin"), 403);
+        }
+        let metrics = sidecar.ask("/metrics").expect("metrics");
+        let denied = r#"bulkhead_denials_total{direction="ingress",reason="l7_mismatch"} 2"#;
+        assert!(metrics.contains(denied), "{metrics}");
+    });
+}
+
+#[test]
+fn a_damaged_last_good_program_is_not_used() {
+    in_own_network("a_damaged_last_good_program_is_not_used", &[], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::initialised("damaged").with_last_good(&program());
+        let path = sidecar.state().join("program");
+        let mut bytes = std::fs::read(&path).expect("read");
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&path, bytes).expect("write");
+        sidecar.start();
+        sidecar.wait_for("/readyz", |answer| answer.contains("no program yet"));
+        assert_eq!(status(&peer, 0, "/ok"), 0);
+    });
+}
+
+#[test]
+fn killing_a_sidecar_leaks_nothing_and_flows_of_the_kernel_go_on() {
+    in_own_network("killing_a_sidecar_leaks_nothing_and_flows_of_the_kernel_go_on", &[], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::initialised("killed").with_last_good(&program());
+        sidecar.start_until_ready();
+        let app = TcpListener::bind((POD[0], OPEN)).expect("listen");
+        let mut client = peer.dial(SocketAddr::new(POD[0], OPEN)).expect("allowed");
+        let (mut server, _) = accept(&app).expect("arrives");
+        talk(&mut client, &mut server).expect("a conversation");
+
+        sidecar.kill();
+        talk(&mut client, &mut server).expect("the conversation goes on");
+        assert!(peer.dial(SocketAddr::new(POD[0], OPEN)).is_ok(), "allowed by the kernel alone");
+        for family in [0, 1] {
+            assert_eq!(status(&peer, family, "/ok"), 0, "nobody inspects");
+        }
+        assert!(peer.dial(SocketAddr::new(POD[0], OPEN + 1)).is_err());
+
+        sidecar.start_until_ready();
+        talk(&mut client, &mut server).expect("the conversation outlives the takeover");
+        assert_eq!((status(&peer, 0, "/ok"), status(&peer, 0, "/admin")), (200, 403));
+    });
+}
+
+#[test]
+fn a_drain_lets_open_connections_finish_and_leaves_the_table() {
+    in_own_network("a_drain_lets_open_connections_finish_and_leaves_the_table", &["kill"], || {
+        let peer = Peer::connect();
+        let app = TcpListener::bind((POD[0], INSPECTED)).expect("listen");
+        let mut sidecar = Sidecar::initialised("drained").with_last_good(&program());
+        sidecar.start_until_ready();
+        let mut client = peer.dial(SocketAddr::new(POD[0], INSPECTED)).expect("captured");
+        client.write_all(b"GET /ok HTTP/1.1\r\nhost: pod\r\n\r\n").expect("send");
+        let (mut server, _) = accept(&app).expect("the request is let through");
+        assert!(read_head(&mut server).expect("a head").starts_with("GET /ok"));
+
+        sidecar.terminate();
+        sidecar.wait_for("/readyz", |answer| answer.contains("draining"));
+        assert_eq!(status(&peer, 0, "/ok"), 0, "a new connection while draining");
+        server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate").expect("answer");
+        assert!(read_head(&mut client).expect("a head").starts_with("HTTP/1.1 200"));
+        drop((client, server));
+        assert_eq!(sidecar.wait().code(), Some(0));
+        assert_eq!(status(&peer, 0, "/ok"), 0, "nobody inspects any more");
+        assert!(dial(SocketAddr::new(PEER[0], OPEN + 1)).is_err(), "the table stays");
+    });
+}
+
+#[test]
+fn an_idle_sidecar_is_small_and_soon_ready() {
+    const MEMORY_KIB_MAX: u64 = 12 * 1024;
+    const READY_MAX: Duration = Duration::from_millis(100);
+    let name = "an_idle_sidecar_is_small_and_soon_ready";
+    if as_users_run_it().is_none() {
+        return skipped(name, "needs the folder of the binaries that users run in BULKHEAD_BIN_DIR");
+    }
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::initialised("small").with_last_good(&program());
+        // The machine may be busy with other tests: the best of some starts says what the sidecar needs.
+        let ready = (0..5).map(|_| {
+            let ready = sidecar.start_until_ready();
+            sidecar.kill();
+            ready
+        });
+        let fastest = ready.min().expect("some");
+        sidecar.start_until_ready();
+        assert_eq!(status(&peer, 0, "/ok"), 200);
+        thread::sleep(2 * SILENCE);
+        let memory_kib = sidecar.memory_kib();
+        println!("ready in {fastest:?}, {memory_kib} KiB");
+        assert!(fastest < READY_MAX, "ready after {fastest:?}");
+        assert!(memory_kib < MEMORY_KIB_MAX, "{memory_kib} KiB");
+    });
+}
