@@ -4,6 +4,7 @@
 
 use bulkhead_tests::{root, sources};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// Crate, folder, and which of our crates it may depend on.
 const WALLS: &[(&str, &str, &[&str])] = &[
@@ -104,9 +105,11 @@ fn pure_crates_depend_on_nothing_that_does_io() {
 fn pure_sources_name_no_io_clock_randomness_or_task() {
     let root = root();
     let folders: BTreeMap<_, _> = PURE.iter().map(|(f, _)| (root.join(f).join("src"), *f)).collect();
-    for file in sources("rs") {
+    let files = sources("rs");
+    let tests: Vec<PathBuf> = files.iter().flat_map(|f| test_modules(f)).collect();
+    for file in files {
         let Some((_, folder)) = folders.iter().find(|(path, _)| file.starts_with(path)) else { continue };
-        if file.ends_with("tests.rs") || file.components().any(|c| c.as_os_str() == "tests") {
+        if tests.iter().any(|t| file.starts_with(t) || file == t.with_extension("rs")) {
             continue;
         }
         let text = std::fs::read_to_string(&file).expect("a source file");
@@ -122,6 +125,20 @@ fn pure_sources_name_no_io_clock_randomness_or_task() {
             }
         }
     }
+}
+
+/// The modules that a file declares for tests only, as paths without ending.
+fn test_modules(file: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(file).expect("a source file");
+    let folder = match file.file_stem().and_then(|s| s.to_str()) {
+        Some("lib" | "mod" | "main") | None => file.with_file_name(""),
+        Some(_) => file.with_extension(""),
+    };
+    text.split("#[cfg(test)]")
+        .skip(1)
+        .filter_map(|after| after.trim_start().strip_prefix("mod "))
+        .filter_map(|after| after.split_once(';').map(|(name, _)| folder.join(name.trim())))
+        .collect()
 }
 
 /// Names in the `[dependencies]` table of a member.
