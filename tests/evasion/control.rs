@@ -1,11 +1,10 @@
 //! Without a firewall every attack of the catalogue arrives, in each family in which it exists.
 
 use bulkhead_lab::attack::KINDS;
-use bulkhead_lab::attack::arrival::match_arrivals;
 use bulkhead_lab::attack::targets::Family;
 use bulkhead_lab::attack::token::Token;
 
-use crate::ground::Ground;
+use crate::ground::{Ground, match_seen};
 use crate::namespaces;
 
 #[test]
@@ -28,8 +27,8 @@ fn every_attack_arrives_where_there_is_no_firewall() -> anyhow::Result<()> {
             assert!(elapsed.as_millis() < 1500, "{} took {elapsed:?}", kind.name);
             attacks.push(attempted);
             let seen =
-                ground.seen(|seen| !match_arrivals(&attacks, seen).of_attack[attacks.len() - 1].is_empty());
-            let matched = match_arrivals(&attacks, &seen);
+                ground.seen(|seen| !match_seen(&attacks, seen).of_attack[attacks.len() - 1].is_empty());
+            let matched = match_seen(&attacks, &seen);
             if matched.of_attack[attacks.len() - 1].is_empty() {
                 missing.push(format!("{} {family:?}: {:?}", kind.name, attacks[attacks.len() - 1].local));
             }
@@ -37,7 +36,7 @@ fn every_attack_arrives_where_there_is_no_firewall() -> anyhow::Result<()> {
     }
     let seen = ground.seen(|_| false);
     let strays: Vec<_> =
-        match_arrivals(&attacks, &seen).strays.iter().map(|index| seen[*index].clone()).collect();
+        match_seen(&attacks, &seen).strays.iter().map(|index| seen[*index].clone()).collect();
     assert!(missing.is_empty(), "did not arrive:\n{}", missing.join("\n"));
     assert!(strays.is_empty(), "arrived from nowhere: {strays:#?}");
     assert_eq!(ground.lost(), 0, "the canaries lost packets");

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bulkhead_lab::attack::arrival::Arrival;
+use bulkhead_lab::attack::arrival::{Arrival, Matched, match_arrivals};
 use bulkhead_lab::attack::targets::{Endpoint, Family, Link, Pair, Ports, Sidecar, Targets, Web};
 use bulkhead_lab::attack::token::Token;
 use bulkhead_lab::attack::{Attempted, Kind};
@@ -45,6 +45,9 @@ const fn pair(last: u8) -> Pair {
     Pair { v4: Ipv4Addr::new(10, 77, 0, last), v6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, last as u16) }
 }
 
+/// An arrival and the place where it was seen.
+pub(crate) type Seen = (&'static str, Arrival);
+
 /// The ground with its canaries.
 pub(crate) struct Ground {
     pub(crate) attacker: Space,
@@ -54,7 +57,7 @@ pub(crate) struct Ground {
     pub(crate) outside: Space,
     guarded: bool,
     mark: AtomicU32,
-    seen: Arc<Mutex<Vec<Arrival>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
     lost: Arc<Mutex<u64>>,
 }
 
@@ -127,14 +130,11 @@ impl Ground {
             listen_udp: udp.clone(),
             ..Options::default()
         };
-        self.watch_at(&self.attacker, pod(&[]))?;
-        self.watch_at(&self.web, pod(&[]))?;
-        self.watch_at(&self.store, pod(&[22, 5432]))?;
-        self.watch_at(
-            &self.outside,
-            Options { packets: true, listen_tcp: vec![80, 443], ..Options::default() },
-        )?;
-        self.watch_at(&self.node, Options { join: true, listen_tcp: vec![10_250], ..Options::default() })
+        self.watch_at("attacker", pod(&[]))?;
+        self.watch_at("web", pod(&[]))?;
+        self.watch_at("store", pod(&[22, 5432]))?;
+        self.watch_at("outside", Options { packets: true, listen_tcp: vec![80, 443], ..Options::default() })?;
+        self.watch_at("node", Options { join: true, listen_tcp: vec![10_250], ..Options::default() })
     }
 
     /// Starts the service that the attacker may use.
@@ -153,10 +153,10 @@ impl Ground {
         Ok(())
     }
 
-    fn watch_at(&self, place: &Space, options: Options) -> anyhow::Result<()> {
+    fn watch_at(&self, place: &'static str, options: Options) -> anyhow::Result<()> {
         let (seen, lost) = (self.seen.clone(), self.lost.clone());
         let (ready, is_ready) = std::sync::mpsc::channel();
-        place.run_aside(move || {
+        self.space(place).run_aside(move || {
             let watched = tokio::runtime::Builder::new_current_thread().enable_all().build().map(|runtime| {
                 runtime.block_on(async {
                     let opened = Canary::open(&options);
@@ -165,7 +165,7 @@ impl Ground {
                     while let Some(event) = canary.next().await {
                         match event {
                             Event::Arrived(arrival) => {
-                                seen.lock().expect("no panic while held").push(arrival)
+                                seen.lock().expect("no panic while held").push((place, arrival))
                             }
                             Event::Lost(packets) => *lost.lock().expect("no panic while held") += packets,
                             Event::Taken(_) => {}
@@ -204,15 +204,26 @@ impl Ground {
 
     /// A pod by its name in the inventory, with its addresses.
     pub(crate) fn pod(&self, name: &str) -> (&Space, Pair) {
+        let addresses = match name {
+            "attacker" => ATTACKER,
+            "web" => WEB,
+            _ => STORE,
+        };
+        (self.space(name), addresses)
+    }
+
+    fn space(&self, name: &str) -> &Space {
         match name {
-            "attacker" => (&self.attacker, ATTACKER),
-            "web" => (&self.web, WEB),
-            _ => (&self.store, STORE),
+            "attacker" => &self.attacker,
+            "web" => &self.web,
+            "store" => &self.store,
+            "outside" => &self.outside,
+            _ => &self.node,
         }
     }
 
     /// Everything that the canaries have seen, once `enough` says so or a second is over.
-    pub(crate) fn seen(&self, enough: impl Fn(&[Arrival]) -> bool) -> Vec<Arrival> {
+    pub(crate) fn seen(&self, enough: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
         let deadline = Instant::now() + Duration::from_secs(1);
         loop {
             let seen = self.seen.lock().expect("no panic while held").clone();
@@ -265,6 +276,12 @@ pub(crate) fn targets(guarded: bool, mark: u32) -> Targets {
         }),
         peer: Some(STORE),
     }
+}
+
+/// Which arrivals are of which attack, wherever they were seen.
+pub(crate) fn match_seen(attacks: &[Attempted], seen: &[Seen]) -> Matched {
+    let arrivals: Vec<_> = seen.iter().map(|(_, arrival)| arrival.clone()).collect();
+    match_arrivals(attacks, &arrivals)
 }
 
 fn gateway_mac(number: usize) -> String {

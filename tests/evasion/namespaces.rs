@@ -62,8 +62,8 @@ impl Space {
 }
 
 /// Makes the calling thread, and what it starts, a sidecar: a user of its own with CAP_NET_ADMIN and CAP_NET_RAW. In
-/// a user namespace that knows one user only it stays root.
-pub(crate) fn become_sidecar(uid: u32) -> io::Result<()> {
+/// a user namespace that knows one user only it stays root. Gives the user that it is now.
+pub(crate) fn become_sidecar(uid: u32) -> io::Result<u32> {
     const KEPT: [libc::c_ulong; 2] = [12, 13];
     let bits = KEPT.iter().fold(0u32, |bits, capability| bits | 1 << capability);
     // _LINUX_CAPABILITY_VERSION_3 and this thread; then effective, permitted, inheritable, in two words each.
@@ -79,7 +79,8 @@ pub(crate) fn become_sidecar(uid: u32) -> io::Result<()> {
         }
         KEPT.iter().try_for_each(|capability| {
             check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, *capability, 0, 0))
-        })
+        })?;
+        Ok(libc::geteuid())
     }
 }
 

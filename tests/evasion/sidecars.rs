@@ -53,7 +53,7 @@ impl Sidecar {
     pub(crate) fn init(ground: &Ground, name: &'static str) -> anyhow::Result<Self> {
         let (space, addresses) = ground.pod(name);
         let folder = Folder::new(name)?;
-        let program = compile(name)?;
+        let program = compile(name, "")?;
         let sidecar = Self { folder, place: Place { name, addresses }, process: None };
         let output = space.run(|| {
             become_sidecar(SIDECAR_UID)?;
@@ -131,20 +131,23 @@ impl Drop for Sidecar {
 }
 
 /// Loads a pod's program into its kernel table, with no sidecar at all; gives the mark that its sidecar would use.
-pub(crate) fn enforce_in_kernel(ground: &Ground, name: &str) -> anyhow::Result<u32> {
-    let judge = Judge::new(compile(name)?).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+///
+/// `more` are policies beside those of the ground.
+pub(crate) fn enforce_in_kernel(ground: &Ground, name: &str, more: &str) -> anyhow::Result<u32> {
+    let judge = Judge::new(compile(name, more)?).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let (space, _) = ground.pod(name);
     space.run(|| {
-        let mut firewall = Firewall::open(FirewallOptions::new(SIDECAR_UID)?)?;
+        let uid = become_sidecar(SIDECAR_UID)?;
+        let mut firewall = Firewall::open(FirewallOptions::new(uid)?)?;
         firewall.apply(&Arc::new(judge))?;
         Ok(firewall.marks().upstream)
     })?
 }
 
 /// What the pod is held to, by the same way as in a cluster: documents, inventory, compiler.
-fn compile(pod: &str) -> anyhow::Result<Program> {
+fn compile(pod: &str, more: &str) -> anyhow::Result<Program> {
     let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
-    let loaded = load(&[source("policies.yaml", POLICIES)]);
+    let loaded = load(&[source("policies.yaml", POLICIES), source("more.yaml", more)]);
     ensure!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
     let inventory = load_inventory(&[source("inventory.yaml", INVENTORY)]);
     let inventory = inventory.map_err(|diagnostics| anyhow::anyhow!("{diagnostics:?}"))?;

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bulkhead_lab::attack::arrival::{Via, match_arrivals};
+use bulkhead_lab::attack::arrival::{CAPTURE_PORTS, Via};
 use bulkhead_lab::attack::targets::Family;
 use bulkhead_lab::attack::token::Token;
 use bulkhead_lab::attack::{Attempted, KINDS, Kind};
 
-use crate::ground::{Ground, WEB};
+use crate::ground::{Ground, Seen, WEB, match_seen};
 use crate::namespaces;
 use crate::sidecars::{self, Sidecar};
 use crate::table;
@@ -24,6 +24,28 @@ const PODS: [&str; 3] = ["attacker", "web", "store"];
 const INSPECTED: u16 = 8080;
 /// The port of `web` that is allowed without inspection.
 const PLAIN: u16 = 9000;
+
+/// A mistake: the attacker may open any TCP connection to `store`.
+const TOO_MUCH: &str = r"
+apiVersion: bulkhead.dev/v1alpha1
+kind: SegmentPolicy
+metadata: {name: mistake, namespace: shop}
+spec:
+  workloads: {app: attacker}
+  egress:
+    - {name: anything, to: [{workloads: {app: store}}], ports: ['1-15000']}
+---
+apiVersion: bulkhead.dev/v1alpha1
+kind: SegmentPolicy
+metadata: {name: mistake-too, namespace: shop}
+spec:
+  workloads: {app: store}
+  ingress:
+    - {name: anything, from: [{workloads: {app: attacker}}], ports: ['1-15000']}
+";
+
+/// How long an attack may take, whatever becomes of what it sends; on a busy machine its process may start late.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Attacks under way at once.
 const AT_ONCE: usize = 8;
@@ -61,7 +83,7 @@ fn nothing_passes_the_kernel_tier_alone_though_user_and_mark_of_the_sidecar_are_
     ground.serve()?;
     // The worst case: the attacker knows user and mark of its own sidecar. They open nothing: see THREATS.
     for name in PODS {
-        let mark = sidecars::enforce_in_kernel(&ground, name)?;
+        let mark = sidecars::enforce_in_kernel(&ground, name, "")?;
         if name == "attacker" {
             ground.betray_mark(mark);
         }
@@ -72,6 +94,48 @@ fn nothing_passes_the_kernel_tier_alone_though_user_and_mark_of_the_sidecar_are_
     ensure!(arrived.is_empty(), "arrived past the kernel tier: {arrived:?}");
     ensure!(ask(&ground, INSPECTED).is_err(), "a request passed that nobody inspected");
     expect_allowed(&ground, PLAIN)
+}
+
+#[test]
+fn nothing_reaches_a_protected_pod_from_one_that_has_no_firewall() -> anyhow::Result<()> {
+    if !namespaces::possible() {
+        println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
+        return Ok(());
+    }
+    let ground = Ground::lay(true)?;
+    ground.serve()?;
+    for name in ["web", "store"] {
+        sidecars::enforce_in_kernel(&ground, name, "")?;
+    }
+    ground.watch(true)?;
+    expect_allowed(&ground, PLAIN)?;
+    let arrived = make_all(&ground, "root-net-raw")?;
+    ensure!(arrived.contains_key("tcp-outside"), "the attacker was held back after all");
+    let reached: Vec<_> = ground.seen(|_| true).into_iter().filter(is_at_a_protected_pod).collect();
+    ensure!(reached.is_empty(), "reached a protected pod: {reached:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_rule_that_allows_too_much_shows_up_as_arrivals() -> anyhow::Result<()> {
+    if !namespaces::possible() {
+        println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
+        return Ok(());
+    }
+    let ground = Ground::lay(true)?;
+    ground.serve()?;
+    for name in PODS {
+        sidecars::enforce_in_kernel(&ground, name, TOO_MUCH)?;
+    }
+    ground.watch(true)?;
+    let arrived = make_all(&ground, "app")?;
+    for kind in ["tcp-forbidden-pod", "tcp-forbidden-service", "tcp-database", "tcp-port-scan"] {
+        ensure!(arrived.get(kind) == Some(&vec![4, 6]), "{kind} did not arrive: {arrived:?}");
+    }
+    for kind in ["tcp-outside", "tcp-metadata", "icmp-pod", "raw-gre", "tcp-peer-sidecar"] {
+        ensure!(!arrived.contains_key(kind), "{kind} arrived: {arrived:?}");
+    }
+    Ok(())
 }
 
 #[test]
@@ -107,7 +171,7 @@ fn nothing_passes_while_every_sidecar_is_dead() -> anyhow::Result<()> {
     expect_allowed(&ground, PLAIN).context("a flow that needs no inspection must go on")?;
     ensure!(arrived.is_empty(), "arrived while the sidecars were dead: {arrived:?}");
     let stolen: Vec<_> =
-        ground.seen(|_| false).into_iter().filter(|arrival| arrival.via == Via::Listener).collect();
+        ground.seen(|_| false).into_iter().filter(|(_, arrival)| arrival.via == Via::Listener).collect();
     ensure!(stolen.is_empty(), "taken from a dead sidecar: {stolen:#?}");
     Ok(())
 }
@@ -169,7 +233,10 @@ fn make_all(ground: &Ground, rights: &str) -> anyhow::Result<Arrived> {
                     loop {
                         let following = next.lock().expect("no panic while held").next();
                         let Some(((kind, family), index)) = following else { return anyhow::Ok(()) };
+                        let started = Instant::now();
                         let attempted = ground.attack(kind, *family, Token::new(1, index), rights)?;
+                        let elapsed = started.elapsed();
+                        ensure!(elapsed < LONGEST, "{} took {elapsed:?}", kind.name);
                         made.lock().expect("no panic while held").push(attempted);
                     }
                 })
@@ -183,7 +250,7 @@ fn make_all(ground: &Ground, rights: &str) -> anyhow::Result<Arrived> {
 fn judge(ground: &Ground, made: &[Attempted]) -> anyhow::Result<Arrived> {
     let seen = ground.seen(|_| false);
     ensure!(ground.lost() == 0, "the canaries lost {} packets", ground.lost());
-    let matched = match_arrivals(made, &seen);
+    let matched = match_seen(made, &seen);
     let strays: Vec<_> = matched.strays.iter().map(|index| &seen[*index]).collect();
     ensure!(strays.is_empty(), "arrived from nowhere: {strays:#?}");
     let mut arrived = Arrived::new();
@@ -204,6 +271,12 @@ fn judge(ground: &Ground, made: &[Attempted]) -> anyhow::Result<Arrived> {
     }
     arrived.values_mut().for_each(|families| families.sort_unstable());
     Ok(arrived)
+}
+
+/// At `web` or `store`, and not only at a port where a sidecar would have taken it.
+fn is_at_a_protected_pod((place, arrival): &Seen) -> bool {
+    matches!(*place, "web" | "store")
+        && (arrival.via == Via::Listener || !CAPTURE_PORTS.contains(&arrival.destination_port))
 }
 
 /// What the policy allows succeeds, in both families.

@@ -127,8 +127,9 @@ pub(super) fn fast_open(attempt: &mut Attempt) -> Made {
     attempt.announce(protocol::TCP, attempt.ends(0, target));
     let sent = open(domain(target.ip()), Protocol::TCP, from).and_then(|socket| {
         system::set_option(&socket, libc::IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, 1)?;
+        socket.set_nonblocking(true)?;
         let sent = socket.send_to_with_flags(&attempt.payload(0), &target.into(), libc::MSG_FASTOPEN);
-        // Not blocking, so the SYN with its data is out before the socket is closed.
+        // The SYN with its data is out; the socket is closed a little later.
         std::thread::sleep(Duration::from_millis(100));
         sent
     });
