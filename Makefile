@@ -35,6 +35,10 @@ test: tools ## Every test, the lab with real programs among them
 test-long: binaries ## Long trials, of which `make test` runs a sample
 	BULKHEAD_BIN_DIR=$(CURDIR)/$(BIN) BULKHEAD_LONG=1 $(CARGO) test --locked --workspace -- --nocapture
 
+.PHONY: test-evasion
+test-evasion: binaries ## Everything that an app can try against its firewall, without and with sidecars
+	BULKHEAD_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) test --locked -p bulkhead-tests --test evasion
+
 .PHONY: check
 check: tools ## Format, lints, licences, documentation
 	$(CARGO) fmt --all --check
