@@ -1,3 +1,5 @@
+//! What is proposed from which flows, what is held back, and that the order of the flows does not show.
+
 use super::*;
 use crate::compile::Compiler;
 use crate::diagnostics::Source;
