@@ -64,7 +64,7 @@ impl Index {
     pub fn update(&mut self, set: &PolicySet, inventory: &Inventory) -> Result<Change, Vec<CompileError>> {
         let compiler = Compiler::new(set, inventory)?;
         let revision = self.revision + 1;
-        let groups = compiler.programs(revision).map_err(|error| vec![error])?;
+        let (groups, warnings) = compiler.programs_with_warnings(revision).map_err(|error| vec![error])?;
         let mut pods = BTreeMap::new();
         let mut changed = Vec::new();
         for group in groups {
@@ -82,7 +82,6 @@ impl Index {
             }
         }
         let removed = self.pods.keys().filter(|uid| !pods.contains_key(*uid)).cloned().collect();
-        let warnings = compiler.warnings();
         changed.sort_unstable();
         if !changed.is_empty() {
             self.revision = revision;

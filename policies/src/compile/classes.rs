@@ -3,7 +3,7 @@
 use super::cluster::{Cluster, ServiceIndex};
 use super::intervals::{AddressSet, Interval, Number};
 use super::lineup::{Lineup, Version};
-use super::peers::Reach;
+use super::peers::{Reach, Region};
 use super::sweep::sweep;
 use bulkhead_facts::{Direction, Mode};
 use std::collections::{BTreeSet, HashMap};
@@ -57,7 +57,7 @@ fn find<N: Number>(spans: &[Span<N>], address: N) -> usize {
 
 /// Sets of addresses with what they mean, and how many of them are clauses.
 struct Markers<'a> {
-    clauses: Vec<(ClauseIndex, &'a AddressSet)>,
+    clauses: Vec<(ClauseIndex, &'a Region)>,
     inside: Option<&'a AddressSet>,
     services: Vec<(ServiceIndex, AddressSet)>,
 }
@@ -70,7 +70,7 @@ pub(crate) fn classes(cluster: &Cluster<'_>, lineup: &Lineup<'_>) -> Classes {
         for (position, clause) in (0u32..).zip(&line.clauses) {
             match &*clause.reach {
                 Reach::Any => everybody.push((rule, position)),
-                Reach::Set(set) => clauses.push(((rule, position), set)),
+                Reach::Set(region) => clauses.push(((rule, position), region)),
             }
         }
     }
@@ -83,63 +83,44 @@ pub(crate) fn classes(cluster: &Cluster<'_>, lineup: &Lineup<'_>) -> Classes {
     Classes { keys: table.keys, v4, v6, everybody }
 }
 
-/// The Services whose addresses need answers of their own: those that some rule can tell from the world around them.
+/// The Services whose addresses need answers of their own: those that some clause tells apart from the pods behind them, by
+/// address or by port, and those without endpoints where that is a denial.
 fn services(
     cluster: &Cluster<'_>,
     lineup: &Lineup<'_>,
-    clauses: &[(ClauseIndex, &AddressSet)],
+    clauses: &[(ClauseIndex, &Region)],
     everybody: &[ClauseIndex],
 ) -> Vec<(ServiceIndex, AddressSet)> {
     if lineup.direction == Direction::Ingress {
         return Vec::new();
     }
-    let confined = Version::BOTH.into_iter().any(|version| lineup.is_confined(version));
-    let mut needed = BTreeSet::new();
-    for (_, set) in clauses {
-        for index in [&cluster.endpoints, &cluster.service_addresses] {
-            needed.extend(within(index, &set.v4, |n| IpAddr::V4(n.into())));
-            needed.extend(within(index, &set.v6, |n| IpAddr::V6(n.into())));
-        }
-    }
-    let by_port = everybody.iter().any(|(rule, clause)| {
-        let ports = &lineup.rules[*rule as usize].clauses[*clause as usize].ports;
-        ports.iter().any(|block| (block.ports.first(), block.ports.last()) != (0, u16::MAX))
-    });
-    for (at, (_, service)) in cluster.services.iter().enumerate() {
-        let special = service.ports.iter().any(|port| {
-            let renumbered = port.endpoints.iter().any(|(_, target)| *target != port.port);
-            let lacks =
-                |v4: bool| port.endpoints.iter().all(|(address, _)| address.to_canonical().is_ipv4() != v4);
-            (renumbered && by_port)
-                || confined && service.addresses.iter().any(|own| lacks(own.to_canonical().is_ipv4()))
-        });
-        if special {
-            needed.insert(at);
-        }
-    }
-    let own = |at: ServiceIndex| {
-        let mine = cluster.services[at].1.addresses.iter().map(|address| address.to_canonical());
-        // An address that two Services claim belongs to the first.
-        AddressSet::of(mine.filter(|address| {
-            let claimed = cluster.service_addresses.binary_search_by_key(address, |(address, _)| *address);
-            claimed.is_ok_and(|found| cluster.service_addresses[found].1 == at)
-        }))
+    let by_port = |(rule, clause): &ClauseIndex| {
+        lineup.rules[*rule as usize].clauses[*clause as usize].depends_on_port()
     };
-    needed.into_iter().map(|at| (at, own(at))).filter(|(_, own)| !own.is_empty()).collect()
+    let mut needed = BTreeSet::new();
+    for (clause, region) in clauses {
+        let touched = region.touched(cluster);
+        needed.extend(&touched.uneven);
+        if by_port(clause) {
+            needed.extend(&touched.renumbered);
+        }
+    }
+    if everybody.iter().any(by_port) {
+        needed.extend(&cluster.renumbered);
+    }
+    if Version::BOTH.into_iter().any(|version| lineup.is_confined(version)) {
+        needed.extend(&cluster.lacking);
+    }
+    needed.into_iter().map(|at| (at, own_addresses(cluster, at))).filter(|(_, own)| !own.is_empty()).collect()
 }
 
-fn within<N: Number>(
-    index: &[(IpAddr, ServiceIndex)],
-    intervals: &[Interval<N>],
-    address: impl Fn(N) -> IpAddr,
-) -> Vec<ServiceIndex> {
-    let mut found = Vec::new();
-    for (first, last) in intervals {
-        let (first, last) = (address(*first), address(*last));
-        let begin = index.partition_point(|(at, _)| *at < first);
-        found.extend(index[begin..].iter().take_while(|(at, _)| *at <= last).map(|(_, service)| *service));
-    }
-    found
+/// An address that two Services claim belongs to the first.
+fn own_addresses(cluster: &Cluster<'_>, service: ServiceIndex) -> AddressSet {
+    let mine = cluster.services[service].1.addresses.iter().map(|address| address.to_canonical());
+    AddressSet::of(mine.filter(|address| {
+        let claimed = cluster.service_addresses.binary_search_by_key(address, |(address, _)| *address);
+        claimed.is_ok_and(|found| cluster.service_addresses[found].1 == service)
+    }))
 }
 
 struct Table {
@@ -153,7 +134,7 @@ impl Table {
         markers: &Markers<'a>,
         family: impl for<'s> Fn(&'s AddressSet) -> &'s Vec<Interval<N>>,
     ) -> Vec<Span<N>> {
-        let sets = markers.clauses.iter().map(|(_, set)| *set);
+        let sets = markers.clauses.iter().map(|(_, region)| &region.addresses);
         let sets = sets.chain(markers.inside).chain(markers.services.iter().map(|(_, set)| set));
         let sets: Vec<_> = (0u32..).zip(sets).map(|(marker, set)| (marker, family(set).as_slice())).collect();
         let mut spans: Vec<Span<N>> = Vec::new();

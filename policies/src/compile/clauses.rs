@@ -4,8 +4,7 @@
 //! number. On ingress the destination is the workload itself.
 
 use super::cluster::Cluster;
-use super::intervals::AddressSet;
-use super::peers::{Reach, Reading, pod_addresses};
+use super::peers::{Reach, Reading, Region, pod_addresses};
 use crate::inventory::Pod;
 use crate::model::{PortMatch, Ports, RuleAction};
 use bulkhead_facts::{L4Protocol, PortRange};
@@ -43,6 +42,13 @@ pub(crate) struct Clause {
     pub(crate) reach: Arc<Reach>,
     /// Ports of the destination; never empty.
     pub(crate) ports: Vec<PortBlock>,
+}
+
+impl Clause {
+    /// True if it names some ports of a protocol and not others.
+    pub(crate) fn depends_on_port(&self) -> bool {
+        self.ports.iter().any(|block| (block.ports.first(), block.ports.last()) != (0, u16::MAX))
+    }
 }
 
 /// How a rule of this action reads what is in doubt.
@@ -86,16 +92,16 @@ pub(crate) fn egress_clauses(
         let named = pod_addresses(cluster, &pods, reading);
         let reached = match &**reach {
             Reach::Any => named,
-            Reach::Set(set) => set.intersection(&named),
+            Reach::Set(region) => region.addresses.intersection(&named),
         };
         let block = PortBlock::one(protocol, PortRange::single(port));
-        clauses.extend(clause(Arc::new(Reach::Set(reached)), vec![block]));
+        clauses.extend(clause(Arc::new(Reach::Set(Region::new(reached))), vec![block]));
     }
     clauses
 }
 
 fn clause(reach: Arc<Reach>, mut ports: Vec<PortBlock>) -> Option<Clause> {
-    let reaches_nobody = matches!(&*reach, Reach::Set(set) if *set == AddressSet::default());
+    let reaches_nobody = matches!(&*reach, Reach::Set(region) if region.addresses.is_empty());
     ports.sort_unstable();
     ports.dedup();
     (!ports.is_empty() && !reaches_nobody).then_some(Clause { reach, ports })

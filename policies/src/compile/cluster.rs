@@ -5,7 +5,7 @@
 
 use super::intervals::AddressSet;
 use super::selectors::{NAMESPACE_NAME_LABEL, selects};
-use crate::inventory::{Inventory, Labels, ObjectName, Pod, Service};
+use crate::inventory::{Inventory, Labels, ObjectName, Pod, Service, ServicePort};
 use crate::model::{NamespaceMatch, Operator, Selector};
 use bulkhead_facts::L4Protocol;
 use std::collections::{BTreeMap, HashMap};
@@ -36,6 +36,10 @@ pub(crate) struct Cluster<'a> {
     pub(crate) inside: AddressSet,
     /// Addresses that several pods hold, with those pods.
     pub(crate) contested: BTreeMap<IpAddr, Vec<PodIndex>>,
+    /// Services that lead to other ports than are dialled.
+    pub(crate) renumbered: Vec<ServiceIndex>,
+    /// Services with a port that has no ready endpoint of a family that they have an address of.
+    pub(crate) lacking: Vec<ServiceIndex>,
     namespaces: BTreeMap<&'a str, Labels>,
     /// Pods by label; only pods that selectors can find, in order.
     by_label: HashMap<(&'a str, &'a str), Vec<PodIndex>>,
@@ -59,6 +63,8 @@ impl<'a> Cluster<'a> {
             service_addresses: service_addresses(&services),
             inside: inside(&pod_addresses, &services),
             contested: contested(&pods, &selectable),
+            renumbered: services_where(&services, is_renumbered),
+            lacking: services_where(&services, lacks_endpoints),
             namespaces: namespaces(inventory),
             by_label: HashMap::new(),
             by_port_name: HashMap::new(),
@@ -199,6 +205,22 @@ fn service_addresses(services: &[(&ObjectName, &Service)]) -> Vec<(IpAddr, Servi
     let mut addresses = sorted(pairs);
     addresses.dedup_by_key(|(address, _)| *address);
     addresses
+}
+
+fn services_where(services: &[(&ObjectName, &Service)], test: fn(&Service) -> bool) -> Vec<ServiceIndex> {
+    (0..services.len()).filter(|at| test(services[*at].1)).collect()
+}
+
+fn is_renumbered(service: &Service) -> bool {
+    service.ports.iter().any(|port| port.endpoints.iter().any(|(_, target)| *target != port.port))
+}
+
+fn lacks_endpoints(service: &Service) -> bool {
+    let lacks = |port: &ServicePort, v4: bool| {
+        port.endpoints.iter().all(|(address, _)| address.to_canonical().is_ipv4() != v4)
+    };
+    let families = || service.addresses.iter().map(|own| own.to_canonical().is_ipv4());
+    service.ports.iter().any(|port| families().any(|v4| lacks(port, v4)))
 }
 
 fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {

@@ -7,7 +7,7 @@
 
 use super::clauses::{Clause, PortBlock};
 use super::cluster::Cluster;
-use super::peers::{Reach, resolver};
+use super::peers::{Reach, Region, resolver};
 use crate::inventory::{Pod, ServicePort};
 use crate::model::CollectionDefault;
 use bulkhead_facts::{Direction, L4Protocol, PolicyRef, PortRange};
@@ -38,15 +38,15 @@ pub(crate) fn builtin_rules(
     default: CollectionDefault,
     direction: Direction,
 ) -> Vec<BuiltinRule> {
-    let node = || Arc::new(Reach::Set(cluster.node(&pod.node)));
+    let node = || Arc::new(Reach::Set(Region::new(cluster.node(&pod.node))));
     let (name, reach, ports) = match (default, direction) {
         (CollectionDefault::Kubernetes, _) => ("own-node", node(), vec![every_port()]),
         (CollectionDefault::Deny, Direction::Ingress) => ("probes", node(), probe_ports(pod)),
         (CollectionDefault::Deny, Direction::Egress) => {
-            ("resolver", Arc::new(Reach::Set(resolver(cluster))), resolver_ports(cluster))
+            ("resolver", Arc::new(Reach::Set(Region::new(resolver(cluster)))), resolver_ports(cluster))
         }
     };
-    let empty = ports.is_empty() || matches!(&*reach, Reach::Set(set) if set.is_empty());
+    let empty = ports.is_empty() || matches!(&*reach, Reach::Set(region) if region.addresses.is_empty());
     if empty { Vec::new() } else { vec![BuiltinRule { name, clauses: vec![Clause { reach, ports }] }] }
 }
 

@@ -21,6 +21,7 @@ mod policies;
 mod selectors;
 mod services;
 mod sweep;
+mod touched;
 mod trace;
 
 pub use infrastructure::{BUILTIN_KIND, builtin_policy};
@@ -215,16 +216,25 @@ impl<'a> Compiler<'a> {
 
     /// Every program, with the pods that share it, sorted by their first pod.
     pub fn programs(&self, revision: u64) -> Result<Vec<ProgramGroup>, CompileError> {
-        self.groups()
-            .into_iter()
-            .map(|(pods, selecting)| {
-                let program = self.compile_selected(pods[0], &selecting, revision)?.program;
-                Ok(ProgramGroup {
-                    pods: pods.iter().map(|at| self.cluster.pods[*at].0.clone()).collect(),
-                    program,
-                })
-            })
-            .collect()
+        self.programs_with_warnings(revision).map(|(groups, _)| groups)
+    }
+
+    /// Every program, and everything that compiles but probably not to what was meant.
+    pub fn programs_with_warnings(
+        &self,
+        revision: u64,
+    ) -> Result<(Vec<ProgramGroup>, Vec<CompileWarning>), CompileError> {
+        let mut warnings = self.contested();
+        let mut groups = Vec::new();
+        for (pods, selecting) in self.groups() {
+            let compiled = self.compile_selected(pods[0], &selecting, revision)?;
+            warnings.extend(compiled.warnings);
+            let pods = pods.iter().map(|at| self.cluster.pods[*at].0.clone()).collect();
+            groups.push(ProgramGroup { pods, program: compiled.program });
+        }
+        warnings.sort_unstable();
+        warnings.dedup();
+        Ok((groups, warnings))
     }
 
     /// The collection that covers a pod, if any.
@@ -235,21 +245,18 @@ impl<'a> Compiler<'a> {
 
     /// Everything that compiles but probably not to what was meant: builds every program.
     pub fn warnings(&self) -> Vec<CompileWarning> {
-        let contested =
-            self.cluster.contested.iter().map(|(address, pods)| CompileWarning::ContestedAddress {
-                address: *address,
-                pods: pods.iter().map(|at| self.cluster.pods[*at].0.clone()).collect(),
-            });
-        let mut warnings: Vec<_> = contested.collect();
-        for (pods, selecting) in self.groups() {
-            match self.compile_selected(pods[0], &selecting, 0) {
-                Ok(compiled) => warnings.extend(compiled.warnings),
-                Err(error) => warnings.push(CompileWarning::NoProgram(error)),
-            }
+        match self.programs_with_warnings(0) {
+            Ok((_, warnings)) => warnings,
+            Err(error) => vec![CompileWarning::NoProgram(error)],
         }
-        warnings.sort_unstable();
-        warnings.dedup();
-        warnings
+    }
+
+    fn contested(&self) -> Vec<CompileWarning> {
+        let warning = |(address, pods): (&IpAddr, &Vec<PodIndex>)| CompileWarning::ContestedAddress {
+            address: *address,
+            pods: pods.iter().map(|at| self.cluster.pods[*at].0.clone()).collect(),
+        };
+        self.cluster.contested.iter().map(warning).collect()
     }
 
     /// Pods for which everything is alike that a program depends on, with the policies that select them.

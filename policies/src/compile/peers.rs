@@ -2,8 +2,10 @@
 
 use super::cluster::{Cluster, PodIndex};
 use super::intervals::AddressSet;
+use super::touched::Touched;
 use crate::model::{Entity, Peer, Peers};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
 
 /// How doubt is read: an allow takes only what is certain, a deny or pass all that is possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,12 +30,31 @@ pub const METADATA: [IpAddr; 8] = [
 ];
 
 /// What a rule reaches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Reach {
     /// Every address.
     Any,
     /// These.
-    Set(AddressSet),
+    Set(Region),
+}
+
+/// Addresses, with the Services that they touch.
+#[derive(Debug)]
+pub(crate) struct Region {
+    /// The addresses.
+    pub(crate) addresses: AddressSet,
+    touched: OnceLock<Touched>,
+}
+
+impl Region {
+    pub(crate) fn new(addresses: AddressSet) -> Self {
+        Self { addresses, touched: OnceLock::new() }
+    }
+
+    /// The Services that the addresses touch, looked up once.
+    pub(crate) fn touched(&self, cluster: &Cluster<'_>) -> &Touched {
+        self.touched.get_or_init(|| Touched::new(cluster, &self.addresses))
+    }
 }
 
 /// What these peers reach.
@@ -44,7 +65,7 @@ pub(crate) fn reach(cluster: &Cluster<'_>, peers: &Peers, reading: Reading) -> R
         return Reach::Any;
     }
     let sets: Vec<_> = peers.iter().map(|peer| addresses(cluster, peer, reading)).collect();
-    Reach::Set(AddressSet::union(&sets))
+    Reach::Set(Region::new(AddressSet::union(&sets)))
 }
 
 fn addresses(cluster: &Cluster<'_>, peer: &Peer, reading: Reading) -> AddressSet {

@@ -95,7 +95,7 @@ impl<'a> Compiler<'a> {
 fn reaches(reach: &Reach, peer: IpAddr) -> bool {
     match reach {
         Reach::Any => true,
-        Reach::Set(set) => set.contains(peer),
+        Reach::Set(region) => region.addresses.contains(peer),
     }
 }
 
