@@ -9,8 +9,9 @@ use super::sealed::{self, Kind, StateError};
 use bulkhead_api::v1;
 use prost::Message;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::RootCertStore;
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, TrustAnchor};
 use rustls::sign::CertifiedKey;
 use std::fs;
 use std::io;
@@ -46,14 +47,15 @@ impl Certificate {
 }
 
 impl Identity {
-    /// Reads key and certificate from the state directory, or makes the key. What is damaged is discarded, loudly.
-    pub(super) fn open(state: &Path) -> Result<Self, ControlError> {
+    /// Reads key and certificate from the state directory, or makes the key. What is damaged is discarded, loudly; so is
+    /// a certificate of another CA than the pinned one, which a controller that was set up anew would never accept.
+    pub(super) fn open(state: &Path, roots: &RootCertStore) -> Result<Self, ControlError> {
         let key = match read_key(&key_path(state)) {
             Some(key) => key,
             None => make_key(&key_path(state))?,
         };
         let mut identity = Self { state: state.to_owned(), key, certificate: None };
-        identity.certificate = identity.read_certificate();
+        identity.certificate = identity.read_certificate(roots);
         Ok(identity)
     }
 
@@ -75,12 +77,16 @@ impl Identity {
         Ok(sealed::write(&path, Kind::Certificate, &response.encode_to_vec(), now_ms)?)
     }
 
-    fn read_certificate(&self) -> Option<Certificate> {
+    fn read_certificate(&self, roots: &RootCertStore) -> Option<Certificate> {
         let path = certificate_path(&self.state);
         let sealed = sealed::read(&path, Kind::Certificate)
             .inspect_err(|error| tracing::error!(%error, "certificate discarded: enrolling again"))
             .ok()??;
         let response = v1::EnrollResponse::decode(sealed.payload.as_slice()).ok()?;
+        if !is_pinned(&response.ca, roots) {
+            tracing::warn!("certificate is of another controller than the pinned one: enrolling again");
+            return None;
+        }
         self.certify(&response, sealed.written_ms)
             .inspect_err(|error| tracing::error!(%error, "certificate discarded: enrolling again"))
             .ok()
@@ -96,6 +102,18 @@ impl Identity {
             .map_err(ControlError::Certificate)?;
         Ok(Certificate { certified: Arc::new(certified), issued_ms, not_after_ms: response.not_after_ms })
     }
+}
+
+fn is_pinned(ca: &[u8], roots: &RootCertStore) -> bool {
+    let mut issuer = RootCertStore::empty();
+    let read = issuer.add(CertificateDer::from(ca));
+    let is_issuer = |pinned: &TrustAnchor<'_>| {
+        issuer.roots.iter().any(|issuer| {
+            issuer.subject == pinned.subject
+                && issuer.subject_public_key_info == pinned.subject_public_key_info
+        })
+    };
+    read.is_ok() && roots.roots.iter().any(is_issuer)
 }
 
 fn key_path(state: &Path) -> PathBuf {
@@ -131,56 +149,86 @@ fn make_key(path: &Path) -> Result<KeyPair, ControlError> {
 mod tests {
     use super::*;
     use crate::control::test_directory::TestDirectory;
-    use rcgen::{CertificateSigningRequestParams, Issuer};
+    use rcgen::{BasicConstraints, CertificateSigningRequestParams, IsCa, Issuer};
     use std::os::unix::fs::PermissionsExt;
 
-    fn issue(request: Vec<u8>) -> v1::EnrollResponse {
-        let ca_key = KeyPair::generate().expect("key");
-        let issuer = Issuer::new(CertificateParams::default(), ca_key);
-        let request = CertificateSigningRequestParams::from_der(&request.into()).expect("a request");
-        let leaf = request.signed_by(&issuer).expect("sign");
-        v1::EnrollResponse { chain: vec![leaf.der().to_vec()], ca: vec![], not_after_ms: 3_000 }
+    /// A CA with what it signs.
+    struct Authority {
+        issuer: Issuer<'static, KeyPair>,
+        ca: CertificateDer<'static>,
+        roots: RootCertStore,
+    }
+
+    fn authority() -> Authority {
+        let key = KeyPair::generate().expect("key");
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = parameters.self_signed(&key).expect("sign").der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone()).expect("a CA");
+        Authority { issuer: Issuer::new(parameters, key), ca, roots }
+    }
+
+    impl Authority {
+        fn issue(&self, request: Vec<u8>) -> v1::EnrollResponse {
+            let request = CertificateSigningRequestParams::from_der(&request.into()).expect("a request");
+            let leaf = request.signed_by(&self.issuer).expect("sign");
+            let chain = vec![leaf.der().to_vec()];
+            v1::EnrollResponse { chain, ca: self.ca.to_vec(), not_after_ms: 3_000 }
+        }
+
+        /// An identity in the directory, enrolled at time 0.
+        fn enrol(&self, directory: &TestDirectory) -> Identity {
+            let mut identity = Identity::open(directory.path(), &self.roots).expect("open");
+            let response = self.issue(identity.request().expect("request"));
+            identity.adopt(&response, 0).expect("adopt");
+            identity
+        }
     }
 
     #[test]
     fn the_key_is_private_and_stays_the_same() {
-        let directory = TestDirectory::new();
-        let first = Identity::open(directory.path()).expect("open").key.serialize_der();
-        let second = Identity::open(directory.path()).expect("open again").key.serialize_der();
-        assert_eq!(first, second);
+        let (directory, authority) = (TestDirectory::new(), authority());
+        let open = || Identity::open(directory.path(), &authority.roots).expect("open");
+        assert_eq!(open().key.serialize_der(), open().key.serialize_der());
         let mode = fs::metadata(key_path(directory.path())).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
     fn a_certificate_survives_a_restart_and_is_due_after_two_thirds() {
-        let directory = TestDirectory::new();
-        let mut identity = Identity::open(directory.path()).expect("open");
-        let response = issue(identity.request().expect("request"));
-        identity.adopt(&response, 0).expect("adopt");
+        let (directory, authority) = (TestDirectory::new(), authority());
+        let identity = authority.enrol(&directory);
         let certificate = identity.certificate().expect("certificate");
         assert_eq!(certificate.renewal_due_ms(), 2_000);
         assert!(certificate.is_valid_at(2_999) && !certificate.is_valid_at(3_000));
-        let again = Identity::open(directory.path()).expect("open again");
+        let again = Identity::open(directory.path(), &authority.roots).expect("open again");
         assert!(again.certificate().is_some());
     }
 
     #[test]
     fn a_certificate_of_another_key_is_refused() {
-        let (one, other) = (TestDirectory::new(), TestDirectory::new());
-        let foreign = Identity::open(other.path()).expect("open").request().expect("request");
-        let mut identity = Identity::open(one.path()).expect("open");
-        assert!(identity.adopt(&issue(foreign), 0).is_err());
+        let (one, other, authority) = (TestDirectory::new(), TestDirectory::new(), authority());
+        let foreign =
+            Identity::open(other.path(), &authority.roots).expect("open").request().expect("request");
+        let mut identity = Identity::open(one.path(), &authority.roots).expect("open");
+        assert!(identity.adopt(&authority.issue(foreign), 0).is_err());
     }
 
     #[test]
     fn a_damaged_key_is_replaced_and_its_certificate_with_it() {
-        let directory = TestDirectory::new();
-        let mut identity = Identity::open(directory.path()).expect("open");
-        let response = issue(identity.request().expect("request"));
-        identity.adopt(&response, 0).expect("adopt");
+        let (directory, authority) = (TestDirectory::new(), authority());
+        authority.enrol(&directory);
         fs::write(key_path(directory.path()), "nonsense").expect("damage");
-        let again = Identity::open(directory.path()).expect("open again");
+        let again = Identity::open(directory.path(), &authority.roots).expect("open again");
+        assert!(again.certificate().is_none());
+    }
+
+    #[test]
+    fn a_certificate_of_another_authority_than_the_pinned_one_is_not_used() {
+        let directory = TestDirectory::new();
+        authority().enrol(&directory);
+        let again = Identity::open(directory.path(), &authority().roots).expect("open again");
         assert!(again.certificate().is_none());
     }
 }

@@ -123,7 +123,7 @@ impl Control {
     ///
     /// If the sidecar's own key can neither be read nor made.
     pub async fn run(mut self) -> Result<(), ControlError> {
-        let mut identity = Identity::open(&self.state)?;
+        let mut identity = Identity::open(&self.state, &self.transport.roots)?;
         let instance = instance_name();
         let mut backoff = Backoff::default();
         let mut stage = self.stage.clone();

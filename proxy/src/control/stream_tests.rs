@@ -378,18 +378,19 @@ async fn a_certificate_past_two_thirds_of_its_life_is_renewed_without_a_token() 
     let mut controller = controller(&authority, 0, DAY_MS).await;
     let state = TestDirectory::new();
     let now_ms = clock::unix_ms();
-    let mut identity = Identity::open(state.path()).expect("open");
+    let roots = read_roots(authority.pem.as_bytes()).expect("roots");
+    let mut identity = Identity::open(state.path(), &roots).expect("open");
     let request = identity.request().expect("request").into();
     let request = CertificateSigningRequestParams::from_der(&request).expect("a request");
     let leaf = request.signed_by(&authority.issuer()).expect("sign");
     let chain = vec![leaf.der().to_vec()];
-    let old = v1::EnrollResponse { chain, ca: vec![], not_after_ms: now_ms + DAY_MS };
+    let old = v1::EnrollResponse { chain, ca: authority.der.clone(), not_after_ms: now_ms + DAY_MS };
     identity.adopt(&old, now_ms - 3 * DAY_MS).expect("adopt");
 
     let sidecar = start_sidecar(&authority, controller.address, state);
     assert!(matches!(controller.next_stream().await.hear().await, SidecarMessage::Hello(_)));
     assert_eq!(controller.enrolments.load(Ordering::SeqCst), 1);
-    let renewed = Identity::open(sidecar.state.path()).expect("open");
+    let renewed = Identity::open(sidecar.state.path(), &roots).expect("open");
     assert!(renewed.certificate().expect("certificate").renewal_due_ms() > now_ms);
 }
 
