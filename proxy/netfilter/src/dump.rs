@@ -18,6 +18,7 @@ pub struct LoadedChain {
     /// Its name.
     pub name: String,
     hook: Option<(u32, i32)>,
+    device: Option<String>,
     policy: Option<u32>,
     chain_type: Option<String>,
 }
@@ -28,6 +29,7 @@ impl LoadedChain {
         let base = chain.base.as_ref();
         self.name == chain.name
             && self.hook == base.map(|base| (base.hook.number(), base.priority))
+            && self.device.as_deref() == base.and_then(|base| base.hook.device())
             && self.policy == base.map(|base| base.policy.number())
             && self.chain_type.as_deref() == base.map(|base| base.chain_type.name())
     }
@@ -219,6 +221,7 @@ fn loaded_chain(attributes: &Attributes<'_>) -> Option<LoadedChain> {
     Some(LoadedChain {
         name: attributes.text(3)?,
         hook,
+        device: attributes.inside(4).text(3),
         policy: attributes.u32(5),
         chain_type: attributes.text(7),
     })

@@ -161,3 +161,25 @@ fn programs_are_forgotten_when_their_last_flow_is_gone() {
         assert!(firewall.answers().judge(old).is_none());
     });
 }
+
+#[test]
+fn what_the_infrastructure_needs_is_counted_by_name() {
+    in_own_network("reports::what_the_infrastructure_needs_is_counted_by_name", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        firewall
+            .apply(&Rules::new().tcp(What::Allow, Direction::Ingress, &PEER, 8000).judge())
+            .expect("applied");
+        let _app = TcpListener::bind(at(POD[1], 8000)).expect("listen");
+        assert!(peer.dial(at(POD[1], 8000)).is_ok());
+        assert!(dial(at(PEER[1], 8000)).is_err());
+        let counters = firewall.counters().expect("dump");
+        let packets =
+            |name: &str| counters.iter().find(|counter| counter.name == name).map(|counter| counter.packets);
+        for name in ["neighbour discovery in", "neighbour discovery out", "admitted ingress", "denied egress"]
+        {
+            assert!(packets(name) > Some(0), "{name}: {counters:?}");
+        }
+        assert_eq!((packets("forwarded"), packets("frame stopped")), (Some(0), Some(0)));
+    });
+}
