@@ -1,0 +1,249 @@
+//! From readings to the next world: a function of what was, what lies in the folders, and the index.
+//!
+//! A policy folder that holds no policy at all counts as wrong: it is more often a lost mount than a wish to open
+//! everything.
+
+use super::{Policies, World, compile_diagnostic, diagnostic, without_place};
+use crate::clock::now_ms;
+use crate::flows::Addresses;
+use crate::watch::{FolderError, Reading};
+use bulkhead_api::rest::{Diagnostic, Refusal};
+use bulkhead_index::{Change, Index};
+use bulkhead_policies::documents;
+use bulkhead_policies::inventory::Inventory;
+use std::sync::Arc;
+
+/// Makes worlds.
+#[derive(Clone)]
+pub(super) struct Keeper {
+    index: Index,
+    /// What the last readings said, so that a change of one folder does not read the other again.
+    policies: Option<(Reading, Result<Arc<Policies>, Refusal>)>,
+    inventory: Option<(Reading, Result<Arc<Inventory>, Refusal>)>,
+}
+
+impl Keeper {
+    /// Begins with nothing in force; the first program gets the revision after `last_revision`.
+    pub(super) fn new(last_revision: u64) -> Self {
+        Self { index: Index::new(last_revision), policies: None, inventory: None }
+    }
+
+    /// The world after these readings.
+    pub(super) fn next(&mut self, last: &World, policies: &Reading, inventory: &Reading) -> World {
+        let mut next = World { policies_refused: None, inventory_refused: None, ..last.clone() };
+        match once(&mut self.inventory, inventory, read_inventory) {
+            Ok(inventory) => next.inventory = inventory,
+            Err(why) => {
+                next.inventory_refused = Some(refused("inventory", last.inventory_refused.as_ref(), why))
+            }
+        }
+        match once(&mut self.policies, policies, read_policies) {
+            Ok(policies) => next.policies = policies,
+            Err(why) => {
+                next.policies_refused = Some(refused("policies", last.policies_refused.as_ref(), why))
+            }
+        }
+        self.compile(last, next)
+    }
+
+    /// Compiles the candidate. If it does not compile, the policies are to blame if they changed, else the inventory;
+    /// what is to blame goes back to what it was.
+    fn compile(&mut self, last: &World, mut next: World) -> World {
+        loop {
+            if next.policies.loaded_ms == 0 {
+                next.addresses = Arc::new(Addresses::new(&next.inventory));
+                return next;
+            }
+            let errors = match self.index.update(next.policies.set(), &next.inventory) {
+                Ok(change) => return self.adopt(next, &change),
+                Err(errors) => errors,
+            };
+            let why = refusal_of(errors.iter().map(compile_diagnostic).collect());
+            if Arc::ptr_eq(&last.policies, &next.policies) {
+                let inventory_refused = Some(refused("inventory", last.inventory_refused.as_ref(), why));
+                return World { policies_refused: next.policies_refused, inventory_refused, ..last.clone() };
+            }
+            next.policies_refused = Some(refused("policies", last.policies_refused.as_ref(), why));
+            next.policies = last.policies.clone();
+        }
+    }
+
+    fn adopt(&self, mut next: World, change: &Change) -> World {
+        next.revision = self.index.revision();
+        next.pods = Arc::new(self.index.pods().clone());
+        next.addresses = Arc::new(Addresses::new(&next.inventory));
+        next.warnings = warnings(&next, change);
+        next
+    }
+}
+
+/// The world of before, saying that we could not make the next.
+pub(super) fn refused_by_panic(last: &World, panic: &str) -> World {
+    let message = format!("the controller made a mistake in reading or compiling this: {panic}");
+    let why = refusal_of(vec![without_place(
+        "internal",
+        &message,
+        "report it with the documents; the last good set stays",
+    )]);
+    World { policies_refused: Some(refused("policies", last.policies_refused.as_ref(), why)), ..last.clone() }
+}
+
+/// The outcome for the reading: the last one if it is the same reading.
+fn once<T>(
+    last: &mut Option<(Reading, Result<Arc<T>, Refusal>)>,
+    reading: &Reading,
+    read: fn(&Reading) -> Result<T, Refusal>,
+) -> Result<Arc<T>, Refusal> {
+    if let Some((_, outcome)) = last.as_ref().filter(|(before, _)| Arc::ptr_eq(before, reading)) {
+        return outcome.clone();
+    }
+    let outcome = read(reading).map(Arc::new);
+    *last = Some((reading.clone(), outcome.clone()));
+    outcome
+}
+
+fn warnings(world: &World, change: &Change) -> Vec<String> {
+    let set = world.policies.set();
+    let references = documents::references(set, &world.policies.loaded.places, &world.inventory);
+    let found = world.policies.loaded.diagnostics.iter().chain(&references).map(ToString::to_string);
+    found.chain(change.warnings.iter().map(ToString::to_string)).collect()
+}
+
+fn read_policies(reading: &Reading) -> Result<Policies, Refusal> {
+    let sources = reading.as_ref().as_ref().map_err(|error| refusal_of(vec![folder_diagnostic(error)]))?;
+    let loaded = documents::load(sources);
+    if loaded.has_errors() {
+        return Err(refusal_of(loaded.diagnostics.iter().map(diagnostic).collect()));
+    }
+    if loaded.set.policies.is_empty() && loaded.set.collections.is_empty() {
+        return Err(refusal_of(vec![without_place(
+            "no-policy",
+            "the policy folder holds no policy",
+            "write at least one Collection; to open everything, say so with `default: kubernetes`",
+        )]));
+    }
+    Ok(Policies { loaded_ms: now_ms(), sources: sources.clone(), loaded })
+}
+
+fn read_inventory(reading: &Reading) -> Result<Inventory, Refusal> {
+    let sources = reading.as_ref().as_ref().map_err(|error| refusal_of(vec![folder_diagnostic(error)]))?;
+    documents::load_inventory(sources).map_err(|found| refusal_of(found.iter().map(diagnostic).collect()))
+}
+
+/// Keeps the time of a refusal that was there before; logs a new one, once.
+fn refused(what: &'static str, before: Option<&Refusal>, now: Refusal) -> Refusal {
+    match before {
+        Some(before) if before.diagnostics == now.diagnostics => before.clone(),
+        Some(_) | None => {
+            for found in now.diagnostics.iter().filter(|found| found.severity == "error") {
+                let place = format!("{}:{}:{}", found.file, found.line, found.column);
+                tracing::error!(
+                    what,
+                    place,
+                    help = found.help,
+                    "refused, the last good set stays: {}",
+                    found.message
+                );
+            }
+            now
+        }
+    }
+}
+
+fn refusal_of(diagnostics: Vec<Diagnostic>) -> Refusal {
+    Refusal { at_ms: now_ms(), diagnostics }
+}
+
+fn folder_diagnostic(error: &FolderError) -> Diagnostic {
+    Diagnostic { file: error.path().to_owned(), ..without_place("unreadable", &error.to_string(), "") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bulkhead_policies::diagnostics::Source;
+
+    #[test]
+    fn a_wrong_reading_is_refused_and_what_was_in_force_stays() {
+        let mut keeper = Keeper::new(0);
+        let good = keeper.next(&World::default(), &policies(&["team: shop"]), &inventory("shop"));
+        assert_eq!((good.revision, good.pods.len()), (1, 1));
+        let broken = Arc::new(Ok(vec![source("policies.yaml", "kind: [")]));
+        let cases: [(&str, Reading, Reading); 4] = [
+            ("broken policies", broken.clone(), inventory("shop")),
+            ("no policies at all", Arc::new(Ok(vec![])), inventory("shop")),
+            ("a folder that cannot be read", unreadable(), inventory("shop")),
+            ("a broken inventory", policies(&["team: shop"]), broken),
+        ];
+        for (name, policies, inventory) in cases {
+            let next = keeper.next(&good, &policies, &inventory);
+            assert!(next.policies_refused.is_some() != next.inventory_refused.is_some(), "{name}");
+            assert_eq!((next.revision, &next.pods), (good.revision, &good.pods), "{name}");
+        }
+        let again = keeper.next(&good, &policies(&["team: shop"]), &inventory("shop"));
+        assert_eq!(
+            (again.policies_refused, again.inventory_refused),
+            (None, None),
+            "what is mended is in force"
+        );
+    }
+
+    #[test]
+    fn what_changed_is_to_blame_for_what_does_not_compile() {
+        let mut keeper = Keeper::new(0);
+        let (one, both) = (policies(&["team: shop"]), policies(&["team: shop", "stage: live"]));
+        let plain = inventory("shop");
+        let good = keeper.next(&World::default(), &one, &plain);
+
+        let twice = keeper.next(&good, &both, &inventory("shop, stage: live"));
+        assert!(twice.policies_refused.is_some(), "both changed: the policies are");
+        assert_eq!(twice.inventory_refused, None, "the old policies compile with the new inventory");
+
+        let apart = keeper.next(&good, &both, &plain);
+        assert_eq!((&apart.policies_refused, &apart.inventory_refused), (&None, &None));
+        let labelled = keeper.next(&apart, &both, &inventory("shop, stage: live"));
+        assert!(labelled.inventory_refused.is_some(), "only the inventory changed");
+        assert_eq!(labelled.inventory, apart.inventory);
+    }
+
+    #[test]
+    fn a_refusal_that_lasts_keeps_its_time() {
+        let mut keeper = Keeper::new(0);
+        let good = keeper.next(&World::default(), &policies(&["team: shop"]), &inventory("shop"));
+        let mut first = keeper.next(&good, &unreadable(), &inventory("shop"));
+        if let Some(refusal) = &mut first.policies_refused {
+            refusal.at_ms = 7;
+        }
+        let later = keeper.next(&first, &unreadable(), &inventory("shop"));
+        assert_eq!(later.policies_refused.map(|refusal| refusal.at_ms), Some(7));
+    }
+
+    /// One collection for each label.
+    fn policies(labels: &[&str]) -> Reading {
+        let documents = labels.iter().enumerate().map(|(number, label)| {
+            format!(
+                "---\napiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {{name: c{number}}}\nspec: {{covers: \
+                 {{namespaces: {{{label}}}}}, mode: enforce}}\n"
+            )
+        });
+        Arc::new(Ok(vec![source("policies.yaml", &documents.collect::<String>())]))
+    }
+
+    /// One pod in a namespace with these labels.
+    fn inventory(team: &str) -> Reading {
+        let text = format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{team: {team}}}}}\n---\napiVersion: v1\nkind: \
+             Pod\nmetadata: {{name: web-0, namespace: shop, uid: uid-web}}\nspec: {{containers: []}}\nstatus: {{phase: \
+             Running, podIP: 10.0.0.1}}\n"
+        );
+        Arc::new(Ok(vec![source("inventory.yaml", &text)]))
+    }
+
+    fn unreadable() -> Reading {
+        Arc::new(Err(FolderError::Unreadable { path: "policies".into(), problem: "gone".into() }))
+    }
+
+    fn source(name: &str, text: &str) -> Source {
+        Source { name: name.into(), text: text.into() }
+    }
+}

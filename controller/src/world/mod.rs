@@ -1,0 +1,163 @@
+//! What is in force: the last good policies and inventory, and the program of every pod.
+//!
+//! One task ([`follow`]) makes it; everybody else holds the newest [`World`]. A reading that is wrong is refused whole:
+//! what was in force stays, and the world says what was refused and why ([`keeper`]).
+
+mod keeper;
+
+use crate::flows::Addresses;
+use crate::store::{Records, StoreError};
+use crate::watch::Reading;
+use bulkhead_api::rest::{Diagnostic, Refusal};
+use bulkhead_index::IndexedPod;
+use bulkhead_policies::compile::CompileError;
+use bulkhead_policies::diagnostics::{self, Source};
+use bulkhead_policies::documents::Loaded;
+use bulkhead_policies::inventory::{Inventory, ObjectName, Pod};
+use bulkhead_policies::model::PolicySet;
+use keeper::Keeper;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+/// After the store failed, the same change is tried again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is in force at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// The newest revision that a program carries.
+    pub revision: u64,
+    /// The policies.
+    pub policies: Arc<Policies>,
+    /// What lies in the policy folder now, if it was refused.
+    pub policies_refused: Option<Refusal>,
+    /// The cluster.
+    pub inventory: Arc<Inventory>,
+    /// What lies in the inventory folder now, if it was refused.
+    pub inventory_refused: Option<Refusal>,
+    /// Pods with their programs, by UID.
+    pub pods: Arc<BTreeMap<String, IndexedPod>>,
+    /// Whose an address is.
+    pub addresses: Arc<Addresses>,
+    /// What compiles, but probably not to what was meant.
+    pub warnings: Vec<String>,
+}
+
+/// A set of policies that was loaded without errors.
+#[derive(Clone, Debug, Default)]
+pub struct Policies {
+    /// When; 0 before the first.
+    pub loaded_ms: u64,
+    /// The files.
+    pub sources: Vec<Source>,
+    /// What they say.
+    pub loaded: Loaded,
+}
+
+impl Policies {
+    /// The checked set.
+    pub fn set(&self) -> &PolicySet {
+        &self.loaded.set
+    }
+}
+
+impl World {
+    /// The pod with that UID, host-network pods included.
+    pub fn pod(&self, uid: &str) -> Option<(&ObjectName, &Pod)> {
+        if let Some(indexed) = self.pods.get(uid) {
+            return self.inventory.pods.get_key_value(&indexed.name);
+        }
+        self.inventory.pods.iter().find(|(_, pod)| pod.uid == uid)
+    }
+}
+
+/// Follows both folders until nobody holds the world any more. Fails only before the first world.
+pub async fn follow(
+    mut policies: watch::Receiver<Reading>,
+    mut inventory: watch::Receiver<Reading>,
+    records: Records,
+    world: watch::Sender<Arc<World>>,
+) -> Result<(), StoreError> {
+    let mut keeper = Keeper::new(records.read(|store| store.revision()).await?);
+    let mut current = World::default();
+    policies.mark_changed();
+    loop {
+        tokio::select! {
+            changed = inventory.changed() => if changed.is_err() { return Ok(()) },
+            changed = policies.changed() => if changed.is_err() { return Ok(()) },
+            () = world.closed() => return Ok(()),
+        }
+        // Both are looked at: at the start, and often later, they change together.
+        let readings = (policies.borrow_and_update().clone(), inventory.borrow_and_update().clone());
+        let next = step(&mut keeper, &current, readings).await;
+        if let Err(error) = remember(&records, &current, &next).await {
+            tracing::error!(%error, "a new policy waits: its revision cannot be stored");
+            sleep(RETRY).await;
+            policies.mark_changed();
+            continue;
+        }
+        current = next;
+        world.send_replace(Arc::new(current.clone()));
+    }
+}
+
+/// Reads and compiles on a thread of its own: both take long in a large cluster. A panic there is a mistake of ours
+/// and is answered like a mistake of theirs: refused, everything stays.
+async fn step(keeper: &mut Keeper, last: &World, (policies, inventory): (Reading, Reading)) -> World {
+    let (mut candidate, before) = (keeper.clone(), last.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        let next = candidate.next(&before, &policies, &inventory);
+        (candidate, next)
+    });
+    match made.await {
+        Ok((candidate, next)) => {
+            *keeper = candidate;
+            next
+        }
+        Err(panic) => keeper::refused_by_panic(last, &panic.to_string()),
+    }
+}
+
+/// Stores a new revision before any sidecar sees it: after a restart no revision is given twice.
+async fn remember(records: &Records, last: &World, next: &World) -> Result<(), StoreError> {
+    if next.revision == last.revision {
+        return Ok(());
+    }
+    let revision = next.revision;
+    records.write(move |store| store.set_revision(revision)).await?;
+    tracing::info!(revision, pods = next.pods.len(), "policy in force");
+    Ok(())
+}
+
+/// A finding of the loaders in the form of the API.
+pub fn diagnostic(found: &diagnostics::Diagnostic) -> Diagnostic {
+    Diagnostic {
+        severity: found.severity.as_str().to_owned(),
+        code: found.code.to_owned(),
+        file: found.file.clone(),
+        line: found.line as usize,
+        column: found.column as usize,
+        message: found.message.clone(),
+        help: found.help.clone().unwrap_or_default(),
+    }
+}
+
+/// An error of the compiler in the form of the API.
+pub fn compile_diagnostic(error: &CompileError) -> Diagnostic {
+    without_place("compile", &error.to_string(), "")
+}
+
+fn without_place(code: &str, message: &str, help: &str) -> Diagnostic {
+    Diagnostic {
+        severity: "error".to_owned(),
+        code: code.to_owned(),
+        file: String::new(),
+        line: 0,
+        column: 0,
+        message: message.to_owned(),
+        help: help.to_owned(),
+    }
+}
