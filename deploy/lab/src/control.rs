@@ -6,14 +6,14 @@
 
 use crate::addresses::{NODE, PlannedPod};
 use crate::client::Client;
+use crate::collections::Mode;
 use crate::enter::SidecarUser;
 use crate::file::CollectionSpec;
 use crate::launch::to_log;
 use crate::limits::{CONTROLLER_START, SIDECARS_START};
 use crate::node::Node;
-use crate::{inventory, paths};
+use crate::{collections, inventory, paths};
 use bulkhead_api::rest::{JoinToken, JoinTokenRequest, SidecarStatus, Status};
-use serde_json::json;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -32,24 +32,6 @@ const HTTP_PORT: u16 = 8443;
 
 /// How long between two looks at something that is about to happen.
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
-
-/// The mode that the story has the collections in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Everything passes and is learned.
-    Observe,
-    /// Nothing passes but what is allowed.
-    Enforce,
-}
-
-impl Mode {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Observe => "observe",
-            Self::Enforce => "enforce",
-        }
-    }
-}
 
 /// The controller of a lab.
 pub(crate) struct Control {
@@ -241,22 +223,7 @@ pub(crate) fn tail(text: &str) -> String {
 }
 
 fn write_collections(folder: &Path, collections: &[CollectionSpec], mode: Mode) -> io::Result<()> {
-    let documents = collections.iter().map(|collection| collection_document(collection, mode));
-    write_whole(&folder.join("collections.yaml"), &documents.collect::<Vec<_>>().join("---\n"))
-}
-
-/// A `Collection` as a person would write it. JSON is YAML.
-fn collection_document(collection: &CollectionSpec, mode: Mode) -> String {
-    let owners =
-        if collection.owners.is_empty() { vec!["group:lab".to_owned()] } else { collection.owners.clone() };
-    format!(
-        "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {{name: {}}}\nspec:\n  \
-         covers: {{namespaces: {}}}\n  owners: {}\n  default: deny\n  mode: {}\n",
-        json!(collection.name),
-        json!(collection.namespaces),
-        json!(owners),
-        mode.as_str(),
-    )
+    write_whole(&folder.join("collections.yaml"), &collections::documents(collections, mode))
 }
 
 /// So that the controller never sees half a file.
@@ -277,25 +244,4 @@ fn write_private(path: &Path, text: &str, root: bool) -> io::Result<()> {
 fn give(path: &Path, root: bool) -> io::Result<()> {
     let user = SidecarUser::new(root).uid;
     chown(path, Some(user), Some(user))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bulkhead_policies::diagnostics::Source;
-    use bulkhead_policies::documents::load;
-
-    #[test]
-    fn collections_are_documents_that_the_controller_accepts_in_both_modes() {
-        for mode in [Mode::Observe, Mode::Enforce] {
-            let spec = CollectionSpec {
-                name: "shop".into(),
-                namespaces: [("team".to_owned(), "shop".to_owned())].into(),
-                owners: vec!["group:shop-leads".into()],
-            };
-            let loaded = load(&[Source { name: "c.yaml".into(), text: collection_document(&spec, mode) }]);
-            assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
-            assert_eq!(loaded.set.collections[0].mode.as_str(), mode.as_str());
-        }
-    }
 }

@@ -18,6 +18,7 @@ pub mod addresses;
 pub mod attack;
 pub mod canary;
 mod client;
+mod collections;
 mod control;
 pub mod demo;
 mod enter;

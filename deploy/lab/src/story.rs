@@ -4,7 +4,8 @@
 //! first made with no firewall at all, then the pods start anew behind closed tables.
 
 use crate::attack;
-use crate::control::{self, Control, Mode};
+use crate::collections::Mode;
+use crate::control::{self, Control};
 use crate::ground::{Ground, Phase, Place, PlaceKind, Prizes, ServicePlace};
 use crate::node::{Bond, Node};
 use crate::report::{Names, Report};

@@ -5,7 +5,10 @@
 //! [`crate::addresses`].
 
 mod check;
+mod policies;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 use bulkhead_facts::L4Protocol;
 use bulkhead_policies::diagnostics::{Diagnostic, Source};

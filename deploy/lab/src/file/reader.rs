@@ -2,7 +2,7 @@
 
 use super::{
     CollectionSpec, HostSpec, LabFile, PodSpec, PortSpec, PrizesSpec, ProgramSpec, ServicePortSpec,
-    ServiceSpec, TrafficSpec, check,
+    ServiceSpec, TrafficSpec, check, policies,
 };
 use crate::limits::LAB_FILE_BYTES_MAX;
 use bulkhead_facts::L4Protocol;
@@ -35,7 +35,10 @@ pub fn read(source: &Source) -> Result<(LabFile, Vec<Diagnostic>), Vec<Diagnosti
         }
     }
     check::references(&mut report, &lab, &places);
-    let diagnostics = report.finish();
+    let mut diagnostics = report.finish();
+    if !has_errors(&diagnostics) {
+        diagnostics.extend(policies::check(source, &lab, &places));
+    }
     if has_errors(&diagnostics) { Err(diagnostics) } else { Ok((lab, diagnostics)) }
 }
 

@@ -3,13 +3,14 @@
 //! Programs of our own lie beside the running one or in `BULKHEAD_BIN_DIR`; programs of the lab file are looked up
 //! in the PATH that pods have. Kernel features are tried in a child process that is thrown away.
 
+mod kernel;
+
 use crate::file::LabFile;
 use crate::{paths, system};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -25,18 +26,17 @@ pub(crate) struct Programs {
 pub(crate) fn check(lab: &LabFile) -> Result<Programs, String> {
     let mut missing = Missing::default();
     let bulkhead = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("bulkhead"));
-    let folder = std::env::var_os("BULKHEAD_BIN_DIR").map(PathBuf::from);
     let beside = bulkhead.parent().map(Path::to_owned).unwrap_or_default();
+    let folder = std::env::var_os("BULKHEAD_BIN_DIR").map_or(beside, PathBuf::from);
     let mut own = |program: &str, package: &str| {
-        let candidates = [folder.as_ref().unwrap_or(&beside), &beside].map(|f| f.join(program));
-        candidates.iter().find(|path| is_program(path)).cloned().unwrap_or_else(|| {
-            let place = candidates[0].parent().unwrap_or(&beside).display().to_string();
+        let path = folder.join(program);
+        if !is_program(&path) {
             missing.add(
-                format!("the program `{program}` is not in {place}"),
-                format!("cargo build --profile lab -p {package}, or set BULKHEAD_BIN_DIR"),
+                format!("the program `{program}` is not in {}", folder.display()),
+                format!("cargo build --locked --profile lab -p {package}, then BULKHEAD_BIN_DIR=target/lab"),
             );
-            candidates[0].clone()
-        })
+        }
+        path
     };
     let proxy = own("bulkhead-proxy", "bulkhead-proxy");
     let controller = own("bulkhead-controller", "bulkhead-controller");
@@ -122,45 +122,42 @@ fn is_program(path: &Path) -> bool {
 }
 
 fn kernel_features(missing: &mut Missing) {
-    let root = system::effective_uid() == 0;
-    for name in ["user", "mnt", "net", "pid", "uts", "ipc"] {
-        if !Path::new(&format!("/proc/self/ns/{name}")).exists() {
-            missing
-                .add(format!("this kernel has no {name} namespaces"), "boot a kernel that has them".into());
-        }
-    }
-    if let Err(error) = try_namespaces(root) {
-        let (what, remedy) = if root {
-            ("root may not create namespaces here", "run the lab with CAP_SYS_ADMIN and CAP_NET_ADMIN")
-        } else {
-            (
-                "this user may not create user namespaces",
-                "sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 \
-                 kernel.apparmor_restrict_unprivileged_userns=0, or run the lab as root",
-            )
-        };
-        missing.add(format!("{what}: {error}"), remedy.into());
-    }
-    if !Path::new("/dev/net").exists() && !Path::new("/proc/net/netlink").exists() {
-        missing.add("netlink is not there".into(), "mount /proc".into());
+    match kernel::missing(system::effective_uid() == 0) {
+        Ok(features) => features.into_iter().for_each(|(what, remedy)| missing.add(what, remedy)),
+        Err(error) => missing.add(format!("cannot try what the kernel offers: {error}"), "try again".into()),
     }
 }
 
-/// Makes the namespaces in a child that ends at once.
-fn try_namespaces(root: bool) -> io::Result<()> {
-    let user = if root { 0 } else { libc::CLONE_NEWUSER };
-    match system::fork()? {
-        system::Fork::Child => {
-            let all = user | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWPID | libc::CLONE_NEWUTS;
-            let code = match system::unshare(all) {
-                Ok(()) => 0,
-                Err(error) => error.kind() as i32 & 0x7f,
-            };
-            std::process::exit(code)
-        }
-        system::Fork::Parent(pid) => match system::wait_for(pid)?.1 {
-            0 => Ok(()),
-            _ => Err(io::Error::new(io::ErrorKind::PermissionDenied, "unshare failed")),
-        },
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{SHOP, read};
+    use bulkhead_policies::diagnostics::Source;
+
+    fn missing(lab_file: &str) -> String {
+        let source = Source { name: "lab.yaml".into(), text: lab_file.into() };
+        let (lab, _) = read(&source).expect("a lab file");
+        let mut missing = Missing::default();
+        programs_of_pods(&lab, &mut missing);
+        missing.text
+    }
+
+    #[test]
+    fn the_shop_needs_no_program_of_the_machine() {
+        assert_eq!(missing(SHOP), "");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named_with_its_user_once() {
+        let pod = |name: &str| format!("- {{name: {name}, namespace: a, command: [no-such-program]}}");
+        let text = missing(&format!("namespaces: [{{name: a}}]\npods:\n{}\n{}\n", pod("one"), pod("two")));
+        assert_eq!(text.matches("no-such-program").count(), 1, "{text}");
+        assert!(text.contains("`a/one`") && text.contains("/run/bin"), "{text}");
+    }
+
+    #[test]
+    fn a_known_program_is_named_with_the_command_that_installs_it() {
+        assert_eq!(remedy("nginx"), "apt-get install -y --no-install-recommends nginx-light");
+        assert!(remedy("psql").ends_with("postgresql-client"));
     }
 }
