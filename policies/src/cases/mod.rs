@@ -1,6 +1,6 @@
 //! Cases beside policies: what must be allowed and what must be denied, and by which rule.
 //!
-//! A `PolicyTest` lists flows. [`load`] reads them, [`run`] asks both ends of each flow, for every pod and address that the
+//! A `PolicyTest` lists flows. [`load`] reads them, [`run()`] asks both ends of each flow, for every pod and address that the
 //! names stand for, and explains every difference.
 
 mod read;

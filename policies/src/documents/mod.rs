@@ -2,7 +2,7 @@
 //!
 //! [`load`] reads every kind of policy into one [`PolicySet`]; [`load_inventory`] reads what `kubectl get … -o yaml`
 //! prints. Neither stops at the first error: one run shows all there is to mend, and a set with an error is not
-//! used at all. What has no error may still not say what was meant: [`load`] warns, and [`references`] warns of names
+//! used at all. What has no error may still not say what was meant: [`load`] warns, and [`references()`] warns of names
 //! that the inventory does not know.
 //!
 //! One file per kind; the parts they share are in `names`, `selectors`, `peers`, `ports` and `http`.
@@ -97,7 +97,22 @@ pub(crate) fn type_of<'a>(report: &mut Report, node: &'a Node) -> Option<(&'a st
     Some((version?, kind?))
 }
 
-/// The items of a `List`, or the document itself.
+/// The `apiVersion` and `kind` of an item. Those of a typed list (`PodList`) need not repeat what its name says.
+pub(crate) fn type_of_item<'a>(
+    report: &mut Report,
+    item: &'a Node,
+    (list_version, list_kind): (&'a str, &'a str),
+) -> Option<(&'a str, &'a str)> {
+    let typed = list_kind.strip_suffix("List").filter(|kind| !kind.is_empty());
+    match typed {
+        Some(kind) if item.child("kind").is_none() && item.child("apiVersion").is_none() => {
+            Some((list_version, kind))
+        }
+        Some(_) | None => type_of(report, item),
+    }
+}
+
+/// The items of a `List`, or none for another kind.
 pub(crate) fn items_of<'a>(report: &mut Report, node: &'a Node, kind: &str) -> Option<&'a [Node]> {
     if !kind.ends_with("List") {
         return None;
@@ -110,15 +125,15 @@ fn read_document(report: &mut Report, node: &Node, loaded: &mut Loaded) {
     let Some((version, kind)) = type_of(report, node) else { return };
     if let Some(items) = items_of(report, node, kind) {
         for item in items {
-            read_item(report, item, loaded);
+            read_item(report, item, (version, kind), loaded);
         }
         return;
     }
     read_kind(report, node, version, kind, loaded);
 }
 
-fn read_item(report: &mut Report, node: &Node, loaded: &mut Loaded) {
-    let Some((version, kind)) = type_of(report, node) else { return };
+fn read_item(report: &mut Report, node: &Node, list: (&str, &str), loaded: &mut Loaded) {
+    let Some((version, kind)) = type_of_item(report, node, list) else { return };
     if kind.ends_with("List") {
         report
             .error("unknown-kind", node.span, "a List inside of a List is not read")

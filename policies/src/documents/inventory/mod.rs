@@ -7,7 +7,7 @@ mod pods;
 mod services;
 
 use super::selectors::NAMESPACE_NAME_LABEL;
-use super::{items_of, type_of};
+use super::{items_of, type_of, type_of_item};
 use crate::diagnostics::{Diagnostic, Report, Source, quoted};
 use crate::inventory::{Inventory, Labels, ObjectName};
 use crate::limits::INVENTORY_SOURCE_BYTES_MAX;
@@ -45,7 +45,7 @@ fn read_document(report: &mut Report, node: &Node, inventory: &mut Inventory, en
     match items_of(report, node, kind) {
         Some(items) => {
             for item in items {
-                if let Some((version, kind)) = type_of(report, item) {
+                if let Some((version, kind)) = type_of_item(report, item, (version, kind)) {
                     read_object(report, item, version, kind, inventory, endpoints);
                 }
             }
