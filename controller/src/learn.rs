@@ -91,6 +91,7 @@ fn describe(proposal: Proposal, now_ms: u64) -> rest::Proposal {
         policies: proposal.policies,
         rules: proposal.rules.into_iter().map(rule).collect(),
         held_back: proposal.needs_person.iter().map(ToString::to_string).collect(),
+        decided_ms: None,
         written_to: None,
     }
 }

@@ -60,6 +60,7 @@ fn closed_lists_hold_the_words_that_are_sent() {
         Kind::Exfiltration,
         Kind::LateralMovement,
         Kind::NewEdge,
+        Kind::Flood,
     ];
     for kind in kinds {
         assert_eq!(json(kind), Value::from(kind.as_str()));
@@ -300,6 +301,7 @@ fn proposal() -> rest::Proposal {
         policies: 0,
         rules: vec![],
         held_back: vec![],
+        decided_ms: None,
         written_to: None,
     }
 }

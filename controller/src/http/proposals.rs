@@ -59,6 +59,7 @@ pub(super) async fn approve(
     proposal.state = state;
     proposal.written_to = written_to;
     let (audit, written_to) = (audit(&proposal), proposal.written_to.clone());
+    proposal.decided_ms = Some(audit.at_ms);
     api.records.write(move |store| store.decide_proposal(id, state, written_to.as_deref(), &audit)).await?;
     tracing::info!(id, collection = proposal.collection, %state, "approved");
     Ok(Json(proposal))

@@ -3,14 +3,15 @@
 use super::{Api, ApiError};
 use crate::clock::now_ms;
 use crate::flows::{self, SeenEdge};
-use crate::incidents;
+use crate::incidents::{self, Evidence};
 use crate::limits::{EDGE_DAYS_MAX, HTTP_ITEMS_MAX};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderName;
-use bulkhead_api::rest::{Effect, FlowEdge, Incident, Party, VerdictCount};
+use bulkhead_api::rest::{Effect, FlowEdge, Incident, Party, Proposal, ProposalState, VerdictCount};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -68,14 +69,31 @@ pub(super) async fn incidents(
 ) -> Result<Page<Incident>, ApiError> {
     let Query(filter) = filter?;
     let edges = edges(&api, filter.since_ms).await?;
+    let (losses, proposals) = api.records.read(|store| Ok((store.losses()?, store.proposals()?))).await?;
     let world = api.world.borrow().clone();
-    let mut incidents = incidents::detect(&edges, &api.fleet.sidecars(), &world);
+    let sidecars = api.fleet.sidecars();
+    let detected = tokio::task::spawn_blocking(move || {
+        incidents::detect(Evidence {
+            edges: &edges,
+            sidecars: &sidecars,
+            losses: &losses,
+            approved_ms: &approvals(&proposals),
+            world: &world,
+        })
+    });
+    let mut incidents = detected.await.map_err(|panic| ApiError::Internal(panic.to_string()))?;
     incidents.retain(|incident| {
         let touches = |party: &Party| filter.parties(&incident.attacker, party);
         filter.seen(incident.last_seen_ms)
             && (touches(&incident.attacker) || incident.targets.iter().any(touches))
     });
     Ok(page(incidents))
+}
+
+/// When each collection's newest proposal that is in force was approved.
+fn approvals(proposals: &[Proposal]) -> BTreeMap<String, u64> {
+    let applied = proposals.iter().filter(|proposal| proposal.state == ProposalState::Applied);
+    applied.filter_map(|proposal| Some((proposal.collection.clone(), proposal.decided_ms?))).collect()
 }
 
 /// At most [`HTTP_ITEMS_MAX`] items, and in a header how many there are.

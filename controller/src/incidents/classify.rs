@@ -14,10 +14,10 @@ use std::net::IpAddr;
 
 pub(super) type Groups<'a> = BTreeMap<(&'a Party, IncidentKind), Vec<&'a SeenEdge>>;
 
-/// Denials by attacker and kind.
+/// Denials by attacker and kind, without those that say nothing of who was denied.
 pub(super) fn groups<'a>(denied: &[&'a SeenEdge]) -> Groups<'a> {
     let mut by_attacker: BTreeMap<&Party, Vec<&SeenEdge>> = BTreeMap::new();
-    for one in denied {
+    for one in denied.iter().filter(|one| !is_operational(&one.edge)) {
         by_attacker.entry(&one.edge.source.party).or_default().push(one);
     }
     let mut groups = Groups::new();
@@ -30,6 +30,13 @@ pub(super) fn groups<'a>(denied: &[&'a SeenEdge]) -> Groups<'a> {
         }
     }
     groups
+}
+
+/// True for what we did, or could not do, ourselves: no policy yet, a flow cut off because its port is inspected now, an
+/// address that changed hands, a Service without endpoints.
+fn is_operational(edge: &Edge) -> bool {
+    let reason = Reason::parse(&edge.enforced.reason);
+    matches!(reason, Some(Reason::NoPolicy | Reason::TierChanged | Reason::StalePeer | Reason::NoEndpoint))
 }
 
 /// What one denial looks like whatever else there is.

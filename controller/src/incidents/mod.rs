@@ -1,32 +1,58 @@
 //! Incidents: enforced denials of one attacker, grouped by what they look like together.
 //!
-//! [`detect`] is a function of stored edges, fleet and world: no clock, no state, the same input gives the same
-//! list. [`classify`] sorts denials into kinds, [`remedy`] writes the smallest change that would allow them. What only
-//! audited policies would deny is no incident; `verdicts` lists it.
+//! [`detect`] is a function of its [`Evidence`]: no clock, no state, the same input gives the same list. [`classify`]
+//! sorts denials into kinds, [`novelty`] finds what passed for the first time after a policy was approved, [`remedy`]
+//! writes the smallest change that would allow a denial. What only audited policies would deny is no incident;
+//! `verdicts` lists it.
 
 mod classify;
+mod novelty;
 mod remedy;
 
 use crate::flows::{SeenEdge, workload};
 use crate::limits::{INCIDENT_ATTEMPTS_MAX, INCIDENT_TARGETS_MAX};
 use crate::push::Sidecar;
+use crate::store::Loss;
 use crate::world::World;
 use bulkhead_api::rest::{Attempt, Effect, Incident, IncidentKind, Party, PartyKind, Reach};
 use bulkhead_facts::L4Protocol;
 use bulkhead_index::{Reach as PodReach, Reachable};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Every incident that the stored edges show, most recent first.
-pub fn detect(edges: &[SeenEdge], sidecars: &BTreeMap<String, Sidecar>, world: &World) -> Vec<Incident> {
+/// What incidents are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// What the sidecars saw.
+    pub edges: &'a [SeenEdge],
+    /// What the sidecars said of themselves, by the UID of their pod.
+    pub sidecars: &'a BTreeMap<String, Sidecar>,
+    /// Records that found no room.
+    pub losses: &'a [Loss],
+    /// When a proposal was last approved, by collection.
+    pub approved_ms: &'a BTreeMap<String, u64>,
+    /// What is in force.
+    pub world: &'a World,
+}
+
+/// Every incident that the evidence shows, most recent first.
+pub fn detect(evidence: Evidence<'_>) -> Vec<Incident> {
+    let Evidence { edges, sidecars, losses, approved_ms, world } = evidence;
     let denied: Vec<&SeenEdge> =
         edges.iter().filter(|one| one.edge.enforced.effect == Effect::Deny).collect();
-    let mut incidents: BTreeMap<String, Incident> = classify::groups(&denied)
+    let mut groups = classify::groups(&denied);
+    for one in novelty::new_edges(edges, approved_ms, world) {
+        groups.entry((&one.edge.source.party, IncidentKind::NewEdge)).or_default().push(one);
+    }
+    let mut incidents: BTreeMap<String, Incident> = groups
         .into_iter()
         .map(|((attacker, kind), group)| incident(attacker, kind, &group, world))
         .map(|incident| (incident.id.clone(), incident))
         .collect();
     for (uid, sidecar) in sidecars.iter().filter(|(_, sidecar)| sidecar.tampering > 0) {
         add_tampering(&mut incidents, uid, sidecar, world);
+    }
+    for loss in losses {
+        add_flood(&mut incidents, loss, world);
     }
     add_blast_radius(&mut incidents, world);
     let mut incidents: Vec<Incident> = incidents.into_values().collect();
@@ -50,7 +76,7 @@ fn incident(attacker: &Party, kind: IncidentKind, group: &[&SeenEdge], world: &W
         attempts_more: attempts.len().saturating_sub(INCIDENT_ATTEMPTS_MAX),
         smallest_change: remedy::smallest_change(kind, attacker, &attempts, &world.inventory),
         attempts: attempts.into_iter().take(INCIDENT_ATTEMPTS_MAX).collect(),
-        blocked: true,
+        blocked: group.iter().all(|one| one.edge.enforced.effect == Effect::Deny),
         count: group.iter().fold(0u64, |sum, one| sum.saturating_add(one.totals.count)),
         first_seen_ms: group.iter().map(|one| one.totals.first_seen_ms).min().unwrap_or_default(),
         last_seen_ms: group.iter().map(|one| one.totals.last_seen_ms).max().unwrap_or_default(),
@@ -104,6 +130,7 @@ fn title(kind: IncidentKind, attacker: &Party, targets: &BTreeSet<&Party>, attem
         IncidentKind::Exfiltration => format!("{attacker} tried to reach {whom} outside the cluster"),
         IncidentKind::LateralMovement => format!("{attacker} tried to reach {whom}"),
         IncidentKind::NewEdge => format!("{attacker} talked to {whom} for the first time"),
+        IncidentKind::Flood => format!("{attacker} did more different things than there is room to list"),
     }
 }
 
@@ -117,6 +144,7 @@ fn technique(kind: IncidentKind) -> (&'static str, &'static str) {
         IncidentKind::L7Probing => ("T1210", "Exploitation of Remote Services"),
         IncidentKind::Exfiltration => ("T1048", "Exfiltration Over Alternative Protocol"),
         IncidentKind::LateralMovement | IncidentKind::NewEdge => ("T1021", "Remote Services"),
+        IncidentKind::Flood => ("T1562.006", "Impair Defenses: Indicator Blocking"),
     }
 }
 
@@ -162,10 +190,7 @@ fn blast_radius(attacker: &Party, reach: &PodReach<'_>, world: &World) -> Vec<Re
 /// A kernel table that somebody changed: joins what was tried on sidecars' ports by the same workload.
 fn add_tampering(incidents: &mut BTreeMap<String, Incident>, uid: &str, sidecar: &Sidecar, world: &World) {
     let kind = IncidentKind::SidecarTampering;
-    let (attacker, pod) = match world.pod(uid) {
-        Some((name, pod)) => (workload(pod), name.name.clone()),
-        None => (Party { kind: PartyKind::Workload, namespace: None, name: uid.to_owned() }, uid.to_owned()),
-    };
+    let (attacker, pod) = owner(uid, world);
     let id = format!("{}:{attacker}", kind.as_str());
     let incident = incidents.entry(id).or_insert_with(|| {
         let mut fresh = incident(&attacker, kind, &[], world);
@@ -181,6 +206,32 @@ fn add_tampering(incidents: &mut BTreeMap<String, Incident>, uid: &str, sidecar:
     }
     incident.count = incident.count.saturating_add(sidecar.tampering);
     incident.last_seen_ms = incident.last_seen_ms.max(sidecar.last_seen_ms);
+}
+
+/// Records that found no room: what was tried is counted, but no longer listed.
+fn add_flood(incidents: &mut BTreeMap<String, Incident>, loss: &Loss, world: &World) {
+    let count = loss.by_sidecar.saturating_add(loss.by_controller);
+    if count == 0 {
+        return;
+    }
+    let (attacker, pod) = owner(&loss.pod_uid, world);
+    let mut fresh = incident(&attacker, IncidentKind::Flood, &[], world);
+    fresh.first_seen_ms = loss.last_ms;
+    // Among what is not listed may be something that passed.
+    fresh.blocked = false;
+    let incident = incidents.entry(fresh.id.clone()).or_insert(fresh);
+    incident.attacker_pods.push(pod);
+    incident.count = incident.count.saturating_add(count);
+    incident.first_seen_ms = incident.first_seen_ms.min(loss.last_ms);
+    incident.last_seen_ms = incident.last_seen_ms.max(loss.last_ms);
+}
+
+/// Workload and name of a pod; its UID where it is gone.
+fn owner(uid: &str, world: &World) -> (Party, String) {
+    match world.pod(uid) {
+        Some((name, pod)) => (workload(pod), name.name.clone()),
+        None => (Party { kind: PartyKind::Workload, namespace: None, name: uid.to_owned() }, uid.to_owned()),
+    }
 }
 
 #[cfg(test)]

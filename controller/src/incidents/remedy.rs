@@ -21,7 +21,8 @@ pub(super) fn smallest_change(
         | IncidentKind::MetadataAccess
         | IncidentKind::PortScan
         | IncidentKind::Sweep
-        | IncidentKind::NewEdge => None,
+        | IncidentKind::NewEdge
+        | IncidentKind::Flood => None,
     }
 }
 

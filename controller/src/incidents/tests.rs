@@ -1,15 +1,16 @@
 //! Denials in, incidents out, by table.
 
-use super::detect;
+use super::{Evidence, detect};
 use crate::flows::SeenEdge;
 use crate::flows::testing::{Seen, seen};
 use crate::push::Sidecar;
+use crate::store::Loss;
 use crate::world::World;
 use bulkhead_api::Capability;
 use bulkhead_api::rest::IncidentKind::{
     self, Exfiltration, L7Probing, LateralMovement, MetadataAccess, PortScan, SidecarTampering, Sweep,
 };
-use bulkhead_api::rest::Side;
+use bulkhead_api::rest::{Incident, Side};
 use bulkhead_policies::inventory::{Inventory, ObjectName, Pod};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +56,14 @@ fn denials_are_told_apart_by_what_they_look_like() {
             vec![seen(Seen { port: 15001, denied: Some("sidecar_port"), ..Seen::default() })],
             vec![SidecarTampering],
         ),
+        (
+            "a flow that we cut off ourselves is nobody's attack",
+            vec![
+                seen(Seen { denied: Some("tier_changed"), ..Seen::default() }),
+                seen(Seen { denied: Some("no_policy"), ..Seen::default() }),
+            ],
+            vec![],
+        ),
         ("four ports are no scan yet", ports(4), vec![LateralMovement]),
         ("five ports are", ports(5), vec![PortScan]),
         ("four targets are no sweep yet", hosts(4), vec![Exfiltration]),
@@ -71,8 +80,7 @@ fn denials_are_told_apart_by_what_they_look_like() {
         ),
     ];
     for (name, edges, expected) in cases {
-        let mut kinds: Vec<_> =
-            detect(&edges, &BTreeMap::new(), &World::default()).iter().map(|i| i.kind).collect();
+        let mut kinds: Vec<_> = shown(&edges, &World::default()).iter().map(|i| i.kind).collect();
         kinds.sort_unstable();
         assert_eq!(kinds, expected, "{name}");
     }
@@ -81,9 +89,9 @@ fn denials_are_told_apart_by_what_they_look_like() {
 #[test]
 fn the_order_of_the_edges_does_not_matter() {
     let mut edges: Vec<_> = ports(7).into_iter().chain(hosts(6)).chain([denied(Seen::default())]).collect();
-    let forward = detect(&edges, &BTreeMap::new(), &World::default());
+    let forward = shown(&edges, &World::default());
     edges.reverse();
-    assert_eq!(detect(&edges, &BTreeMap::new(), &World::default()), forward);
+    assert_eq!(shown(&edges, &World::default()), forward);
 }
 
 #[test]
@@ -93,7 +101,7 @@ fn an_incident_names_attacker_pods_targets_attempts_and_times() {
         denied(Seen { pod: "web-1", count: 3, last_seen_ms: 9_000, ..Seen::default() }),
         denied(Seen { pod: "web-1", port: 22, count: 1, side: Side::Destination, ..Seen::default() }),
     ];
-    let incidents = detect(&edges, &BTreeMap::new(), &World::default());
+    let incidents = shown(&edges, &World::default());
     let [incident] = incidents.as_slice() else { panic!("one incident: {incidents:?}") };
     assert_eq!(incident.id, "lateral_movement:shop/web");
     assert_eq!(incident.title, "shop/web tried to reach shop/db");
@@ -118,7 +126,8 @@ fn a_changed_kernel_table_is_an_incident_of_the_pods_own_workload() {
         connections_open: 0,
         tampering: 2,
     };
-    let incidents = detect(&[], &BTreeMap::from([("uid-web".to_owned(), sidecar)]), &world);
+    let sidecars = BTreeMap::from([("uid-web".to_owned(), sidecar)]);
+    let incidents = detect(Evidence { sidecars: &sidecars, ..evidence(&[], &world) });
     let [incident] = incidents.as_slice() else { panic!("one incident: {incidents:?}") };
     assert_eq!((incident.kind, incident.count), (SidecarTampering, 2));
     assert_eq!(incident.attacker.to_string(), "shop/web");
@@ -127,7 +136,7 @@ fn a_changed_kernel_table_is_an_incident_of_the_pods_own_workload() {
 #[test]
 fn the_smallest_change_is_written_where_it_is_simple() {
     let world = World { inventory: Arc::new(inventory()), ..World::default() };
-    let change = |edges: &[SeenEdge]| detect(edges, &BTreeMap::new(), &world)[0].smallest_change.clone();
+    let change = |edges: &[SeenEdge]| shown(edges, &world)[0].smallest_change.clone();
     let lateral = change(&[denied(Seen::default())]).expect("one target, one port");
     assert!(
         lateral.contains("egress: [{name: db, to: [{workloads: {app: db}}], ports: [8080]}]"),
@@ -143,6 +152,64 @@ fn the_smallest_change_is_written_where_it_is_simple() {
         "two ports"
     );
     assert_eq!(change(&ports(5)), None, "nobody wants to allow a scan");
+}
+
+#[test]
+fn records_that_found_no_room_are_an_incident_of_their_own() {
+    let world = World { inventory: Arc::new(inventory()), ..World::default() };
+    let losses = [
+        Loss { pod_uid: "uid-web".into(), by_sidecar: 3, by_controller: 4, last_ms: 9 },
+        Loss { pod_uid: "uid-db".into(), ..Loss::default() },
+    ];
+    let incidents = detect(Evidence { losses: &losses, ..evidence(&[], &world) });
+    let [incident] = incidents.as_slice() else { panic!("one incident: {incidents:?}") };
+    assert_eq!((incident.kind, incident.count, incident.last_seen_ms), (IncidentKind::Flood, 7, 9));
+    assert_eq!((incident.attacker.to_string().as_str(), incident.blocked), ("shop/web", false));
+}
+
+#[test]
+fn what_passes_is_news_only_where_something_was_approved_before_it_was_first_seen() {
+    let world = enforced();
+    let approved = |at_ms| BTreeMap::from([("shop".to_owned(), at_ms)]);
+    // The edge was first seen at 1,000.
+    let cases = [
+        ("nothing was approved", BTreeMap::new(), 0),
+        ("seen before the approval", approved(1_000), 0),
+        ("first seen after it", approved(999), 1),
+        ("another collection", BTreeMap::from([("bank".to_owned(), 999)]), 0),
+    ];
+    for (name, approved_ms, count) in cases {
+        let edges = [seen(Seen::default())];
+        let incidents = detect(Evidence { approved_ms: &approved_ms, ..evidence(&edges, &world) });
+        assert_eq!(incidents.len(), count, "{name}");
+        assert!(incidents.iter().all(|incident| incident.kind == IncidentKind::NewEdge && !incident.blocked));
+    }
+}
+
+/// The world with a program for `web-0` under collection `shop`.
+fn enforced() -> World {
+    let inventory = inventory();
+    let text = "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {name: shop}\nspec: {covers: {namespaces: {}}}\n";
+    let source = bulkhead_policies::diagnostics::Source { name: "shop.yaml".into(), text: text.into() };
+    let loaded = bulkhead_policies::documents::load(&[source]);
+    assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
+    let mut index = bulkhead_index::Index::new(0);
+    index.update(&loaded.set, &inventory).expect("compiles");
+    let mut pods = index.pods().clone();
+    // Stored edges of tests come from the pod `uid-web-0`.
+    let web = pods.remove("uid-web").expect("there");
+    pods.insert("uid-web-0".into(), web);
+    World { inventory: Arc::new(inventory), pods: Arc::new(pods), ..World::default() }
+}
+
+fn evidence<'a>(edges: &'a [SeenEdge], world: &'a World) -> Evidence<'a> {
+    static NO_SIDECARS: BTreeMap<String, Sidecar> = BTreeMap::new();
+    static NO_APPROVALS: BTreeMap<String, u64> = BTreeMap::new();
+    Evidence { edges, sidecars: &NO_SIDECARS, losses: &[], approved_ms: &NO_APPROVALS, world }
+}
+
+fn shown(edges: &[SeenEdge], world: &World) -> Vec<Incident> {
+    detect(evidence(edges, world))
 }
 
 fn denied(what: Seen) -> SeenEdge {

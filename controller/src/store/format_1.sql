@@ -24,7 +24,8 @@ CREATE TABLE runs (
 CREATE TABLE losses (
     pod_uid TEXT NOT NULL PRIMARY KEY,
     by_sidecar INTEGER NOT NULL,
-    by_controller INTEGER NOT NULL
+    by_controller INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE tokens (

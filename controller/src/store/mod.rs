@@ -77,6 +77,8 @@ pub struct Loss {
     pub by_sidecar: u64,
     /// Given up here, for want of room.
     pub by_controller: u64,
+    /// When this was last heard of.
+    pub last_ms: u64,
 }
 
 /// What the controller remembers. Every write is durable when the call returns.

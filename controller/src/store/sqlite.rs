@@ -102,12 +102,13 @@ impl Store for Sqlite {
         let read = || -> rusqlite::Result<Vec<Loss>> {
             let mut statement = self
                 .connection
-                .prepare("SELECT pod_uid, by_sidecar, by_controller FROM losses ORDER BY pod_uid")?;
+                .prepare("SELECT pod_uid, by_sidecar, by_controller, last_ms FROM losses ORDER BY pod_uid")?;
             let loss = |row: &Row<'_>| {
                 Ok(Loss {
                     pod_uid: row.get(0)?,
                     by_sidecar: from_sql(row.get(1)?),
                     by_controller: from_sql(row.get(2)?),
+                    last_ms: from_sql(row.get(3)?),
                 })
             };
             statement.query_map([], loss)?.collect()
@@ -200,6 +201,7 @@ impl Store for Sqlite {
                 |row| json(row, 0),
             )?;
             proposal.state = state;
+            proposal.decided_ms = Some(audit.at_ms);
             proposal.written_to = written_to.map(ToOwned::to_owned);
             save_proposal(&transaction, id, &proposal)?;
             insert_audit(&transaction, audit)
@@ -267,14 +269,16 @@ fn append_one(
     }
     if batch.dropped > 0 || over_limit > 0 {
         transaction.execute(
-            "INSERT INTO losses (pod_uid, by_sidecar, by_controller) VALUES (?1, ?2, ?3) ON CONFLICT (pod_uid) DO \
+            "INSERT INTO losses (pod_uid, by_sidecar, by_controller, last_ms) VALUES (?1, ?2, ?3, ?5) ON CONFLICT (pod_uid) DO \
              UPDATE SET by_sidecar = min(by_sidecar + excluded.by_sidecar, ?4), \
-             by_controller = min(by_controller + excluded.by_controller, ?4)",
+             by_controller = min(by_controller + excluded.by_controller, ?4), \
+             last_ms = excluded.last_ms",
             params![
                 batch.pod_uid,
                 to_sql(batch.dropped.min(COUNT_MAX)),
                 to_sql(over_limit),
-                to_sql(COUNT_MAX)
+                to_sql(COUNT_MAX),
+                to_sql(batch.received_ms)
             ],
         )?;
     }

@@ -79,7 +79,7 @@ fn a_pod_that_fills_its_share_loses_new_edges_only_and_the_loss_is_counted() {
         flood.dropped = 4;
         store.append(&[flood]).expect("stored");
         assert_eq!(store.edges(0).expect("read").len(), EDGES_PER_POD_AND_DAY_MAX);
-        let loss = Loss { pod_uid: "uid-1".into(), by_sidecar: 4, by_controller: 7 };
+        let loss = Loss { pod_uid: "uid-1".into(), by_sidecar: 4, by_controller: 7, last_ms: 0 };
         assert_eq!(store.losses(), Ok(vec![loss]));
     });
 }
@@ -253,6 +253,7 @@ fn proposal(collection: &str) -> Proposal {
         policies: 1,
         rules: vec![],
         held_back: vec![],
+        decided_ms: None,
         written_to: None,
     }
 }

@@ -62,6 +62,8 @@ pub enum IncidentKind {
     LateralMovement,
     /// An edge that passed and was never seen before a policy was approved.
     NewEdge,
+    /// More different things than there is room to list.
+    Flood,
 }
 
 impl IncidentKind {
@@ -76,6 +78,7 @@ impl IncidentKind {
             Self::Exfiltration => "exfiltration",
             Self::LateralMovement => "lateral_movement",
             Self::NewEdge => "new_edge",
+            Self::Flood => "flood",
         }
     }
 }

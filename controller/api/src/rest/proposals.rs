@@ -30,6 +30,8 @@ pub struct Proposal {
     pub rules: Vec<RuleEvidence>,
     /// What was seen but is not proposed without a person, and why; one line each.
     pub held_back: Vec<String>,
+    /// When somebody approved it; `null` before.
+    pub decided_ms: Option<u64>,
     /// File that it was written to when it was approved; `null` before, and where the folder is not ours to
     /// write.
     pub written_to: Option<String>,
