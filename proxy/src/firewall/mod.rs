@@ -277,6 +277,8 @@ impl Firewall {
     /// Cheap while nobody else changes any table of this namespace. For every second.
     pub fn verify(&mut self) -> Result<TableState, FirewallError> {
         self.local.replace(self.routes.addresses()?);
+        // Without them the legs to the app would hang, nothing would leak: put back without a word.
+        self.routes.deliver_marked_locally(ROUTE_MARK, options::ROUTE_TABLE)?;
         let devices = self.current_devices()?;
         if devices != self.devices {
             self.devices = devices;

@@ -3,7 +3,7 @@
 use crate::inspector::{Inspector, Seen, runtime};
 use crate::network::{OTHER_PEER, PEER, POD, Peer, accept, dial, talk};
 use crate::program::{Rules, What};
-use crate::support::{as_user, in_own_network};
+use crate::support::{as_user, in_own_network, ip};
 use crate::{at, open, sidecar_uid};
 use bulkhead_facts::Direction;
 use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
@@ -43,6 +43,24 @@ fn an_inbound_flow_is_captured_and_the_app_sees_the_client() {
             assert_eq!(seen, expected);
         }
         assert_eq!(firewall.denials().expect("dump").edges.len(), 0);
+    });
+}
+
+#[test]
+fn the_way_back_from_the_app_is_put_back_when_somebody_takes_it() {
+    in_own_network("inspected::the_way_back_from_the_app_is_put_back_when_somebody_takes_it", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let _inspector = inspector(&firewall, LocalLeg::ClientAddress);
+        firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+        let app = TcpListener::bind(at(POD[0], 8000)).expect("listen");
+        ip("rule del table 15006");
+        ip("route flush table 15006");
+        firewall.verify().expect("compared");
+        let mut client = peer.dial(at(POD[0], 8000)).expect("captured");
+        let (mut server, from) = accept(&app).expect("passed on");
+        assert_eq!(from.ip(), PEER[0]);
+        talk(&mut client, &mut server).expect("both directions");
     });
 }
 
