@@ -73,7 +73,7 @@ impl Control {
         fs::copy(ca_file(), state.join("ca.pem"))?;
         fs::set_permissions(state.join("ca.pem"), fs::Permissions::from_mode(0o644))?;
         let mut command = sidecar(node, pod, "run")?;
-        to_log(&mut command, &sidecar_folder(pod).join("log"))?;
+        to_log(&mut command, &sidecar_log(&pod.place))?;
         command.spawn()
     }
 
@@ -128,7 +128,10 @@ fn is_current(sidecar: &SidecarStatus, mode: Mode) -> bool {
 fn describe(sidecar: &SidecarStatus) -> String {
     let error =
         sidecar.error.as_deref().unwrap_or(if sidecar.attached { "not there yet" } else { "not attached" });
-    format!("{} ({error}, revision {} of {})", sidecar.pod, sidecar.revision, sidecar.revision_wanted)
+    let place = format!("{}/{}", sidecar.namespace, sidecar.pod);
+    let log = fs::read_to_string(sidecar_log(&place)).unwrap_or_default();
+    let (revision, wanted) = (sidecar.revision, sidecar.revision_wanted);
+    format!("{place} ({error}, revision {revision} of {wanted}; it said last:\n{})", tail(&log))
 }
 
 /// Loads the closed table into a pod, before anything runs in it.

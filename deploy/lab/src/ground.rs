@@ -150,6 +150,8 @@ pub struct ServicePlace {
 pub struct Prizes {
     /// A Service that the compromised pod may talk to.
     pub allowed_service: String,
+    /// A path there that it may ask for with GET.
+    pub allowed_path: String,
     /// A path there that it may not ask for.
     pub admin_path: String,
     /// A Service that it may not talk to.

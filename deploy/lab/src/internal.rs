@@ -12,7 +12,7 @@ use std::process::ExitCode;
 pub fn dispatch(arguments: &[String]) -> Option<ExitCode> {
     let (name, rest) = arguments.split_first()?;
     let code = match name.as_str() {
-        "lab-node" => ended(read_line().and_then(|order| node::main(order))),
+        "lab-node" => ended(read_line().and_then(node::main)),
         "lab-pod" => ended(read_all().and_then(|order| pod::main(&order)).map(|()| 0)),
         "lab-enter" => ended(argument(rest).and_then(|order| enter::main(&order))),
         "lab-inside" => ended(argument(rest).and_then(|order| Err(enter::inside(&order)))),

@@ -67,7 +67,7 @@ impl Report {
             controls_arrived: controls.iter().filter(|c| !c.arrivals.is_empty()).count(),
             tried: counted.len(),
             blocked: blocked.len(),
-            reported: blocked.iter().filter(|a| self.verdict_on(a).is_some()).count(),
+            reported: blocked.iter().filter(|a| self.verdicts_on(a).next().is_some()).count(),
             leaks: self.attacks.iter().map(|a| a.arrivals.len()).sum(),
             kinds,
         }
@@ -112,18 +112,35 @@ impl Report {
         lines
     }
 
-    /// The denial that reports an attack.
-    fn verdict_on(&self, attack: &Outcome) -> Option<&VerdictCount> {
-        let attacker = workload(&attack.attacker);
+    /// The denials that can be an attack's: several where others made the like at the same target.
+    fn verdicts_on<'a>(&'a self, attack: &Outcome) -> impl Iterator<Item = &'a VerdictCount> {
+        let attacker = workload(&attack.attacker).to_owned();
         let protocol = L4Protocol(attack.protocol).to_string();
         let destinations = attack.destination.map(|address| self.names.of(address));
-        self.verdicts.iter().find(|verdict| {
+        let ports = attack.ports.clone();
+        self.verdicts.iter().filter(move |verdict| {
             verdict.enforced
                 && verdict.source.to_string() == attacker
                 && verdict.protocol == protocol
-                && (attack.ports.is_empty() || attack.ports.contains(&verdict.port))
+                && (ports.is_empty() || ports.contains(&verdict.port))
                 && destinations.as_ref().is_none_or(|names| names.contains(&verdict.destination.to_string()))
         })
+    }
+
+    /// Reason and rule of the denials that can be an attack's, each once, those with a rule first.
+    fn stopped_by(&self, attack: &Outcome) -> Vec<String> {
+        let mut verdicts: Vec<&VerdictCount> = self.verdicts_on(attack).collect();
+        verdicts.sort_by_key(|verdict| (verdict.rule.is_none(), std::cmp::Reverse(verdict.count)));
+        let mut texts: Vec<String> = Vec::new();
+        for verdict in verdicts {
+            let rule =
+                verdict.rule.as_ref().map_or("default".to_owned(), |r| format!("{} {}", r.policy, r.rule));
+            let text = format!("{} ({rule})", verdict.reason);
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        texts
     }
 
     /// The document of `--json`.
@@ -157,7 +174,6 @@ impl Report {
     }
 
     fn attack_json(&self, attack: &Outcome) -> Value {
-        let verdict = self.verdict_on(attack);
         json!({
             "id": attack.id,
             "attacker": attack.attacker,
@@ -165,8 +181,7 @@ impl Report {
             "tried": attack.tried,
             "arrivals": attack.arrivals,
             "not_made": attack.not_made,
-            "reason": verdict.map(|v| &v.reason),
-            "rule": verdict.and_then(|v| v.rule.as_ref()),
+            "stopped_by": self.stopped_by(attack),
         })
     }
 
@@ -176,14 +191,11 @@ impl Report {
         screen.step("report");
         for attack in self.counted() {
             let what = if attack.arrivals.is_empty() { "blocked" } else { "ARRIVED" };
-            let stopped =
-                self.verdict_on(attack).map_or("not seen by the controller".to_owned(), |verdict| {
-                    let rule = verdict
-                        .rule
-                        .as_ref()
-                        .map_or("default".to_owned(), |r| format!("{} {}", r.policy, r.rule));
-                    format!("{} ({rule})", verdict.reason)
-                });
+            let stopped = match self.stopped_by(attack).as_slice() {
+                [] => "not seen by the controller".to_owned(),
+                [one] => one.clone(),
+                [first, rest @ ..] => format!("{first} or {} more", rest.len()),
+            };
             screen.detail(&format!(
                 "{what} {:<28} {} -> {}: {stopped}",
                 attack.id, attack.attacker, attack.tried

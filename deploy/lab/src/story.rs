@@ -237,7 +237,22 @@ impl<'a> Story<'a> {
         let incidents: Vec<Incident> = control.client.get("/api/v1/incidents").await?;
         let flows: Vec<FlowEdge> = control.client.get("/api/v1/flows").await?;
         (self.report.verdicts, self.report.incidents, self.report.flows) = (verdicts, incidents, flows);
+        self.check_sidecars()?;
         self.stage.check_all()
+    }
+
+    /// An error if a sidecar has ended.
+    fn check_sidecars(&mut self) -> io::Result<()> {
+        for (pod, sidecar) in self.node.plan.pods.iter().zip(&mut self.sidecars) {
+            if let Some(status) = sidecar.try_wait()? {
+                let log = std::fs::read_to_string(control::sidecar_log(&pod.place)).unwrap_or_default();
+                let (place, said) = (&pod.place, control::tail(&log));
+                return Err(io::Error::other(format!(
+                    "the sidecar of `{place}` ended: {status}; it said last:\n{said}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn control(&self) -> io::Result<&Control> {
@@ -332,6 +347,7 @@ fn ground(node: &Node) -> Ground {
         services: services.collect(),
         prizes: Prizes {
             allowed_service: prizes.allowed_service.clone(),
+            allowed_path: prizes.allowed_path.clone(),
             admin_path: prizes.admin_path.clone(),
             forbidden_service: prizes.forbidden_service.clone(),
             database: prizes.database.clone(),

@@ -4,7 +4,7 @@
 //! Nothing here knows what a policy says: a target that turns out to be allowed shows up as an arrival.
 
 use super::targets::{Endpoint, Link, Pair, Ports, Sidecar, Targets, Web};
-use crate::ground::{Ground, Phase, Place, PlaceKind, ServicePlace};
+use crate::ground::{Ground, Phase, Place, PlaceKind, Prizes, ServicePlace};
 
 /// Ports on which a sidecar takes captured TCP: nobody may hit them directly.
 const CAPTURE: [u16; 2] = [15_001, 15_006];
@@ -78,7 +78,7 @@ pub(super) fn targets(ground: &Ground, attacker: &Place, link: Option<Link>) -> 
         link,
         node: ground.places.iter().find(|place| place.kind == PlaceKind::Node).map(pair),
         neighbour: None,
-        web: service(&prizes.allowed_service).and_then(|service| web(service, &prizes.admin_path)),
+        web: service(&prizes.allowed_service).and_then(|service| web(service, prizes)),
         forbidden_pod: forbidden.and_then(|service| first_endpoint(ground, service)),
         forbidden_service: forbidden.and_then(|service| {
             let (port, _) = service.ports.first()?;
@@ -103,15 +103,15 @@ pub(super) fn targets(ground: &Ground, attacker: &Place, link: Option<Link>) -> 
     }
 }
 
-fn web(service: &ServicePlace, admin_path: &str) -> Option<Web> {
+fn web(service: &ServicePlace, prizes: &Prizes) -> Option<Web> {
     let (port, _) = service.ports.first()?;
     let (namespace, name) = service.name.split_once('/')?;
     Some(Web {
         address: Pair { v4: service.v4, v6: service.v6 },
         port: *port,
         host: format!("{name}.{namespace}:{port}"),
-        allowed_path: "/".into(),
-        admin_path: admin_path.to_owned(),
+        allowed_path: prizes.allowed_path.clone(),
+        admin_path: prizes.admin_path.clone(),
         forbidden_method: "DELETE".into(),
     })
 }

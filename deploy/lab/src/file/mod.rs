@@ -160,6 +160,8 @@ pub struct TrafficSpec {
 pub struct PrizesSpec {
     /// A Service that the compromised pod may talk to.
     pub allowed_service: String,
+    /// A path there that it may ask for with GET.
+    pub allowed_path: String,
     /// A path there that it may not ask for.
     pub admin_path: String,
     /// A Service that it may not talk to.

@@ -285,6 +285,7 @@ fn read_prizes(
     let mut fields = Fields::open(report, node, "prizes", Nulls::Refused)?;
     for (field, value) in [
         ("allowedService", &mut prizes.allowed_service),
+        ("allowedPath", &mut prizes.allowed_path),
         ("adminPath", &mut prizes.admin_path),
         ("forbiddenService", &mut prizes.forbidden_service),
         ("database", &mut prizes.database),
