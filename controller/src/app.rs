@@ -15,6 +15,7 @@ use crate::store::{Records, RecordsThreads};
 use crate::watch::Watch;
 use crate::world::{self, World};
 use anyhow::{Context as _, Result};
+use rustls::ServerConfig;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -46,90 +47,66 @@ pub struct App {
     store: RecordsThreads,
 }
 
+/// What lies in the state folder, open.
+struct State {
+    authority: Arc<Authority>,
+    certificate: Arc<ServerCertificate>,
+    admin_token: Arc<str>,
+    records: Records,
+    store: RecordsThreads,
+}
+
+/// The ports, bound.
+struct Ports {
+    sidecars: TcpListener,
+    http: TcpListener,
+    metrics: TcpListener,
+}
+
+/// What the tasks share.
+#[derive(Clone)]
+struct Shared {
+    records: Records,
+    world: watch::Receiver<Arc<World>>,
+    fleet: Arc<Fleet>,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+}
+
 impl App {
     /// Opens the state, binds the ports, starts everything. On an error nothing is left running.
     pub async fn start(config: Config) -> Result<Self> {
-        let started_ms = now_ms();
-        make_state_folder(&config.state)?;
-        let authority = Arc::new(Authority::open(&config.state, SystemTime::now())?);
-        let admin_token = admin_token(&config.state.join("admin.token"))?;
-        let certificate = Arc::new(ServerCertificate::new(
-            authority.clone(),
-            config.certificate_names(),
-            SystemTime::now(),
-        )?);
-        let database = config.state.join("store.sqlite");
-        let (writer, reader) = (Sqlite::open(&database)?, Sqlite::open(&database)?);
-        let sidecar_listener = bind("--listen-sidecars", config.listen_sidecars).await?;
-        let http_listener = bind("--listen-http", config.listen_http).await?;
-        let metrics_listener = bind("--listen-metrics", config.listen_metrics).await?;
-        let addresses =
-            [sidecar_listener.local_addr()?, http_listener.local_addr()?, metrics_listener.local_addr()?];
-        let sidecar_tls = tls_for_sidecars(certificate.clone())?;
-        let (records, store) = Records::start(Box::new(writer), Box::new(reader))?;
-
+        let state = State::open(&config)?;
+        let ports = Ports::bind(&config).await?;
+        let sidecar_tls = tls_for_sidecars(state.certificate.clone())?;
         let (drain, draining) = Drain::new();
         let (world_sender, world) = watch::channel(Arc::new(World::default()));
-        let fleet = Arc::new(Fleet::default());
-        let metrics = Arc::new(Metrics::new()?);
-        let mut tasks = JoinSet::new();
-
-        tasks.spawn(follow_folders(config.clone(), records.clone(), world_sender, draining.clone()));
-        tasks.spawn(keep_house(certificate.clone(), records.clone(), draining.clone()));
-        tasks.spawn(count_worlds(metrics.clone(), world.clone(), draining.clone()));
-
-        let (connections, accepted) = mpsc::channel(ACCEPTED_QUEUE);
-        tasks.spawn(accept_tls(
-            sidecar_listener,
-            sidecar_tls,
-            SIDECAR_CONNECTIONS_MAX,
-            connections,
-            draining.clone(),
-        ));
-        let port = SidecarPort {
-            authority,
-            certificate_lifetime: config.certificate_lifetime(),
-            world: world.clone(),
-            fleet: fleet.clone(),
-            records: records.clone(),
-            metrics: metrics.clone(),
+        let shared = Shared {
+            records: state.records.clone(),
+            world,
+            fleet: Arc::default(),
+            metrics: Arc::new(Metrics::new()?),
             drain: draining.clone(),
         };
-        tasks.spawn(async move {
-            if let Err(error) = push::serve(port, accepted).await {
-                tracing::error!(%error, "the sidecars' port ended");
-            }
-        });
-
-        let (connections, accepted) = mpsc::channel(ACCEPTED_QUEUE);
-        let people_tls = tls_for_people(certificate);
-        tasks.spawn(accept_tls(
-            http_listener,
-            people_tls,
-            HTTP_CONNECTIONS_MAX,
-            connections,
-            draining.clone(),
-        ));
-        let api = Api {
-            world,
-            fleet,
-            records,
-            approval: Arc::new(Approval {
-                policy_folders: config.policy_folders(),
-                approved_folder: config.approved_folder(),
-            }),
-            approving: Arc::default(),
-            metrics: metrics.clone(),
-            admin_token,
-            join_token_lifetime: Duration::from_secs(config.join_token_minutes * 60),
-            started_ms,
-        };
-        tasks.spawn(http::serve_connections(http::router(api), accepted, draining.clone()));
-        tasks.spawn(http::serve_metrics(metrics, metrics_listener, draining));
-
-        let [sidecars, http, metrics] = addresses;
+        let (sidecars, http, metrics) =
+            (ports.sidecars.local_addr()?, ports.http.local_addr()?, ports.metrics.local_addr()?);
         tracing::info!(%sidecars, %http, %metrics, "controller started");
-        Ok(Self { sidecars, http, metrics, drain, tasks, store })
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow_folders(config.clone(), state.records.clone(), world_sender, draining.clone()));
+        tasks.spawn(keep_house(state.certificate.clone(), state.records.clone(), draining.clone()));
+        tasks.spawn(count_worlds(shared.metrics.clone(), shared.world.clone(), draining.clone()));
+        tasks.spawn(http::serve_metrics(shared.metrics.clone(), ports.metrics, draining));
+        serve_sidecars(&mut tasks, &shared, state.authority, ports.sidecars, sidecar_tls, &config);
+        serve_people(
+            &mut tasks,
+            shared,
+            state.admin_token,
+            ports.http,
+            tls_for_people(state.certificate),
+            &config,
+        );
+        Ok(Self { sidecars, http, metrics, drain, tasks, store: state.store })
     }
 
     /// Ends streams and requests, then the store. What was acknowledged is on disk already; whoever does not end in
@@ -155,6 +132,82 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) -> bool {
         tracing::error!(%error, "a task panicked");
     }
     true
+}
+
+impl State {
+    fn open(config: &Config) -> Result<Self> {
+        make_state_folder(&config.state)?;
+        let authority = Arc::new(Authority::open(&config.state, SystemTime::now())?);
+        let names = config.certificate_names();
+        let certificate = Arc::new(ServerCertificate::new(authority.clone(), names, SystemTime::now())?);
+        let admin_token = admin_token(&config.state.join("admin.token"))?;
+        let database = config.state.join("store.sqlite");
+        let (writer, reader) = (Sqlite::open(&database)?, Sqlite::open(&database)?);
+        let (records, store) = Records::start(Box::new(writer), Box::new(reader))?;
+        Ok(Self { authority, certificate, admin_token, records, store })
+    }
+}
+
+impl Ports {
+    async fn bind(config: &Config) -> Result<Self> {
+        Ok(Self {
+            sidecars: bind("--listen-sidecars", config.listen_sidecars).await?,
+            http: bind("--listen-http", config.listen_http).await?,
+            metrics: bind("--listen-metrics", config.listen_metrics).await?,
+        })
+    }
+}
+
+fn serve_sidecars(
+    tasks: &mut JoinSet<()>,
+    shared: &Shared,
+    authority: Arc<Authority>,
+    listener: TcpListener,
+    tls: ServerConfig,
+    config: &Config,
+) {
+    let (connections, accepted) = mpsc::channel(ACCEPTED_QUEUE);
+    tasks.spawn(accept_tls(listener, tls, SIDECAR_CONNECTIONS_MAX, connections, shared.drain.clone()));
+    let port = SidecarPort {
+        authority,
+        certificate_lifetime: config.certificate_lifetime(),
+        world: shared.world.clone(),
+        fleet: shared.fleet.clone(),
+        records: shared.records.clone(),
+        metrics: shared.metrics.clone(),
+        drain: shared.drain.clone(),
+    };
+    tasks.spawn(async move {
+        if let Err(error) = push::serve(port, accepted).await {
+            tracing::error!(%error, "the sidecars' port ended");
+        }
+    });
+}
+
+fn serve_people(
+    tasks: &mut JoinSet<()>,
+    shared: Shared,
+    admin_token: Arc<str>,
+    listener: TcpListener,
+    tls: ServerConfig,
+    config: &Config,
+) {
+    let (connections, accepted) = mpsc::channel(ACCEPTED_QUEUE);
+    tasks.spawn(accept_tls(listener, tls, HTTP_CONNECTIONS_MAX, connections, shared.drain.clone()));
+    let approval =
+        Approval { policy_folders: config.policy_folders(), approved_folder: config.approved_folder() };
+    let api = Api {
+        world: shared.world,
+        fleet: shared.fleet,
+        records: shared.records,
+        approval: Arc::new(approval),
+        approving: Arc::default(),
+        metrics: shared.metrics,
+        admin_token,
+        join_token_lifetime: Duration::from_secs(config.join_token_minutes * 60),
+        started_ms: now_ms(),
+    };
+    tasks.spawn(http::serve_connections(http::router(api), accepted, shared.drain));
 }
 
 /// Reads both folders and keeps the world until drain.

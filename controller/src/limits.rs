@@ -19,10 +19,14 @@ pub const FOLDER_POLL: Duration = Duration::from_secs(10);
 
 /// TLS handshakes at the same time, per port. More: wait in the accept queue.
 pub const HANDSHAKES_MAX: usize = 128;
+/// TLS handshakes at the same time from one address. More: closed at once, the client comes again.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 32;
 /// A handshake that takes longer is ended.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections from sidecars. More: wait in the accept queue.
 pub const SIDECAR_CONNECTIONS_MAX: usize = 20_000;
+/// Connections from one address (pods behind one node's address share it). More: closed at once.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
 /// Connections of the HTTP API. More: wait in the accept queue.
 pub const HTTP_CONNECTIONS_MAX: usize = 512;
 /// Connections of the metrics port. More: wait in the accept queue.
