@@ -3,8 +3,8 @@
 /// Bytes of one message to a sidecar, which may hold a whole program. Larger: not sent, the sidecar keeps its
 /// last good program and the controller reports it.
 pub const MESSAGE_TO_SIDECAR_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of one message from a sidecar. Larger: the stream ends.
-pub const MESSAGE_FROM_SIDECAR_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one message from a sidecar: room for a full batch of the longest records. Larger: the stream ends.
+pub const MESSAGE_FROM_SIDECAR_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Flow records of one batch. More: the batch is refused and the stream ends; a sidecar sends more batches.
 pub const BATCH_RECORDS_MAX: usize = 1024;
 /// Bytes of one text field of a flow record. Longer: the batch is refused; a sidecar cuts paths before.

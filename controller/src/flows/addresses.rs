@@ -3,7 +3,7 @@
 use super::edge::Endpoint;
 use bulkhead_api::rest::{Party, PartyKind};
 use bulkhead_facts::L4Protocol;
-use bulkhead_policies::inventory::{Inventory, ObjectName, Pod, ServicePort};
+use bulkhead_policies::inventory::{Inventory, Pod, ServicePort};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -114,11 +114,6 @@ impl Addresses {
 /// The workload of a pod as a party.
 pub fn workload(pod: &Pod) -> Party {
     party(PartyKind::Workload, &pod.workload.namespace, &pod.workload.name)
-}
-
-/// A pod as the end of an edge.
-pub fn pod_endpoint(name: &ObjectName, pod: &Pod, address: IpAddr) -> Endpoint {
-    Endpoint { party: workload(pod), pod: Some(name.name.clone()), address }
 }
 
 fn party(kind: PartyKind, namespace: &str, name: &str) -> Party {

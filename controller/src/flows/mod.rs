@@ -10,7 +10,7 @@ mod resolve;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use addresses::{Addresses, pod_endpoint, workload};
+pub use addresses::{Addresses, workload};
 pub use edge::{Edge, Endpoint, Judgement, SeenEdge, Totals};
 pub use report::{service_map, verdicts};
 pub use resolve::{Observer, resolve};

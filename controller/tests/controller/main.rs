@@ -268,6 +268,25 @@ async fn the_api_wants_its_token_and_refuses_large_bodies_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn prometheus_reads_what_is_in_force_and_who_is_attached() {
+    let controller = Controller::start("observe").await;
+    let mut web = controller.sidecar("uid-web").await;
+    web.program().await;
+    web.report(1, vec![flow(Reason::NoRule)]).await;
+    controller.write_policy("broken.yaml", "kind: [");
+    controller.until(|status| status.policy.refused.is_some()).await;
+    let text = controller.metrics_text().await;
+    for line in [
+        "bulkhead_controller_sidecars_attached 1",
+        "bulkhead_controller_policy_revision 1",
+        "bulkhead_controller_flow_records_total 1",
+        "bulkhead_controller_programs_answered_total{answer=\"acknowledged\"} 1",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "no `{line}` in:\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn policies_are_listed_by_file_and_joins_are_in_the_audit_trail() {
     let controller = Controller::start("observe").await;
     controller.join_token("uid-db").await;

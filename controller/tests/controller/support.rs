@@ -225,6 +225,17 @@ impl Controller {
         (status, body.to_owned())
     }
 
+    /// What the metrics port says.
+    pub async fn metrics_text(&self) -> String {
+        let mut stream = TcpStream::connect(self.metrics).await.expect("connects");
+        let request = b"GET /metrics HTTP/1.1\r\nhost: controller\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.expect("sent");
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("in time").expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    }
+
     pub async fn join_token(&self, uid: &str) -> String {
         let (status, body) = self.post("/api/v1/join-tokens", &format!("{{\"uid\":\"{uid}\"}}")).await;
         assert_eq!(status, 201, "{body}");
