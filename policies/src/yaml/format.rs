@@ -122,7 +122,7 @@ impl Printer<'_> {
     /// `head` with its value behind it or below it.
     fn value(&mut self, head: &str, node: &Node, indent: usize, comment: Option<String>) {
         match &node.value {
-            Value::Scalar(scalar) if scalar.text.contains('\n') && !scalar.plain => {
+            Value::Scalar(scalar) if scalar.text.contains('\n') => {
                 self.block_scalar(head, scalar, indent, comment);
             }
             Value::Scalar(_) => self.head(head, &flow(node), indent, comment),

@@ -18,7 +18,8 @@ pub(super) fn read(text: &str, report: &mut Report) -> Option<Vec<Node>> {
             Ok(next) => next,
             Err(error) => {
                 let marker = error.marker();
-                let span = Span { line: number(marker.line()).max(1), column: number(marker.col()) + 1, width: 1 };
+                let span =
+                    Span { line: number(marker.line()).max(1), column: number(marker.col()) + 1, width: 1 };
                 syntax_error(builder.report, span, error.info(), text);
                 return None;
             }

@@ -151,6 +151,7 @@ fn there_is_one_layout() {
         ("{\"kind\": \"A\", \"n\": [1, true, null]}", "kind: \"A\"\nn: [1, true, null]\n"),
         ("- a: 1\n  b: 2\n-\n  c: 3\n- - 1\n", "- a: 1\n  b: 2\n- c: 3\n-\n  - 1\n"),
         ("a: |\n    x\n     y\n\n    z\nb: >-\n  p\n  q\n", "a: |\n  x\n   y\n\n  z\nb: \"p q\"\n"),
+        ("a: b\n\n  c\n", "a: |-\n  b\n  c\n"),
         ("a: {}\nb: []\n", "a: {}\nb: []\n"),
         ("a: 1\n---\n\nb: 2\n...\n---\n", "a: 1\n---\nb: 2\n"),
         ("", ""),
