@@ -5,9 +5,11 @@
 
 use super::connection::{Connection, End, Event, Reading};
 use super::counters::{COUNTERS, add};
-use super::denial::{About, denial};
+use super::denial::{Denial, denial};
+use super::report::Report;
+use super::verdict::Verdicts;
 use bulkhead_facts::Effect;
-use bulkhead_inspect::{Refusal, Step};
+use bulkhead_inspect::{Protocol, Question, Refusal, Step};
 
 impl Connection {
     /// Judges what came from the client.
@@ -22,32 +24,17 @@ impl Connection {
                 Step::NeedMore => break,
                 Step::Forward(count) => report.bytes_to_destination += client.inbound.approve(count),
                 Step::Discard(count) if !*gate => {
-                    report.bytes_to_destination += client.inbound.approve(count)
+                    report.bytes_to_destination += client.inbound.approve(count);
                 }
                 Step::Discard(count) => {
                     if !client.inbound.discard(count) {
                         return Err(Event::End(End::Reset));
                     }
                 }
-                Step::Ask(question) => {
-                    let answers = verdicts.request(&question);
-                    if !*gate || answers.enforced.effect == Effect::Allow {
-                        report.released(&verdicts.current, answers, &question);
-                        conversation.allow();
-                    } else {
-                        let about = About {
-                            direction: report.direction,
-                            peer: report.peer,
-                            port: report.port,
-                            request: Some((question.method, question.target_text())),
-                            detail: None,
-                        };
-                        let denial = denial(&verdicts.current.judge, answers.enforced, about);
-                        let report_id = Some(denial.report_id);
-                        report.denied(&verdicts.current, answers, Some(&question), "http/1.1", report_id);
-                        conversation.deny(403, &denial.body);
-                    }
-                }
+                Step::Ask(question) => match decide(verdicts, report, *gate, &question) {
+                    None => conversation.allow(),
+                    Some(body) => conversation.deny(403, &body),
+                },
                 Step::Opaque => return self.go_opaque(),
                 Step::Refuse(refusal) => return self.refuse_client(refusal),
             }
@@ -115,13 +102,7 @@ impl Connection {
             self.lose_track();
             return Ok(());
         }
-        let about = About {
-            direction: self.report.direction,
-            peer: self.report.peer,
-            port: self.report.port,
-            request: None,
-            detail: Some(refusal.detail),
-        };
+        let about = self.report.about(None, Some(refusal.detail));
         let denial = denial(&self.verdicts.current.judge, answers.enforced, about);
         let told = self.conversation.reject(&refusal, &denial.body);
         let report_id = told.then_some(denial.report_id);
@@ -142,4 +123,17 @@ impl Connection {
             self.report.bytes_to_source += server.inbound.approve_all();
         }
     }
+}
+
+/// Decides on a request and reports it; what the client is told if it may not pass.
+fn decide(verdicts: &Verdicts, report: &mut Report, gate: bool, question: &Question<'_>) -> Option<String> {
+    let answers = verdicts.request(question);
+    if !gate || answers.enforced.effect == Effect::Allow {
+        report.released(&verdicts.current, answers, question);
+        return None;
+    }
+    let about = report.about(Some((question.method, question.target_text())), None);
+    let Denial { body, report_id } = denial(&verdicts.current.judge, answers.enforced, about);
+    report.denied(&verdicts.current, answers, Some(question), Protocol::Http1.as_str(), Some(report_id));
+    Some(body)
 }

@@ -1,5 +1,6 @@
 //! What a connection tells the flow recorder: each request once, each opaque connection once, and all bytes.
 
+use super::denial::About;
 use crate::flows::{HttpSignature, Observation, Recorder};
 use crate::policy::Current;
 use bulkhead_facts::{Direction, L4Protocol};
@@ -56,6 +57,15 @@ impl Report {
             bytes_to_source: 0,
             observations: 0,
         }
+    }
+
+    /// What a refusal concerns.
+    pub(super) fn about<'a>(
+        &self,
+        request: Option<(&'a str, &'a str)>,
+        detail: Option<&'static str>,
+    ) -> About<'a> {
+        About { direction: self.direction, peer: self.peer, port: self.port, request, detail }
     }
 
     /// A request is let through.
