@@ -238,7 +238,7 @@ async fn keep_house(certificate: Arc<ServerCertificate>, records: Records, mut d
         tokio::select! {
             _ = forget.tick() => {
                 let before_day = (now_ms() / DAY_MS).saturating_sub(EDGE_DAYS_MAX);
-                if let Err(error) = records.write(move |store| store.forget_edges(before_day)).await {
+                if let Err(error) = records.write(move |store| store.forget(before_day)).await {
                     tracing::error!(%error, "old flows were not forgotten");
                 }
             }

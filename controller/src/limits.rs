@@ -57,8 +57,13 @@ pub const UID_BYTES_MAX: usize = 64;
 
 /// Distinct edges kept per pod and day. More: counted as dropped, which is an incident of its own.
 pub const EDGES_PER_POD_AND_DAY_MAX: usize = 20_000;
-/// Days that edges are kept.
+/// Days that edges, losses and batch numbers are kept.
 pub const EDGE_DAYS_MAX: u64 = 35;
+/// Bytes of the store's file. Reached: nothing more is stored or acknowledged, sidecars keep what they have room for
+/// and count the rest; enforcement is not touched.
+pub const STORE_BYTES_MAX: u64 = 16 << 30;
+/// Entries of the audit trail. More: the oldest are deleted.
+pub const AUDIT_ENTRIES_MAX: u64 = 100_000;
 /// Flow batches of one transaction.
 pub const BATCHES_PER_COMMIT_MAX: usize = 64;
 /// Work that waits for the store's writer. More: the senders wait.

@@ -2,8 +2,9 @@
 
 use crate::clock::now_ms;
 use crate::identity::{Authority, AuthorityError, Issued, PodIdentity, secret};
-use crate::store::{Records, StoreError};
+use crate::store::{Records, Store, StoreError};
 use crate::world::World;
+use bulkhead_api::rest::AuditEntry;
 use std::time::{Duration, SystemTime};
 use tonic::Status;
 
@@ -68,7 +69,14 @@ impl Enrolment<'_> {
         let uid = self.records.read(move |store| store.token_pod(&looked_up, now_ms())).await?;
         let pod = self.pod(&uid.ok_or(EnrolmentError::BadToken)?)?;
         let issued = self.authority.certify_pod(request, &pod, SystemTime::now(), self.lifetime)?;
-        let used = self.records.write(move |store| store.use_token(&fingerprint, now_ms())).await?;
+        let audit = AuditEntry {
+            at_ms: now_ms(),
+            actor: format!("pod {}", pod.uid),
+            action: "enrol".to_owned(),
+            subject: pod.spiffe_id(),
+            detail: "by join token".to_owned(),
+        };
+        let used = self.records.write(move |store| use_token(store, &fingerprint, &audit)).await?;
         if used { Ok((pod, issued)) } else { Err(EnrolmentError::BadToken) }
     }
 
@@ -90,4 +98,12 @@ impl Enrolment<'_> {
         let (name, pod) = self.world.pod(uid).ok_or_else(|| EnrolmentError::UnknownPod(uid.to_owned()))?;
         Ok(PodIdentity::new(&name.namespace, &pod.service_account, uid)?)
     }
+}
+
+fn use_token(store: &mut dyn Store, fingerprint: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
+    let used = store.use_token(fingerprint, audit.at_ms)?;
+    if used {
+        store.add_audit(audit)?;
+    }
+    Ok(used)
 }

@@ -87,8 +87,8 @@ pub trait Store: Send {
     fn append(&mut self, batches: &[Batch]) -> Result<Vec<Appended>, StoreError>;
     /// Edges seen on that day (days since the epoch) or later, in the order of day, pod and key.
     fn edges(&mut self, since_day: u64) -> Result<Vec<SeenEdge>, StoreError>;
-    /// Deletes edges of days before that one.
-    fn forget_edges(&mut self, before_day: u64) -> Result<(), StoreError>;
+    /// Deletes edges, losses and batch numbers of days before that one.
+    fn forget(&mut self, before_day: u64) -> Result<(), StoreError>;
     /// Lost records by pod.
     fn losses(&mut self) -> Result<Vec<Loss>, StoreError>;
 

@@ -6,7 +6,8 @@
 use super::{Appended, Batch, Loss, Store, StoreError};
 use crate::flows::{Edge, SeenEdge, Totals};
 use crate::limits::{
-    EDGES_PER_POD_AND_DAY_MAX, INSTANCES_PER_POD_MAX, JOIN_TOKENS_MAX, PROPOSALS_PER_COLLECTION_MAX,
+    AUDIT_ENTRIES_MAX, EDGES_PER_POD_AND_DAY_MAX, INSTANCES_PER_POD_MAX, JOIN_TOKENS_MAX,
+    PROPOSALS_PER_COLLECTION_MAX, STORE_BYTES_MAX,
 };
 use bulkhead_api::rest::{AuditEntry, Proposal, ProposalState};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -38,6 +39,7 @@ impl Sqlite {
         connection.busy_timeout(BUSY_TIMEOUT).map_err(failed("set the time-out"))?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed("switch to write-ahead"))?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(failed("switch to full sync"))?;
+        bound_size(&connection).map_err(failed("bound the size"))?;
         let mut store = Self { connection, edges_of_day: BTreeMap::new() };
         store.migrate(path)?;
         Ok(store)
@@ -90,12 +92,15 @@ impl Store for Sqlite {
         read().map_err(failed("read flows"))
     }
 
-    fn forget_edges(&mut self, before_day: u64) -> Result<(), StoreError> {
+    fn forget(&mut self, before_day: u64) -> Result<(), StoreError> {
         self.edges_of_day.retain(|(day, _), _| *day >= before_day);
-        self.connection
-            .execute("DELETE FROM edges WHERE day < ?", [to_sql(before_day)])
-            .map(drop)
-            .map_err(failed("forget flows"))
+        let before_ms = to_sql(before_day.saturating_mul(DAY_MS));
+        let forget = || -> rusqlite::Result<()> {
+            self.connection.execute("DELETE FROM edges WHERE day < ?", [to_sql(before_day)])?;
+            self.connection.execute("DELETE FROM losses WHERE last_ms < ?", [before_ms])?;
+            self.connection.execute("DELETE FROM runs WHERE heard_ms < ?", [before_ms]).map(drop)
+        };
+        forget().map_err(failed("forget flows"))
     }
 
     fn losses(&mut self) -> Result<Vec<Loss>, StoreError> {
@@ -251,6 +256,13 @@ impl Store for Sqlite {
             .map(drop)
             .map_err(failed("remember the revision"))
     }
+}
+
+/// SQLite counts pages; an insertion beyond the bound fails.
+fn bound_size(connection: &Connection) -> rusqlite::Result<()> {
+    let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    let pages = to_sql(STORE_BYTES_MAX) / page_bytes.max(1);
+    connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
 }
 
 fn append_one(
@@ -430,11 +442,13 @@ fn save_proposal(transaction: &Transaction<'_>, id: u64, proposal: &Proposal) ->
 }
 
 fn insert_audit(connection: &Connection, entry: &AuditEntry) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO audit (at_ms, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)",
+        params![to_sql(entry.at_ms), entry.actor, entry.action, entry.subject, entry.detail],
+    )?;
+    let newest = from_sql(connection.last_insert_rowid());
     connection
-        .execute(
-            "INSERT INTO audit (at_ms, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)",
-            params![to_sql(entry.at_ms), entry.actor, entry.action, entry.subject, entry.detail],
-        )
+        .execute("DELETE FROM audit WHERE id <= ?", [to_sql(newest.saturating_sub(AUDIT_ENTRIES_MAX))])
         .map(drop)
 }
 

@@ -49,7 +49,7 @@ fn days_are_kept_apart_and_forgotten_whole() {
         tomorrow.edges[0].1.last_seen_ms = DAY_MS + 1;
         store.append(&[batch("a", 1, 1), tomorrow]).expect("stored");
         assert_eq!(store.edges(0).expect("read").iter().map(|e| e.day).collect::<Vec<_>>(), [0, 1]);
-        store.forget_edges(1).expect("forgotten");
+        store.forget(1).expect("forgotten");
         assert_eq!(store.edges(0).expect("read").iter().map(|e| e.day).collect::<Vec<_>>(), [1]);
     });
 }
