@@ -94,19 +94,24 @@ fn services(
     if lineup.direction == Direction::Ingress {
         return Vec::new();
     }
-    let by_port = |(rule, clause): &ClauseIndex| {
-        lineup.rules[*rule as usize].clauses[*clause as usize].depends_on_port()
-    };
+    let clause = |(rule, clause): &ClauseIndex| &lineup.rules[*rule as usize].clauses[*clause as usize];
     let mut needed = BTreeSet::new();
-    for (clause, region) in clauses {
+    for (at, region) in clauses {
         let touched = region.touched(cluster);
         needed.extend(&touched.uneven);
-        if by_port(clause) {
-            needed.extend(&touched.renumbered);
-        }
+        let told_apart = |group: &usize| clause(at).tells_apart(&cluster.renumbered[*group].changes);
+        needed.extend(
+            touched
+                .renumbered
+                .iter()
+                .filter(|(group, _)| told_apart(group))
+                .flat_map(|(_, services)| services),
+        );
     }
-    if everybody.iter().any(by_port) {
-        needed.extend(&cluster.renumbered);
+    for group in &cluster.renumbered {
+        if everybody.iter().any(|at| clause(at).tells_apart(&group.changes)) {
+            needed.extend(&group.services);
+        }
     }
     if Version::BOTH.into_iter().any(|version| lineup.is_confined(version)) {
         needed.extend(&cluster.lacking);

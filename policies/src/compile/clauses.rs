@@ -3,7 +3,7 @@
 //! A rule with named ports means another number at each destination, so on egress it falls apart into one clause per
 //! number. On ingress the destination is the workload itself.
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, PortChange};
 use super::peers::{Reach, Reading, Region, pod_addresses};
 use crate::inventory::Pod;
 use crate::model::{PortMatch, Ports, RuleAction};
@@ -45,9 +45,12 @@ pub(crate) struct Clause {
 }
 
 impl Clause {
-    /// True if it names some ports of a protocol and not others.
-    pub(crate) fn depends_on_port(&self) -> bool {
-        self.ports.iter().any(|block| (block.ports.first(), block.ports.last()) != (0, u16::MAX))
+    /// True if one of the two ports of some change is meant and the other is not.
+    pub(crate) fn tells_apart(&self, changes: &[PortChange]) -> bool {
+        let covers = |protocol, port| self.ports.iter().any(|block| block.covers(protocol, port));
+        changes
+            .iter()
+            .any(|(protocol, dialled, target)| covers(*protocol, *dialled) != covers(*protocol, *target))
     }
 }
 

@@ -11,10 +11,24 @@ use bulkhead_facts::L4Protocol;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+/// Spans of [`Cluster::inside`] at most: they are part of every program that learns.
+const INSIDE_SPANS_MAX: usize = 512;
+
 /// Position of a pod in [`Cluster::pods`].
 pub(crate) type PodIndex = usize;
 /// Position of a Service in [`Cluster::services`].
 pub(crate) type ServiceIndex = usize;
+
+/// Protocol, port as dialled, port of the endpoint.
+pub(crate) type PortChange = (L4Protocol, u16, u16);
+
+/// Services that lead to the same other ports than are dialled.
+pub(crate) struct Renumbered {
+    /// The ports, sorted; never empty.
+    pub(crate) changes: Vec<PortChange>,
+    /// The Services, ascending.
+    pub(crate) services: Vec<ServiceIndex>,
+}
 
 /// Inventory with its indexes. Nothing here depends on any policy.
 pub(crate) struct Cluster<'a> {
@@ -32,12 +46,12 @@ pub(crate) struct Cluster<'a> {
     pub(crate) pod_addresses: AddressSet,
     /// Addresses of nodes and of pods in a node's network namespace.
     pub(crate) node_addresses: AddressSet,
-    /// Pods, and Service addresses that lead nowhere but to pods.
+    /// Pods, and Service addresses that lead nowhere but to pods; in a large cluster with the gaps between them.
     pub(crate) inside: AddressSet,
     /// Addresses that several pods hold, with those pods.
     pub(crate) contested: BTreeMap<IpAddr, Vec<PodIndex>>,
-    /// Services that lead to other ports than are dialled.
-    pub(crate) renumbered: Vec<ServiceIndex>,
+    /// Services that lead to other ports than are dialled, those with the same ports together.
+    pub(crate) renumbered: Vec<Renumbered>,
     /// Services with a port that has no ready endpoint of a family that they have an address of.
     pub(crate) lacking: Vec<ServiceIndex>,
     namespaces: BTreeMap<&'a str, Labels>,
@@ -61,10 +75,10 @@ impl<'a> Cluster<'a> {
             node_addresses: AddressSet::of(nodes.copied()),
             endpoints: endpoints(&services),
             service_addresses: service_addresses(&services),
-            inside: inside(&pod_addresses, &services),
+            inside: inside(&pod_addresses, &services).coarsened(INSIDE_SPANS_MAX),
             contested: contested(&pods, &selectable),
-            renumbered: services_where(&services, is_renumbered),
-            lacking: services_where(&services, lacks_endpoints),
+            renumbered: renumbered(&services),
+            lacking: (0..services.len()).filter(|at| lacks_endpoints(services[*at].1)).collect(),
             namespaces: namespaces(inventory),
             by_label: HashMap::new(),
             by_port_name: HashMap::new(),
@@ -207,12 +221,19 @@ fn service_addresses(services: &[(&ObjectName, &Service)]) -> Vec<(IpAddr, Servi
     addresses
 }
 
-fn services_where(services: &[(&ObjectName, &Service)], test: fn(&Service) -> bool) -> Vec<ServiceIndex> {
-    (0..services.len()).filter(|at| test(services[*at].1)).collect()
-}
-
-fn is_renumbered(service: &Service) -> bool {
-    service.ports.iter().any(|port| port.endpoints.iter().any(|(_, target)| *target != port.port))
+fn renumbered(services: &[(&ObjectName, &Service)]) -> Vec<Renumbered> {
+    let mut by_ports: BTreeMap<Vec<PortChange>, Vec<ServiceIndex>> = BTreeMap::new();
+    for (at, (_, service)) in services.iter().enumerate() {
+        let changes = service.ports.iter().flat_map(|port| {
+            let targets = port.endpoints.iter().map(|(_, target)| *target);
+            targets.filter(|target| *target != port.port).map(|target| (port.protocol, port.port, target))
+        });
+        let changes = sorted(changes);
+        if !changes.is_empty() {
+            by_ports.entry(changes).or_default().push(at);
+        }
+    }
+    by_ports.into_iter().map(|(changes, services)| Renumbered { changes, services }).collect()
 }
 
 fn lacks_endpoints(service: &Service) -> bool {

@@ -13,6 +13,8 @@ pub(crate) trait Number: Copy + Ord {
     fn next(self) -> Option<Self>;
     /// The address before, if there is one.
     fn previous(self) -> Option<Self>;
+    /// How far it is from a lower address.
+    fn minus(self, lower: Self) -> Self;
 }
 
 macro_rules! number {
@@ -25,6 +27,9 @@ macro_rules! number {
             }
             fn previous(self) -> Option<Self> {
                 self.checked_sub(1)
+            }
+            fn minus(self, lower: Self) -> Self {
+                self.saturating_sub(lower)
             }
         }
     };
@@ -95,6 +100,11 @@ impl AddressSet {
         self.minus(&self.minus(other))
     }
 
+    /// A superset with at most that many intervals in each family: the smallest gaps are filled first.
+    pub(crate) fn coarsened(&self, intervals_max: usize) -> Self {
+        Self { v4: fill_gaps(&self.v4, intervals_max), v6: fill_gaps(&self.v6, intervals_max) }
+    }
+
     /// True if the address is in the set.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
@@ -118,6 +128,23 @@ impl AddressSet {
 fn holds<N: Number>(intervals: &[Interval<N>], address: N) -> bool {
     let at = intervals.partition_point(|(_, last)| *last < address);
     intervals.get(at).is_some_and(|(first, _)| *first <= address)
+}
+
+/// Keeps the widest gaps, of equal ones the first.
+fn fill_gaps<N: Number>(intervals: &[Interval<N>], intervals_max: usize) -> Vec<Interval<N>> {
+    let mut gaps: Vec<(N, usize)> =
+        intervals.windows(2).enumerate().map(|(at, pair)| (pair[1].0.minus(pair[0].1), at)).collect();
+    gaps.sort_unstable_by_key(|(width, at)| (std::cmp::Reverse(*width), *at));
+    gaps.truncate(intervals_max.saturating_sub(1));
+    let kept: std::collections::BTreeSet<usize> = gaps.into_iter().map(|(_, at)| at).collect();
+    let mut filled: Vec<Interval<N>> = Vec::new();
+    for (at, (first, last)) in intervals.iter().enumerate() {
+        match filled.last_mut() {
+            Some(before) if !kept.contains(&(at - 1)) => before.1 = *last,
+            Some(_) | None => filled.push((*first, *last)),
+        }
+    }
+    filled
 }
 
 /// Sorts, and joins what overlaps or touches.
@@ -178,6 +205,15 @@ mod tests {
         let rest = AddressSet::everything().minus(&set(&[(0, 0), (u32::MAX, u32::MAX)]));
         assert_eq!(rest.v4, [(1, u32::MAX - 1)]);
         assert_eq!(rest.v6, [(0, u128::MAX)]);
+    }
+
+    #[test]
+    fn the_smallest_gaps_are_filled_first() {
+        let scattered = set(&[(1, 1), (3, 3), (10, 12), (14, 14), (90, 95)]);
+        assert_eq!(scattered.coarsened(5), scattered);
+        assert_eq!(scattered.coarsened(3).v4, [(1, 3), (10, 14), (90, 95)]);
+        assert_eq!(scattered.coarsened(1).v4, [(1, 95)]);
+        assert_eq!(AddressSet::default().coarsened(1), AddressSet::default());
     }
 
     fn intervals() -> impl Strategy<Value = Vec<Interval<u32>>> {

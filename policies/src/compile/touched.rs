@@ -14,8 +14,9 @@ use std::net::IpAddr;
 pub(crate) struct Touched {
     /// Those that it holds in part.
     pub(crate) uneven: Vec<ServiceIndex>,
-    /// Those that it holds whole and that lead to other ports than are dialled.
-    pub(crate) renumbered: Vec<ServiceIndex>,
+    /// Those that it holds whole and that lead to other ports than are dialled: a position in
+    /// [`Cluster::renumbered`] with the Services.
+    pub(crate) renumbered: Vec<(usize, Vec<ServiceIndex>)>,
 }
 
 impl Touched {
@@ -26,15 +27,13 @@ impl Touched {
             near.extend(within(index, &set.v4, |n| IpAddr::V4(n.into())));
             near.extend(within(index, &set.v6, |n| IpAddr::V6(n.into())));
         }
-        let mut touched = Self::default();
-        for service in near {
-            if is_uneven(cluster, service, set) {
-                touched.uneven.push(service);
-            } else if cluster.renumbered.binary_search(&service).is_ok() {
-                touched.renumbered.push(service);
-            }
-        }
-        touched
+        let (uneven, even): (Vec<_>, Vec<_>) = near.into_iter().partition(|at| is_uneven(cluster, *at, set));
+        let renumbered = cluster.renumbered.iter().enumerate().filter_map(|(at, group)| {
+            let held = even.iter().copied().filter(|service| group.services.binary_search(service).is_ok());
+            let held: Vec<_> = held.collect();
+            (!held.is_empty()).then_some((at, held))
+        });
+        Self { uneven, renumbered: renumbered.collect() }
     }
 }
 
