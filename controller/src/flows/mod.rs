@@ -1,6 +1,6 @@
 //! Flows from their arrival to the reports made of them.
 //!
-//! [`resolve`] names the ends of a flow when it comes in, the store keeps [`Edge`]s per pod and day, [`service_map`]
+//! [`resolve()`] names the ends of a flow when it comes in, the store keeps [`Edge`]s per pod and day, [`service_map`]
 //! and [`verdicts`] add them up by workload.
 
 mod addresses;
