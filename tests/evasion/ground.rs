@@ -34,7 +34,8 @@ pub(crate) const NODE: Pair = pair(1);
 const ATTACKER: Pair = pair(2);
 /// The service that the attacker may use.
 pub(crate) const WEB: Pair = pair(3);
-const STORE: Pair = pair(4);
+/// The pod that the attacker must not reach.
+pub(crate) const STORE: Pair = pair(4);
 const SERVICE: Pair = pair(100);
 const OUTSIDE: Pair =
     Pair { v4: Ipv4Addr::new(203, 0, 113, 9), v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9) };
@@ -121,6 +122,13 @@ impl Ground {
         ip(place, &far)
     }
 
+    /// Puts a new pod in the place of the attacker's.
+    pub(crate) fn renew_attacker(&mut self) -> anyhow::Result<()> {
+        ip(&self.node, "link del cable0\n")?;
+        self.attacker = Space::new()?;
+        self.lay_cable(0, &self.attacker, &[ATTACKER])
+    }
+
     /// Starts a canary everywhere; `free` says whether the sidecars' ports are free for canaries to listen on.
     pub(crate) fn watch(&self, free: bool) -> anyhow::Result<()> {
         let tcp = if free { vec![15_001, 15_006, ADMIN] } else { vec![] };
@@ -153,7 +161,8 @@ impl Ground {
         Ok(())
     }
 
-    fn watch_at(&self, place: &'static str, options: Options) -> anyhow::Result<()> {
+    /// Starts a canary at one place.
+    pub(crate) fn watch_at(&self, place: &'static str, options: Options) -> anyhow::Result<()> {
         let (seen, lost) = (self.seen.clone(), self.lost.clone());
         let (ready, is_ready) = std::sync::mpsc::channel();
         self.space(place).run_aside(move || {
@@ -232,6 +241,11 @@ impl Ground {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Forgets what was seen so far.
+    pub(crate) fn forget(&self) {
+        self.seen.lock().expect("no panic while held").clear();
     }
 
     /// Packets that the kernel dropped before a canary read them.

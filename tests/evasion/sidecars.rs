@@ -68,7 +68,13 @@ impl Sidecar {
 
     /// Starts the sidecar and waits until it says that it enforces.
     pub(crate) fn run(&mut self, ground: &Ground) -> anyhow::Result<()> {
-        let (space, addresses) = ground.pod(self.place.name);
+        self.start(ground)?;
+        self.wait_until_ready(ground)
+    }
+
+    /// Starts the sidecar and waits for nothing.
+    pub(crate) fn start(&mut self, ground: &Ground) -> anyhow::Result<()> {
+        let (space, _) = ground.pod(self.place.name);
         let log = fs::File::create(self.folder.path.join("log"))?;
         let child = space.run(|| {
             become_sidecar(SIDECAR_UID)?;
@@ -78,8 +84,12 @@ impl Sidecar {
             Ok::<_, anyhow::Error>(command.stdout(Stdio::null()).stderr(log).spawn()?)
         })??;
         self.process = Some(child);
+        Ok(())
+    }
+
+    fn wait_until_ready(&mut self, ground: &Ground) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while !ready(&ground.node, addresses)? {
+        while !ready(&ground.node, self.place.addresses)? {
             let ended = self.process.as_mut().map(Child::try_wait).transpose()?.flatten();
             if ended.is_some() || Instant::now() > deadline {
                 bail!("the sidecar of `{}` is not ready ({ended:?}):\n{}", self.place.name, self.log());

@@ -197,7 +197,7 @@ fn a_killed_sidecar_comes_back_to_the_table_it_left() -> anyhow::Result<()> {
 }
 
 /// `None`, with the reason on screen, where these trials cannot be made.
-fn able() -> Option<()> {
+pub(crate) fn able() -> Option<()> {
     if !namespaces::possible() {
         println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
         return None;
