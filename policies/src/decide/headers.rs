@@ -1,7 +1,8 @@
 //! What a rule asks of header fields.
 //!
 //! Every instance of a field is looked at on its own; nothing is joined (CVE-2026-26308, CVE-2020-25017). An
-//! allow or a pass needs every instance to match, a deny needs one.
+//! allow or a pass needs every instance to match, a deny needs one, or one member of one that is a list
+//! (CVE-2024-10006): a server may read either.
 
 use crate::model::{HeaderMatch, HeaderValueMatch};
 use bulkhead_facts::{Effect, HeaderField};
@@ -34,7 +35,9 @@ fn quantified<'a>(
     matches: impl Fn(&[u8]) -> bool,
 ) -> bool {
     match effect {
-        Some(Effect::Deny) => values.any(matches),
+        Some(Effect::Deny) => values.any(|value| {
+            matches(value) || value.split(|b| *b == b',').any(|item| matches(item.trim_ascii()))
+        }),
         Some(Effect::Allow) | None => values.next().is_some_and(&matches) && values.all(matches),
     }
 }
@@ -68,9 +71,13 @@ mod tests {
     }
 
     #[test]
-    fn values_are_not_split_at_commas() {
-        let user = HeaderValueMatch::Exact("user".into());
-        assert!(!check(user, &[("x-role", "user, admin")], Some(Effect::Allow)));
+    fn a_list_matches_a_deny_by_one_member_and_an_allow_only_as_a_whole() {
+        let user = || HeaderValueMatch::Exact("user".into());
+        for list in ["user, admin", "admin,user", "admin ,\tuser ,x"] {
+            assert!(!check(user(), &[("x-role", list)], Some(Effect::Allow)), "{list}");
+            assert!(check(user(), &[("x-role", list)], Some(Effect::Deny)), "{list}");
+        }
+        assert!(!check(user(), &[("x-role", "users, superuser")], Some(Effect::Deny)));
     }
 
     #[test]

@@ -444,9 +444,13 @@ fn requests(wanted: &HttpMatch, http: &HttpRequest<'_>, path: &str, action: Rule
     let header = |wanted: &HeaderMatch| {
         let same = |f: &&HeaderField<'_>| f.name.eq_ignore_ascii_case(wanted.name.as_bytes());
         let values: Vec<&[u8]> = http.headers.iter().filter(same).map(|f| f.value).collect();
+        let members = |value: &&[u8]| -> Vec<Vec<u8>> {
+            let text = String::from_utf8_lossy(value).into_owned();
+            text.split(',').map(|item| item.trim().as_bytes().to_vec()).chain([value.to_vec()]).collect()
+        };
         let all_or_one = |test: &dyn Fn(&[u8]) -> bool| {
             if deny {
-                values.iter().any(|v| test(v))
+                values.iter().flat_map(members).any(|v| test(&v))
             } else {
                 !values.is_empty() && values.iter().all(|v| test(v))
             }

@@ -300,7 +300,7 @@ pub(crate) struct RandomRequest {
 pub(crate) fn request(random: &mut Random) -> RandomRequest {
     let headers = random.some(2, |r| HeaderField {
         name: r.pick(&[&b"x-role"[..], b"X-Role", b"other"]),
-        value: r.pick(&[&b"user"[..], b"admin", b"u", b""]),
+        value: r.pick(&[&b"user"[..], b"admin", b"u", b"", b"admin, user", b"u,x"]),
     });
     RandomRequest {
         opaque: random.once_in(6),
