@@ -4,7 +4,7 @@
 //! program answers every question about a packet or request. Pure: no IO, no clock, no async, and the
 //! same input gives the same bytes.
 //!
-//! Reading order: [`model`], [`inventory`], [`program`].
+//! Reading order: [`model`], [`inventory`], [`compile`], [`program`], [`decide`]; then [`matrix`] and [`learn`].
 
 pub mod cases;
 pub mod compile;
