@@ -4,7 +4,7 @@
 //! thing has one type and one constructor, and the constructor is the normaliser: what cannot be
 //! brought into one doubtless form is refused, never guessed.
 //!
-//! No IO, no clock, no async. Start at [`Verdict`] for what comes out, at [`Request`] for what goes in.
+//! No IO, no clock, no async. Start at [`Request`] for what goes in, at [`Effect`] and [`Reason`] for what comes out.
 
 mod address;
 mod host;
