@@ -1,6 +1,6 @@
 //! Third-party suites through the whole crate: documents, compiler, judge.
 //!
-//! `BULKHEAD_SUITES` names their folder. Where it is absent each test says `SKIPPED` and passes.
+//! `BULKHEAD_SUITES` names their folder. Where it is absent each test says `skipped` and passes.
 
 mod support;
 

@@ -51,7 +51,8 @@ pub fn in_own_network(test: &str, programs: &[&str], body: impl FnOnce()) {
 /// Says that a test did not run, past the test harness, which hides what passing tests print.
 pub fn skipped(test: &str, why: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "skipped: {test} {why}");
+    let text = format!("skipped: {test} {why}\n");
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// True if namespaces are made with the rights of the system's root.
