@@ -13,8 +13,8 @@ use super::report::Report;
 use super::verdict::{Plan, Verdicts};
 use crate::drain::{Stage, StageReceiver};
 use crate::policy::{Current, CurrentReceiver};
-use bulkhead_facts::{Effect, Reason};
-use bulkhead_inspect::{Conversation, http1};
+use bulkhead_facts::Effect;
+use bulkhead_inspect::Conversation;
 use bulkhead_policies::program::AnswerPair;
 use std::future::{pending, poll_fn};
 use std::io;
@@ -284,20 +284,14 @@ impl Connection {
         let is_http = self.conversation.http1().is_some();
         let opaque = match self.reading {
             Reading::Opaque if !is_http => Some(self.verdicts.opaque()),
-            Reading::Lost => {
-                let mut pair = self.verdicts.opaque();
-                pair.enforced.reason = Reason::TierChanged;
-                Some(pair)
-            }
+            Reading::Lost => Some(self.verdicts.unread()),
             Reading::Understood | Reading::Opaque => None,
         };
-        opaque.filter(denies).or_else(|| {
-            let heads = self.report.open().filter(|released| !released.head.is_empty());
-            heads
-                .filter_map(|released| http1::question(&released.head))
-                .map(|question| self.verdicts.request(&question))
-                .find(denies)
-        })
+        let requests = self.report.open().map(|released| match released.question() {
+            Some(question) => Some(self.verdicts.request(&question)),
+            None => released.is_forgotten().then(|| self.verdicts.unread()),
+        });
+        opaque.into_iter().chain(requests.flatten()).find(denies)
     }
 
     /// What it speaks, for a report; empty while nothing was said.

@@ -10,6 +10,9 @@ pub const CLIENT_BUFFER_BYTES: usize = 16 * 1024;
 pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
 /// Empty buffers of one size that a thread keeps. More: freed.
 pub const BUFFERS_POOLED_MAX: usize = 16;
+/// Bytes of heads kept of requests that are not answered yet, to judge them again when the policy changes. More:
+/// the head is not kept, and such a change resets the connection if it can deny anything.
+pub const HEADS_IN_FLIGHT_BYTES_MAX: usize = 32 * 1024;
 /// A body or tunnel of so many bytes goes through the kernel instead of a buffer.
 pub const SPLICE_BYTES_MIN: u64 = 32 * 1024;
 /// Bytes of a pipe that bodies go through.

@@ -1,10 +1,11 @@
 //! What a connection tells the flow recorder: each request once, each opaque connection once, and all bytes.
 
 use super::denial::About;
+use super::limits::HEADS_IN_FLIGHT_BYTES_MAX;
 use crate::flows::{HttpSignature, Observation, Recorder};
 use crate::policy::Current;
 use bulkhead_facts::{Direction, L4Protocol};
-use bulkhead_inspect::http1::Progress;
+use bulkhead_inspect::http1::{self, Progress};
 use bulkhead_inspect::{Question, signature};
 use bulkhead_policies::program::AnswerPair;
 use std::collections::VecDeque;
@@ -33,8 +34,20 @@ pub(super) struct Released {
     current: Arc<Current>,
     answers: AnswerPair,
     http: Option<HttpSignature>,
-    /// The head that was decided on, to be decided on again when the policy changes.
-    pub(super) head: Box<[u8]>,
+    /// The head that was decided on, to be decided on again when the policy changes. Empty if it was not kept.
+    head: Box<[u8]>,
+}
+
+impl Released {
+    /// The request as it was decided on; `None` if it is none, or was not kept.
+    pub(super) fn question(&self) -> Option<Question<'_>> {
+        http1::question(&self.head)
+    }
+
+    /// True for a request whose head was not kept.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.http.is_some() && self.head.is_empty()
+    }
 }
 
 impl Report {
@@ -70,11 +83,13 @@ impl Report {
 
     /// A request is let through.
     pub(super) fn released(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) {
+        let kept: usize = self.in_flight.iter().map(|released| released.head.len()).sum();
+        let head = if kept + question.head.len() <= HEADS_IN_FLIGHT_BYTES_MAX { question.head } else { &[] };
         self.in_flight.push_back(Released {
             current: Arc::clone(current),
             answers,
             http: Some(http(question, 0)),
-            head: question.head.into(),
+            head: head.into(),
         });
     }
 

@@ -66,6 +66,17 @@ impl Verdicts {
         }
     }
 
+    /// What holds for bytes that passed unread and may have been anything.
+    pub(super) fn unread(&self) -> AnswerPair {
+        match self.plan {
+            Plan::Reset(pair) | Plan::Pass(pair) | Plan::Inspect { gate: false, opaque: pair, .. } => pair,
+            Plan::Inspect { gate: true, opaque, .. } => {
+                let denied = Answer { effect: Effect::Deny, rule: None, reason: Reason::TierChanged };
+                AnswerPair { enforced: denied, shadow: opaque.shadow }
+            }
+        }
+    }
+
     /// What holds for bytes that were refused before any rule was asked. Under the tee they pass all the same,
     /// and the shadow answer says what enforcement would have done.
     pub(super) fn refused(&self, refusal: &Refusal) -> AnswerPair {

@@ -20,7 +20,9 @@ async fn silent(greeting: &'static str) -> origin::Origin {
         let count = stream.read(&mut bytes).await.unwrap_or_default();
         seen.push(&bytes[..count]);
         let _ = stream.write_all(greeting.as_bytes()).await;
-        while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+        while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+            seen.push(&bytes[..count]);
+        }
     })
     .await
 }
@@ -106,6 +108,29 @@ async fn another_protocol_is_reset_when_only_requests_may_pass() {
         lines(&lab.flows()),
         ["redis allow/allow allowed_by_rule x1", "redis deny/deny protocol_mismatch x1"]
     );
+}
+
+#[tokio::test]
+async fn a_request_too_many_to_be_remembered_is_reset_when_something_can_be_denied() {
+    let origin = silent("").await;
+    let lab = Lab::inbound(Hold::Observe, origin.address);
+    let large = format!("GET /ok/1 HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(15_000));
+    let mut client = lab.connect().await;
+    for count in 1..=3 {
+        client.send(&large).await;
+        while origin.seen.text().len() < count * large.len() {
+            tokio::task::yield_now().await;
+        }
+    }
+    lab.change(Hold::Audit);
+    client.send(&large).await;
+    while origin.seen.text().len() < 4 * large.len() {
+        tokio::task::yield_now().await;
+    }
+    lab.change(Hold::Gate);
+    assert!(!client.read_to_end().await.1, "reset");
+    client.finish().await;
+    assert!(lines(&lab.flows()).iter().any(|line| line.contains("tier_changed")));
 }
 
 #[tokio::test]
