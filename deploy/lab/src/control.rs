@@ -72,9 +72,7 @@ impl Control {
         write_private(&state.join("token"), &token.token, node.order.root)?;
         fs::copy(ca_file(), state.join("ca.pem"))?;
         fs::set_permissions(state.join("ca.pem"), fs::Permissions::from_mode(0o644))?;
-        let mut command = sidecar(node, pod, "run")?;
-        to_log(&mut command, &sidecar_log(&pod.place))?;
-        command.spawn()
+        run_sidecar(node, pod)
     }
 
     /// Puts the collections into another mode, as a person would: by changing the file.
@@ -146,6 +144,13 @@ pub(crate) async fn close(node: &Node, pod: &PlannedPod) -> io::Result<()> {
     }
     let reason = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!("sidecar of `{}`: init failed: {}", pod.place, reason.trim())))
+}
+
+/// Starts the sidecar of a pod, for the first time or again.
+pub(crate) fn run_sidecar(node: &Node, pod: &PlannedPod) -> io::Result<Child> {
+    let mut command = sidecar(node, pod, "run")?;
+    to_log(&mut command, &sidecar_log(&pod.place))?;
+    command.spawn()
 }
 
 /// `bulkhead-proxy init` or `run` in a pod.

@@ -59,6 +59,7 @@ pub(crate) fn main(order: Order) -> io::Result<u8> {
     // Before our own /proc: this one still shows us as the machine does.
     let outside_pid = fs::read_link("/proc/self")?.to_string_lossy().parse().map_err(io::Error::other)?;
     system::die_with_parent(true)?;
+    system::end_on_signals(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP])?;
     // The outer process blocked what it waits for.
     system::block_signals(&[])?;
     let bond = Bond {

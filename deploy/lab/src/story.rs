@@ -11,7 +11,7 @@ use crate::node::{Bond, Node};
 use crate::report::{Names, Report};
 use crate::screen::Screen;
 use crate::stage::Stage;
-use crate::{addresses, paths, preflight, traffic};
+use crate::{addresses, paths, preflight, system, traffic};
 use bulkhead_api::rest::{FlowEdge, Incident, Proposal, ProposalRequest, ProposalState, VerdictCount};
 use bulkhead_facts::L4Protocol;
 use serde_json::json;
@@ -25,8 +25,8 @@ use tokio::time::{Instant, sleep};
 /// Exit code of a story that went wrong, or whose end is not good.
 const NOT_GOOD: u8 = 1;
 
-/// Exit code after Ctrl-C, as shells have it.
-const INTERRUPTED: u8 = 130;
+/// How long a sidecar that ended stays away when the lab goes on.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// Longer than the time between two heartbeats of a sidecar.
 const LEARNING_STARTS: Duration = Duration::from_secs(1);
@@ -39,11 +39,12 @@ pub(crate) async fn tell(node: Node, bond: Bond, started: Instant) -> io::Result
     let screen = Screen::new(node.order.json, started);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    system::stop_ending_on_signals();
     let mut story = Story::new(&node, &screen, started);
     let told = tokio::select! {
         told = story.tell() => told,
-        _ = interrupt.recv() => return Ok(INTERRUPTED),
-        _ = terminate.recv() => return Ok(INTERRUPTED),
+        _ = interrupt.recv() => return Ok(system::INTERRUPTED),
+        _ = terminate.recv() => return Ok(system::INTERRUPTED),
     };
     let code = match told {
         Ok(code) => code,
@@ -61,6 +62,7 @@ pub(crate) async fn tell(node: Node, bond: Bond, started: Instant) -> io::Result
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        failed = story.keep_sidecars_running() => failed?,
     }
     Ok(code)
 }
@@ -253,6 +255,20 @@ impl<'a> Story<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Starts a sidecar that has ended anew, as a kubelet does, for as long as the lab goes on.
+    async fn keep_sidecars_running(&mut self) -> io::Result<()> {
+        loop {
+            sleep(RESTART_DELAY).await;
+            for (pod, sidecar) in self.node.plan.pods.iter().zip(&mut self.sidecars) {
+                if let Some(status) = sidecar.try_wait()? {
+                    self.screen
+                        .step(&format!("the sidecar of `{}` ended: {status}; it starts anew", pod.place));
+                    *sidecar = control::run_sidecar(self.node, pod)?;
+                }
+            }
+        }
     }
 
     fn control(&self) -> io::Result<&Control> {

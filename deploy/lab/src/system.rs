@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Number of CAP_NET_RAW.
 pub(crate) const CAP_NET_RAW: u8 = 13;
@@ -229,6 +230,37 @@ pub(crate) fn block_signals(signals: &[libc::c_int]) -> io::Result<()> {
     match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut()) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Has these signals end the process with this exit code until [`stop_ending_on_signals`]: the first process of a
+/// PID namespace otherwise never notices them.
+pub(crate) fn end_on_signals(signals: &[libc::c_int]) -> io::Result<()> {
+    ENDING.store(true, Ordering::SeqCst);
+    for signal in signals {
+        // SAFETY: all zero is a valid sigaction: no flags, an empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = end as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        // SAFETY: `end` does only what a signal handler may; the old action is not asked for.
+        check("sigaction", unsafe { libc::sigaction(*signal, &raw const action, ptr::null_mut()) })?;
+    }
+    Ok(())
+}
+
+/// From now on others handle them; whoever takes over may still call our handler, which then does nothing.
+pub(crate) fn stop_ending_on_signals() {
+    ENDING.store(false, Ordering::SeqCst);
+}
+
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Exit code after Ctrl-C, as shells have it.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+extern "C" fn end(_: libc::c_int) {
+    if ENDING.load(Ordering::SeqCst) {
+        // SAFETY: async-signal-safe, unlike exit(3).
+        unsafe { libc::_exit(INTERRUPTED.into()) }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Canaries go to every place first, then the attacks run, a few at a time, each with a token and source ports of
 //! its own. It asks nobody but the canaries: no controller, no sidecar. A canary that lost packets ends the campaign
-//! with an error, because silence would prove nothing then. Kinds that need root inside the container or that the
-//! node's own source filter would stop with or without sidecars are left to the evasion tests.
+//! with an error, because silence would prove nothing then. Kinds that are not for campaigns are left to the
+//! evasion tests.
 
 use std::net::IpAddr;
 
@@ -62,7 +62,10 @@ fn plan(phase: Phase) -> Vec<Planned> {
         Phase::Enforced => 2,
     };
     let all = [Family::V4, Family::V6].into_iter().flat_map(|family| {
-        KINDS.iter().filter(move |kind| kind.exists_in(family)).map(move |kind| (kind, family))
+        KINDS
+            .iter()
+            .filter(move |kind| kind.in_campaigns && kind.exists_in(family))
+            .map(move |kind| (kind, family))
     });
     let able = all.filter(|(kind, _)| privilege(kind).is_some());
     let numbered = able.zip(0u32..);

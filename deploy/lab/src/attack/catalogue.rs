@@ -49,6 +49,9 @@ pub struct Kind {
     pub v6: bool,
     /// Technique of ATT&CK that it is an example of.
     pub technique: &'static str,
+    /// Whether a lab's campaign makes it. Not what needs root in the container, what the node's own source filter
+    /// stops, or what never leaves the link: those are for the evasion tests.
+    pub in_campaigns: bool,
     #[serde(skip)]
     pub(super) make: fn(&mut Attempt) -> Result<(), NoTarget>,
 }
@@ -72,7 +75,17 @@ type Make = fn(&mut Attempt) -> Result<(), NoTarget>;
 
 /// A forbidden request on an allowed connection.
 const fn request(name: &'static str, tries: &'static str, technique: &'static str, make: Make) -> Kind {
-    Kind { name, tries, needs: Needs::App, known_by: KnownBy::Token, v4: true, v6: true, technique, make }
+    Kind {
+        name,
+        tries,
+        needs: Needs::App,
+        known_by: KnownBy::Token,
+        v4: true,
+        v6: true,
+        technique,
+        in_campaigns: true,
+        make,
+    }
 }
 
 /// Packets of which none may pass.
@@ -83,7 +96,17 @@ const fn packets(
     technique: &'static str,
     make: Make,
 ) -> Kind {
-    Kind { name, tries, needs, known_by: KnownBy::TokenOrPacket, v4: true, v6: true, technique, make }
+    Kind {
+        name,
+        tries,
+        needs,
+        known_by: KnownBy::TokenOrPacket,
+        v4: true,
+        v6: true,
+        technique,
+        in_campaigns: true,
+        make,
+    }
 }
 
 const fn only_v4(kind: Kind) -> Kind {
@@ -92,6 +115,10 @@ const fn only_v4(kind: Kind) -> Kind {
 
 const fn only_v6(kind: Kind) -> Kind {
     Kind { v4: false, ..kind }
+}
+
+const fn not_in_campaigns(kind: Kind) -> Kind {
+    Kind { in_campaigns: false, ..kind }
 }
 
 const EXPLOIT: &str = "T1210 exploitation of remote services";
@@ -377,20 +404,20 @@ pub static KINDS: &[Kind] = &[
         LATERAL,
         raw::data_without_connection,
     ),
-    packets(
+    not_in_campaigns(packets(
         "raw-spoofed-syn",
         "sends a SYN from another pod's address",
         Needs::NetRaw,
         SPOOF,
         raw::spoofed_syn,
-    ),
-    packets(
+    )),
+    not_in_campaigns(packets(
         "raw-spoofed-datagram",
         "sends a datagram from another pod's address",
         Needs::NetRaw,
         SPOOF,
         raw::spoofed_datagram,
-    ),
+    )),
     packets(
         "raw-tiny-fragments",
         "cuts a SYN in two fragments, as early as receivers allow",
@@ -433,6 +460,13 @@ pub static KINDS: &[Kind] = &[
         IMPAIR,
         raw::atomic_fragment,
     )),
+    only_v6(packets(
+        "raw-neighbour-discovery",
+        "hides data in a message of neighbour discovery to a host outside",
+        Needs::NetRaw,
+        TUNNEL,
+        raw::neighbour_discovery,
+    )),
     packets("raw-gre", "sends a packet of a generic tunnel", Needs::NetRaw, TUNNEL, raw::gre),
     packets("raw-sctp", "opens an SCTP association", Needs::NetRaw, CHANNEL, raw::sctp),
     packets("raw-esp", "sends what looks like IPsec", Needs::NetRaw, TUNNEL, raw::esp),
@@ -453,6 +487,20 @@ pub static KINDS: &[Kind] = &[
         raw::frame_past_queue,
     ),
     packets(
+        "frame-marked",
+        "puts a frame on the link with the mark of packets that were judged",
+        Needs::NetRaw,
+        IMPAIR,
+        raw::marked_frame,
+    ),
+    not_in_campaigns(only_v4(packets(
+        "frame-arp",
+        "hides data in a frame of address resolution",
+        Needs::NetRaw,
+        TUNNEL,
+        raw::arp_frame,
+    ))),
+    packets(
         "mark-tcp",
         "connects with the sidecar's socket mark",
         Needs::NetRaw,
@@ -466,27 +514,27 @@ pub static KINDS: &[Kind] = &[
         IMPAIR,
         raw::marked_datagram,
     ),
-    packets(
+    not_in_campaigns(packets(
         "transparent-tcp",
         "connects from another pod's address by a transparent socket",
         Needs::NetRaw,
         SPOOF,
         stream::transparent,
-    ),
-    packets(
+    )),
+    not_in_campaigns(packets(
         "sidecar-user",
         "becomes the sidecar's user and connects",
         Needs::SetUid,
         IMPAIR,
         stream::sidecar_user,
-    ),
-    packets(
+    )),
+    not_in_campaigns(packets(
         "sidecar-user-and-mark",
         "becomes the sidecar's user and connects with its mark",
         Needs::NetRawAndSetUid,
         IMPAIR,
         stream::sidecar_user_and_mark,
-    ),
+    )),
 ];
 
 #[cfg(test)]

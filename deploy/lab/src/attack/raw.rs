@@ -16,6 +16,7 @@ type Made = Result<(), NoTarget>;
 const IPPROTO_RAW: u8 = 255;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_ARP: u16 = 0x0806;
 /// Option of packet sockets (packet(7)): past the queueing discipline.
 const PACKET_QDISC_BYPASS: i32 = 20;
 /// An option of IPv4 that every router passes on: no operation, then the end of options.
@@ -168,29 +169,68 @@ pub(super) fn marked_datagram(attempt: &mut Attempt) -> Made {
 
 /// A frame put on the link, past every hook of the network stack.
 pub(super) fn frame(attempt: &mut Attempt) -> Made {
-    send_frame(attempt, false)
+    send_frame(attempt, &|_| Ok(()))
 }
 
 /// The same, past the queueing discipline as well.
 pub(super) fn frame_past_queue(attempt: &mut Attempt) -> Made {
-    send_frame(attempt, true)
+    send_frame(attempt, &|socket| system::set_option(socket, libc::SOL_PACKET, PACKET_QDISC_BYPASS, 1))
 }
 
-fn send_frame(attempt: &mut Attempt, bypass: bool) -> Made {
+/// The same with the mark that tells the guard of frames which packets were judged: a guess, unless it was betrayed.
+pub(super) fn marked_frame(attempt: &mut Attempt) -> Made {
+    let mark = attempt.targets.sidecar.as_ref().ok_or(NoTarget("sidecar"))?.frame_mark;
+    send_frame(attempt, &|socket| socket.set_mark(mark))
+}
+
+/// A frame of address resolution that holds data; it goes no farther than the link (IPv4 only).
+pub(super) fn arp_frame(attempt: &mut Attempt) -> Made {
+    let bytes = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &attempt.payload(40)].concat();
+    let own = SocketAddr::new(attempt.own(), 0);
+    attempt.announce(0, Ends { source_port: 0, ..attempt.ends(0, own) });
+    put_on_link(attempt, ETHERTYPE_ARP, &bytes, &|_| Ok(()))
+}
+
+/// A question for a neighbour, with data in an option, to a host that is none (IPv6 only).
+pub(super) fn neighbour_discovery(attempt: &mut Attempt) -> Made {
+    let target = attempt.targets.outside.ok_or(NoTarget("outside"))?.address.of(attempt.family);
+    let number = icmp(attempt.family);
+    let ends = Ends { source_port: 0, destination_port: 0, ..attempt.ends(0, SocketAddr::new(target, 0)) };
+    attempt.announce(number, ends);
+    // Type 135, the target address, then an option of three units of eight bytes; the kernel writes the checksum.
+    let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+    message.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    message.extend([1, 3]);
+    message.extend(attempt.payload(22));
+    let sent = raw_socket(attempt.family, number).and_then(|socket| {
+        socket.set_unicast_hops_v6(255)?;
+        socket.send_to(&message, &portless(target))
+    });
+    attempt.note("sent", &sent);
+    Ok(())
+}
+
+/// Changes a packet socket before it sends.
+type Prepare<'a> = dyn Fn(&Socket) -> std::io::Result<()> + 'a;
+
+fn send_frame(attempt: &mut Attempt, prepare: &Prepare<'_>) -> Made {
     let target = forbidden_pod(attempt)?;
-    let link = attempt.targets.link.as_ref().ok_or(NoTarget("link"))?;
-    let gateway = hardware(&link.gateway_mac).ok_or(NoTarget("readable gateway_mac"))?;
     let ends = attempt.ends(0, target);
     attempt.announce(protocol::UDP, ends);
     let packet = packet::ip(ends, protocol::UDP, &[], &packet::udp(ends, &attempt.payload(0)));
     let kind = if attempt.family == Family::V4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
-    // A cooked packet socket: the kernel writes the link header for the given receiver. Protocol 0: it receives nothing.
+    put_on_link(attempt, kind, &packet, prepare)
+}
+
+/// Sends bytes behind a link header that the kernel writes, to the node's end of the link.
+fn put_on_link(attempt: &mut Attempt, kind: u16, bytes: &[u8], prepare: &Prepare<'_>) -> Made {
+    let link = attempt.targets.link.as_ref().ok_or(NoTarget("link"))?;
+    let gateway = hardware(&link.gateway_mac).ok_or(NoTarget("readable gateway_mac"))?;
+    // Protocol 0: it receives nothing.
     let sent = system::interface_index(&link.interface).and_then(|index| {
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
-        if bypass {
-            system::set_option(&socket, libc::SOL_PACKET, PACKET_QDISC_BYPASS, 1)?;
-        }
-        socket.send_to(&packet, &system::link_address(index, kind, gateway)?)
+        prepare(&socket)?;
+        socket.send_to(bytes, &system::link_address(index, kind, gateway)?)
     });
     attempt.note("sent", &sent);
     Ok(())

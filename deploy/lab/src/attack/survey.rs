@@ -77,6 +77,7 @@ pub(super) fn targets(ground: &Ground, attacker: &Place, link: Option<Link>) -> 
         own: pair(attacker),
         link,
         node: ground.places.iter().find(|place| place.kind == PlaceKind::Node).map(pair),
+        // The node stops what pretends to be a neighbour, with or without sidecars.
         neighbour: None,
         web: service(&prizes.allowed_service).and_then(|service| web(service, prizes)),
         forbidden_pod: forbidden.and_then(|service| first_endpoint(ground, service)),
@@ -98,6 +99,7 @@ pub(super) fn targets(ground: &Ground, attacker: &Place, link: Option<Link>) -> 
             peer_udp: CAPTURE_UDP.to_vec(),
             uid: SIDECAR_UID,
             mark: SIDECAR_MARK,
+            frame_mark: SIDECAR_MARK,
         }),
         peer: database.map(pair),
     }

@@ -90,6 +90,8 @@ pub struct Sidecar {
     pub uid: u32,
     /// Socket mark of its connections.
     pub mark: u32,
+    /// Mark by which frames of judged packets are told from others.
+    pub frame_mark: u32,
 }
 
 /// Everything that attacks from one place may aim at.

@@ -70,7 +70,7 @@ pub struct Options {
     /// Watch every interface by packet sockets too: only for places without a firewall
     #[arg(long)]
     pub packets: bool,
-    /// Join the multicast groups that attacks send to
+    /// Watch what goes to the link itself: multicast groups that attacks send to, address resolution
     #[arg(long)]
     pub join: bool,
 }
@@ -105,6 +105,9 @@ impl Canary {
         raw::watch(&to)?;
         if options.packets {
             packet::watch(&to)?;
+        }
+        if options.join {
+            packet::watch_address_resolution(&to)?;
         }
         listen::watch(options, &to)?;
         raw::watch_losses(to);
