@@ -57,6 +57,8 @@ pub enum Field {
     OutputDevice,
     /// User id of the socket that sent it, as the owner of the network namespace sees it (4). Output only.
     SenderUser,
+    /// Realm of the route it takes (4). What was not routed, as a frame that a program made: the rule does not match.
+    RouteRealm,
     /// Family: 2 for IPv4, 10 for IPv6 (1).
     NetworkProtocol,
     /// Transport protocol, after IPv6 extension headers (1).
@@ -154,6 +156,7 @@ impl Field {
             Self::InputDevice => load_meta(e, 4, to),
             Self::OutputDevice => load_meta(e, 5, to),
             Self::SenderUser => load_meta(e, 10, to),
+            Self::RouteRealm => load_meta(e, 13, to),
             Self::NetworkProtocol => load_meta(e, 15, to),
             Self::TransportProtocol => load_meta(e, 16, to),
             Self::Random => load_meta(e, 24, to),

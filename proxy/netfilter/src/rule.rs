@@ -412,6 +412,11 @@ impl<T: Operand> Loaded<T> {
         self
     }
 
+    /// Matches if the packet has such a field at all.
+    pub fn is_there(self) -> Rule {
+        self.rule
+    }
+
     /// Matches that value.
     pub fn equals(self, value: T) -> Rule {
         self.rule.compare(Register::R0, Comparison::Equal, value)

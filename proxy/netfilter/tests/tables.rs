@@ -127,6 +127,8 @@ fn rules() -> Vec<(&'static str, Rule)> {
         ),
         ("zone", Rule::new().field(Field::SenderUser).equals(1337u32).set_original_zone(1)),
         ("zone", Rule::new().packet_mark().equals(1).no_track()),
+        ("zone", Rule::new().field::<u32>(Field::RouteRealm).is_there().packet_mark().equals(3).accept()),
+        ("zone", Rule::new().field::<u32>(Field::SenderUser).is_there().drop_packet()),
         ("output", Rule::new().field::<u32>(Field::RoundRobin(2)).equals(0).jump("judge")),
         ("nat_out", Rule::new().protocol(6).key_in(&[Field::TransportProtocol], "alive").redirect_to(15001)),
         ("nat_out", Rule::new().protocol(6).to_port(80).destination_nat([10, 0, 0, 9].into(), Some(8080))),

@@ -158,6 +158,7 @@ fn departure(options: &FirewallOptions) -> Vec<Rule> {
         .equals(address_type::LOCAL);
     rules.push(local_leg.set_ct_mark(Mark::LOCAL_LEG).counter().accept());
     rules.push(Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).goto(LOOPBACK));
+    rules.push(guard(discovery_by_a_program(), Guard::InvalidPacket, egress));
     rules.extend(link_rules("out"));
     let spoofed = Rule::new().field(Field::SourceAddressType).not_equals(address_type::LOCAL);
     rules.push(guard(spoofed, Guard::SpoofedSource, egress));
@@ -189,6 +190,14 @@ pub(super) fn confirmed(rule: Rule) -> Rule {
 
 fn to_socket(rule: Rule, to: SocketAddr) -> Rule {
     rule.to_address(to.ip().to_canonical()).protocol(TCP).to_port(to.port())
+}
+
+/// Neighbour discovery is the kernel's own affair. From a program with CAP_NET_RAW it would be a way out: its hop limit is
+/// 255 at every router that it leaves by, and it has room for data.
+fn discovery_by_a_program() -> Rule {
+    let discovery = Rule::new().named("neighbour discovery by a program").ipv6().protocol(ICMPV6);
+    let discovery = discovery.field::<u8>(Field::ICMP_TYPE).in_set(sets::neighbours().name());
+    discovery.field::<u32>(Field::SenderUser).is_there()
 }
 
 /// Neighbour discovery never crosses a router: its hop limit is still 255 (RFC 4861 section 7.1).

@@ -1,7 +1,8 @@
 //! The guard against frames that never were packets of ours: AF_PACKET sockets bypass every hook of IP.
 //!
-//! One egress chain per device lets pass what carries the mark that `postrouting` sets, and takes the mark off, so
-//! that nobody who listens on the device learns it; and ARP, told by the frame's own type field.
+//! One egress chain per device lets pass what took a route and carries the mark that `postrouting` sets, and takes the
+//! mark off, so that nobody who listens on the device learns it; and the kernel's own ARP, told by the frame's own type
+//! field and by having no sender among the programs.
 
 use super::limits::{LOGGED_PACKETS_BURST, LOGGED_PACKETS_PER_SECOND};
 use super::options::{FirewallOptions, LOG_GROUP};
@@ -35,7 +36,22 @@ fn chain_name(device: &Device) -> String {
 pub(super) fn rules(options: &FirewallOptions) -> Vec<Rule> {
     const ARP: u16 = 0x0806;
     vec![
-        Rule::new().packet_mark().equals(options.marks.passed).set_packet_mark(0).accept(),
+        // The mark alone would not do: a program with CAP_NET_RAW can try all there are. Its frames have no route.
+        Rule::new()
+            .field::<u32>(Field::RouteRealm)
+            .is_there()
+            .packet_mark()
+            .equals(options.marks.passed)
+            .set_packet_mark(0)
+            .accept(),
+        Rule::new()
+            .named("address resolution by a program")
+            .field(Field::ETHER_TYPE)
+            .equals(ARP)
+            .field::<u32>(Field::SenderUser)
+            .is_there()
+            .counter()
+            .drop_packet(),
         Rule::new().field(Field::ETHER_TYPE).equals(ARP).accept(),
         Rule::new().named("frame stopped").counter(),
         Rule::new().at_most_per_second(LOGGED_PACKETS_PER_SECOND, LOGGED_PACKETS_BURST).log_to_group(
