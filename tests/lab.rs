@@ -6,6 +6,7 @@
 use bulkhead_tests::root;
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ fn real_programs_are_learned_enforced_and_attacked_without_a_leak() {
 fn an_ordinary_user_runs_the_shop_with_the_same_result() {
     let Some(mut lab) = Lab::new("user") else { return };
     if !is_root() {
-        return eprintln!("skipped: the other tests here already run as an ordinary user");
+        return skip("the other tests of the lab already run as an ordinary user");
     }
     lab.become_ordinary();
     let document = story(&lab, &[]);
@@ -87,11 +88,14 @@ fn a_kept_lab_holds_while_controller_and_sidecars_are_killed_and_ends_without_a_
     let store = [&store[..], &["tcp://store.shop:5432/orders"]].concat();
     let sidecars = node.processes("bulkhead-proxy");
     assert_eq!(sidecars.len(), 11, "one sidecar for each pod");
+    // The node restarts what ended; it shall not, for a while.
+    signal(node.pid, libc::SIGSTOP);
     kill_all(&sidecars);
     assert!(lab.exec("orders", &store).status.success(), "a flow of layer 4 ends with its sidecar");
     assert!(!lab.exec("reviews", &store).status.success(), "a forbidden flow passes while sidecars are dead");
     assert_eq!(verdicts(), [false, false, false], "what has to be inspected passes uninspected");
 
+    signal(node.pid, libc::SIGCONT);
     // Nobody is there to give them a program: they adopt the table and go on with the last good one.
     let patience = Instant::now() + Duration::from_secs(20);
     while verdicts() != [true, false, false] {
@@ -152,6 +156,11 @@ fn wrong_input_ends_with_code_2_and_starts_nothing() {
     elsewhere.env("BULKHEAD_BIN_DIR", "/nowhere");
     refused(&elsewhere.output().expect("it runs"), &["`bulkhead-proxy` is not in /nowhere", "cargo build"]);
     assert!(!lab.run_file().exists(), "something was started");
+}
+
+/// Past the harness, which hides what passing tests print.
+fn skip(what: &str) {
+    let _ = std::io::stderr().write_all(format!("skipped: {what}\n").as_bytes());
 }
 
 #[track_caller]
@@ -223,13 +232,13 @@ impl Lab {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(programs) = std::env::var_os("BULKHEAD_BIN_DIR").map(PathBuf::from) else {
-            eprintln!("skipped: BULKHEAD_BIN_DIR does not say where the programs are; run `make test`");
+            skip("the lab: BULKHEAD_BIN_DIR does not say where the programs are; run `make test`");
             return None;
         };
         let programs = fs::canonicalize(programs).expect("BULKHEAD_BIN_DIR is a folder");
         if !is_root() && !Command::new("unshare").arg("-Urn").arg("true").status().is_ok_and(|s| s.success())
         {
-            eprintln!("skipped: neither root nor user namespaces");
+            skip("the lab: neither root nor user namespaces");
             return None;
         }
         let name = format!("{name}-{}", std::process::id());
@@ -288,7 +297,8 @@ impl Lab {
             let text = fs::read_to_string(self.run_file()).unwrap_or_default();
             let pid = serde_json::from_str::<Value>(&text).ok().and_then(|file| file["pid"].as_u64());
             if let Some(namespace) = pid.and_then(|pid| fs::read_link(format!("/proc/{pid}/ns/pid")).ok()) {
-                return Node { namespace };
+                let pid = pid.and_then(|pid| u32::try_from(pid).ok()).expect("a process number");
+                return Node { pid, namespace };
             }
             assert!(Instant::now() < patience, "the node did not start");
             std::thread::sleep(Duration::from_millis(5));
@@ -305,8 +315,9 @@ impl Drop for Lab {
     }
 }
 
-/// The PID namespace of a lab's node.
+/// A lab's node and its PID namespace.
 struct Node {
+    pid: u32,
     namespace: PathBuf,
 }
 

@@ -265,10 +265,13 @@ fn running(name: &str) -> io::Result<RunFile> {
 
 /// Takes the run file and its lock; `None` if a lab of that name has it. What a dead lab left is taken over.
 fn claim(path: &Path) -> io::Result<Option<File>> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("run file {}: {error}", path.display()));
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder).map_err(named)?;
     }
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(named)?;
     if !system::try_lock(file.as_fd())? {
         return Ok(None);
     }
