@@ -18,6 +18,8 @@ use bulkhead_lab::attack::token::Token;
 use bulkhead_lab::attack::{Attempted, Kind};
 use bulkhead_lab::canary::{Canary, Event, Options};
 
+use bulkhead_proxy::firewall::Marks;
+
 use crate::namespaces::Space;
 
 /// Ports on which a sidecar takes captured TCP.
@@ -58,6 +60,7 @@ pub(crate) struct Ground {
     pub(crate) outside: Space,
     guarded: bool,
     mark: AtomicU32,
+    frame_mark: AtomicU32,
     seen: Arc<Mutex<Vec<Seen>>>,
     lost: Arc<Mutex<u64>>,
 }
@@ -73,6 +76,7 @@ impl Ground {
             outside: Space::new()?,
             guarded,
             mark: AtomicU32::new(0x4255_4c4b),
+            frame_mark: AtomicU32::new(0x4255_4c4b),
             seen: Arc::default(),
             lost: Arc::default(),
         };
@@ -187,6 +191,45 @@ impl Ground {
         is_ready.recv().context("the canary's thread ended")?.map_err(anyhow::Error::msg)
     }
 
+    /// What an attacker on this ground knows.
+    fn targets(&self) -> Targets {
+        Targets {
+            own: ATTACKER,
+            link: Some(Link { interface: "eth0".into(), gateway_mac: gateway_mac(0) }),
+            node: Some(NODE),
+            neighbour: Some(WEB),
+            web: Some(Web {
+                address: WEB,
+                port: 8080,
+                host: "web.shop".into(),
+                allowed_path: "/api/orders/1".into(),
+                admin_path: "/admin/keys".into(),
+                forbidden_method: "DELETE".into(),
+            }),
+            forbidden_pod: Some(Endpoint { address: STORE, port: 9999 }),
+            forbidden_service: Some(Endpoint { address: SERVICE, port: 5432 }),
+            database: Some(Endpoint { address: STORE, port: 5432 }),
+            sweep: vec![NODE, WEB, STORE, SERVICE],
+            sweep_port: 22,
+            scan: Some(Ports {
+                address: STORE,
+                ports: vec![21, 22, 23, 80, 443, 3306, 6379, 9200, 11211, 27017],
+            }),
+            metadata: Some(Endpoint { address: METADATA, port: 80 }),
+            outside: Some(Endpoint { address: OUTSIDE, port: 443 }),
+            sidecar: Some(Sidecar {
+                own_tcp: CAPTURE.to_vec(),
+                own_udp: if self.guarded { Vec::new() } else { CAPTURE_UDP.to_vec() },
+                peer_tcp: [&CAPTURE[..], &[ADMIN]].concat(),
+                peer_udp: CAPTURE_UDP.to_vec(),
+                uid: SIDECAR_UID,
+                mark: self.mark.load(Ordering::Relaxed),
+                frame_mark: self.frame_mark.load(Ordering::Relaxed),
+            }),
+            peer: Some(STORE),
+        }
+    }
+
     /// Makes one attack by a process of its own; `rights` is what its flag `--as` takes.
     pub(crate) fn attack(
         &self,
@@ -195,7 +238,7 @@ impl Ground {
         token: Token,
         rights: &str,
     ) -> anyhow::Result<Attempted> {
-        let targets = serde_json::to_string(&targets(self.guarded, self.mark.load(Ordering::Relaxed)))?;
+        let targets = serde_json::to_string(&self.targets())?;
         let output = self.attacker.run(|| {
             Command::new(env!("CARGO_BIN_EXE_evasion-attacker"))
                 .args(["--kind", kind.name, "--family", &family.digit().to_string()])
@@ -206,9 +249,10 @@ impl Ground {
             .with_context(|| format!("{}: {}", kind.name, String::from_utf8_lossy(&output.stderr)))
     }
 
-    /// Tells the attacker which socket mark the sidecar uses; without this it guesses.
-    pub(crate) fn betray_mark(&self, mark: u32) {
-        self.mark.store(mark, Ordering::Relaxed);
+    /// Tells the attacker which marks its sidecar uses; without this it guesses.
+    pub(crate) fn betray(&self, marks: Marks) {
+        self.mark.store(marks.upstream, Ordering::Relaxed);
+        self.frame_mark.store(marks.passed, Ordering::Relaxed);
     }
 
     /// A pod by its name in the inventory, with its addresses.
@@ -251,44 +295,6 @@ impl Ground {
     /// Packets that the kernel dropped before a canary read them.
     pub(crate) fn lost(&self) -> u64 {
         *self.lost.lock().expect("no panic while held")
-    }
-}
-
-/// What an attacker on this ground knows; `guarded` says whether there are firewalls.
-pub(crate) fn targets(guarded: bool, mark: u32) -> Targets {
-    Targets {
-        own: ATTACKER,
-        link: Some(Link { interface: "eth0".into(), gateway_mac: gateway_mac(0) }),
-        node: Some(NODE),
-        neighbour: Some(WEB),
-        web: Some(Web {
-            address: WEB,
-            port: 8080,
-            host: "web.shop".into(),
-            allowed_path: "/api/orders/1".into(),
-            admin_path: "/admin/keys".into(),
-            forbidden_method: "DELETE".into(),
-        }),
-        forbidden_pod: Some(Endpoint { address: STORE, port: 9999 }),
-        forbidden_service: Some(Endpoint { address: SERVICE, port: 5432 }),
-        database: Some(Endpoint { address: STORE, port: 5432 }),
-        sweep: vec![NODE, WEB, STORE, SERVICE],
-        sweep_port: 22,
-        scan: Some(Ports {
-            address: STORE,
-            ports: vec![21, 22, 23, 80, 443, 3306, 6379, 9200, 11211, 27017],
-        }),
-        metadata: Some(Endpoint { address: METADATA, port: 80 }),
-        outside: Some(Endpoint { address: OUTSIDE, port: 443 }),
-        sidecar: Some(Sidecar {
-            own_tcp: CAPTURE.to_vec(),
-            own_udp: if guarded { Vec::new() } else { CAPTURE_UDP.to_vec() },
-            peer_tcp: [&CAPTURE[..], &[ADMIN]].concat(),
-            peer_udp: CAPTURE_UDP.to_vec(),
-            uid: SIDECAR_UID,
-            mark,
-        }),
-        peer: Some(STORE),
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use bulkhead_lab::attack::arrival::{CAPTURE_PORTS, Via};
 use bulkhead_lab::attack::targets::Family;
 use bulkhead_lab::attack::token::Token;
-use bulkhead_lab::attack::{Attempted, KINDS, Kind};
+use bulkhead_lab::attack::{Attempted, KINDS, Kind, KnownBy};
 
 use crate::ground::{Ground, Seen, WEB, match_seen};
 use crate::namespaces;
@@ -73,7 +73,7 @@ fn what_arrives_is_what_the_threat_model_says() -> anyhow::Result<()> {
 }
 
 #[test]
-fn nothing_passes_the_kernel_tier_alone_though_user_and_mark_of_the_sidecar_are_known() -> anyhow::Result<()>
+fn nothing_passes_the_kernel_tier_alone_though_user_and_marks_of_the_sidecar_are_known() -> anyhow::Result<()>
 {
     if !namespaces::possible() {
         println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
@@ -81,11 +81,11 @@ fn nothing_passes_the_kernel_tier_alone_though_user_and_mark_of_the_sidecar_are_
     }
     let ground = Ground::lay(true)?;
     ground.serve()?;
-    // The worst case: the attacker knows user and mark of its own sidecar. They open nothing: see THREATS.
+    // The worst case: the attacker knows user and marks of its own sidecar. They open nothing: see THREATS.
     for name in PODS {
-        let mark = sidecars::enforce_in_kernel(&ground, name, "")?;
+        let marks = sidecars::enforce_in_kernel(&ground, name, "")?;
         if name == "attacker" {
-            ground.betray_mark(mark);
+            ground.betray(marks);
         }
     }
     ground.watch(true)?;
@@ -113,6 +113,24 @@ fn nothing_reaches_a_protected_pod_from_one_that_has_no_firewall() -> anyhow::Re
     ensure!(arrived.contains_key("tcp-outside"), "the attacker was held back after all");
     let reached: Vec<_> = ground.seen(|_| true).into_iter().filter(is_at_a_protected_pod).collect();
     ensure!(reached.is_empty(), "reached a protected pod: {reached:#?}");
+    Ok(())
+}
+
+#[test]
+fn nothing_leaves_a_protected_pod_for_those_that_have_no_firewall() -> anyhow::Result<()> {
+    if !namespaces::possible() {
+        println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
+        return Ok(());
+    }
+    let ground = Ground::lay(true)?;
+    ground.serve()?;
+    ground.betray(sidecars::enforce_in_kernel(&ground, "attacker", "")?);
+    ground.watch(true)?;
+    expect_allowed(&ground, INSPECTED)?;
+    let mut arrived = make_all(&ground, "root-net-raw")?;
+    // Requests on an allowed connection are the destination's to judge.
+    arrived.retain(|name, _| Kind::named(name).is_some_and(|kind| kind.known_by != KnownBy::Token));
+    ensure!(arrived.is_empty(), "left the pod: {arrived:?}");
     Ok(())
 }
 
