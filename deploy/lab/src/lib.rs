@@ -8,9 +8,12 @@
 //! namespace, `node`) which holds the story, and one *pod* process for each pod (`pod`) which holds that
 //! pod's namespaces and which everything that runs in the pod enters (`enter`).
 //!
-//! Reading order: [`file`], [`addresses`], `node`, [`ground`], `story`.
+//! Reading order: [`file`], [`addresses`], `node`, `network`, [`ground`], `story`, `report`.
 //!
-//! `attack` and `canary` are declared here as `pub mod` once their files exist; their command lines are
+//! [`attack`] makes attacks and [`canary`] says what arrived of them; [`demo`] is the shop. They know nothing of the
+//! controller and sidecars. Inner commands are reached through [`internal::dispatch`].
+
+pub mod` once their files exist; their command lines are
 //! reached through [`internal::dispatch`] (`lab-attack`, `lab-canary`), each a
 //! `pub fn main(arguments: &[String]) -> std::process::ExitCode`.
 
