@@ -13,10 +13,6 @@
 //! [`attack`] makes attacks and [`canary`] says what arrived of them; [`demo`] is the shop. They know nothing of the
 //! controller and sidecars. Inner commands are reached through [`internal::dispatch`].
 
-pub mod` once their files exist; their command lines are
-//! reached through [`internal::dispatch`] (`lab-attack`, `lab-canary`), each a
-//! `pub fn main(arguments: &[String]) -> std::process::ExitCode`.
-
 pub mod addresses;
 pub mod attack;
 pub mod canary;
