@@ -8,7 +8,7 @@
 //! namespace, `node`) which holds the story, and one *pod* process for each pod (`pod`) which holds that
 //! pod's namespaces and which everything that runs in the pod enters (`enter`).
 //!
-//! Reading order: [`file`], [`addresses`], `node`, `network`, [`ground`], `story`, `report`.
+//! Reading order: [`mod@file`], [`addresses`], `node`, `network`, [`ground`], `story`, `report`.
 //!
 //! [`attack`] makes attacks and [`canary`] says what arrived of them; [`demo`] is the shop. They know nothing of the
 //! controller and sidecars. Inner commands are reached through [`internal::dispatch`].

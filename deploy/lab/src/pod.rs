@@ -3,7 +3,7 @@
 //! It enters the pod's network namespace, makes the pod's own mounts, user and PID namespace, and then only
 //! reaps. Everything that runs in the pod enters it ([`crate::enter`]), so a program that ends and starts again
 //! finds the same files, and `exec` finds what the app sees. The node makes the network beforehand
-//! ([`crate::network`]); the sidecar lives outside of these namespaces ([`crate::inside`]).
+//! ([`crate::network`]); the sidecar lives outside of these namespaces ([`crate::enter`]).
 //!
 //! What the app cannot do: write to the machine's files, see them below `/root`, `/home`, `/run`, `/tmp`, see or
 //! signal a process of another pod or of its own sidecar, or hold a capability anywhere.
