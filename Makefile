@@ -7,7 +7,7 @@ CARGO ?= cargo
 # One profile for what is run as a user would run it: the lab, its tests, the benchmarks of whole programs.
 LAB_PROFILE := lab
 BIN := target/$(LAB_PROFILE)
-LAB_ARGS ?=
+LAB_ARGS ?= --once
 # Cases that we did not write; tests that need them say that they are skipped where the folder is absent.
 export BULKHEAD_SUITES ?= $(CURDIR)/../shared/suites
 
