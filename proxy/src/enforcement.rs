@@ -80,6 +80,8 @@ enum Command {
 }
 
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(400);
+/// How often a program that learns looks whether traffic is carried yet: until then its flows pass unseen.
+const FIRST_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(20);
 const COLLECT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the thread.
@@ -155,7 +157,7 @@ impl<T: Table> Owner<T> {
     fn run(mut self, inbox: &Receiver<Command>) {
         let mut collected = Instant::now();
         loop {
-            match inbox.recv_timeout(HEARTBEAT_INTERVAL) {
+            match inbox.recv_timeout(self.patience()) {
                 Ok(Command::Apply { judge, reply }) => {
                     let _ = reply.send(self.apply(judge));
                 }
@@ -189,6 +191,11 @@ impl<T: Table> Owner<T> {
             }
         }
         Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        let waits_for_listeners = self.learns && self.pulse_seen == 0;
+        if waits_for_listeners { FIRST_HEARTBEAT_INTERVAL } else { HEARTBEAT_INTERVAL }
     }
 
     /// Only while traffic is carried: a listener that hangs must not hold flows that are only to be learned.
