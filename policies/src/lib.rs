@@ -10,6 +10,7 @@ pub mod cases;
 pub mod compile;
 pub mod decide;
 pub mod diagnostics;
+pub mod diff;
 pub mod documents;
 pub mod explain;
 pub mod inventory;
@@ -20,5 +21,7 @@ pub mod model;
 #[cfg(test)]
 mod naive;
 pub mod program;
+pub mod prove;
 pub mod questions;
+pub mod space;
 pub mod yaml;

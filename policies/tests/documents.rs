@@ -6,6 +6,7 @@ use bulkhead_policies::cases;
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::load;
 use bulkhead_policies::documents::schema::custom_resource;
+use bulkhead_policies::prove;
 use bulkhead_policies::yaml;
 use support::{expect, files, here, source};
 
@@ -32,8 +33,10 @@ fn every_document_of_the_reference_loads() {
         let source = Source { name: "docs/POLICY.md".into(), text: block.into() };
         let loaded = load(std::slice::from_ref(&source));
         assert_eq!(loaded.diagnostics, [], "{block}");
-        let (_, in_cases) = cases::load(&[source]);
+        let (_, in_cases) = cases::load(std::slice::from_ref(&source));
         assert_eq!(in_cases, [], "{block}");
+        let (_, in_proofs) = prove::load(&[source]);
+        assert_eq!(in_proofs, [], "{block}");
     }
 }
 

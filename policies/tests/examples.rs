@@ -5,7 +5,9 @@ mod support;
 use bulkhead_policies::cases;
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::{load, references};
+use bulkhead_policies::prove::{self, prove};
 use bulkhead_policies::questions::Judges;
+use bulkhead_policies::space::Programs;
 use support::{compiler, files, here, sound, source};
 
 /// The sources of each example.
@@ -50,4 +52,20 @@ fn examples_have_no_findings() {
         assert_eq!(references(&set, &loaded.places, &inventory), [], "{name}");
         assert_eq!(compiler(&set, &inventory).warnings(), [], "{name}");
     }
+}
+
+#[test]
+fn every_proof_of_every_example_holds() {
+    let mut assertions = 0;
+    for (name, sources) in examples() {
+        let (set, inventory) = sound(&sources, &sources);
+        let programs = Programs::new(&compiler(&set, &inventory)).expect("programs");
+        let (proofs, found) = prove::load(&sources);
+        assert_eq!(found, [], "{name}");
+        for outcome in proofs.iter().flat_map(|proof| prove(proof, &programs, &inventory)) {
+            assert_eq!(outcome.problems, [], "{name}: {}", outcome.assertion);
+            assertions += 1;
+        }
+    }
+    assert!(assertions >= 5, "the examples have lost their proofs");
 }

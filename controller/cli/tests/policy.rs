@@ -202,3 +202,101 @@ fn schema_prints_json_and_definitions() {
         assert_eq!(code(&bulkhead(arguments)), 2, "{arguments:?}");
     }
 }
+
+/// The policies of the shop with something replaced, in a file of its own.
+fn shop_with(name: &str, what: &str, by: &str) -> String {
+    let text = std::fs::read_to_string(examples().join("shop/policies.yaml")).expect("the shop");
+    assert!(text.contains(what), "{what:?} is not in the shop");
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&file, text.replace(what, by)).expect("a file");
+    file.display().to_string()
+}
+
+const OLD: [&str; 5] =
+    ["diff", "shop/policies.yaml", "--inventory", "shop/inventory.yaml", "--fail-on=widen"];
+
+#[test]
+fn diff_tells_what_changes_in_verdicts_and_fails_if_access_widens() {
+    let renamed = shop_with("renamed.yaml", "name: checkout-charges", "name: charges");
+    let found = bulkhead(&[&OLD[..], &[&renamed]].concat());
+    assert_eq!((code(&found), out(&found)), (0, "0 widened, 0 narrowed, 0 reset\n".to_owned()));
+
+    let wider = shop_with("wider.yaml", "path: /v1/charges}", "path: \"/v1/{what}\"}");
+    let found = bulkhead(&[&OLD[..], &[&wider]].concat());
+    assert_eq!(code(&found), 1);
+    assert!(out(&found).contains("widened   shop/checkout -> shop/payments tcp/8080"), "{}", out(&found));
+    assert!(out(&found).contains("POST /v1/{any}"), "{}", out(&found));
+    assert!(out(&found).contains("-> service/shop/payments tcp/80 "), "{}", out(&found));
+
+    let narrower = shop_with("narrower.yaml", "ports: [9090]", "ports: [9091]");
+    let found = json(&bulkhead(&[&OLD[..4], &[&narrower, "--format=json"]].concat()));
+    assert_eq!(found["changes"].as_array().map(Vec::len), Some(2));
+    assert_eq!((&found["widens"], &found["changes"][0]["kind"]), (&true.into(), &"widened".into()));
+    assert_eq!(found["changes"][1]["example"]["request"]["path"], "/metrics");
+}
+
+#[test]
+fn diff_needs_an_inventory_and_sound_policies() {
+    let found = bulkhead(&["diff", "shop/policies.yaml", "shop/policies.yaml"]);
+    assert_eq!(code(&found), 2);
+    assert!(err(&found).contains("give `--inventory FILE`"), "{}", err(&found));
+    assert_eq!(code(&bulkhead(&[&OLD[..], &["nowhere.yaml"]].concat())), 2);
+}
+
+#[test]
+fn prove_holds_on_the_shop_and_contradicts_a_weaker_one_with_a_flow() {
+    let found = bulkhead(&["prove", "shop"]);
+    assert_eq!(code(&found), 0, "{}", err(&found));
+    assert!(out(&found).ends_with("5 assertions: 0 do not hold\n"), "{}", out(&found));
+
+    let weaker = shop_with(
+        "weaker.yaml",
+        "from: [{workloads: {app: payments}}]",
+        "from: [{namespaces: {}}, {cidr: 198.51.100.0/24}]",
+    );
+    let arguments = ["prove", &weaker, "shop/proofs.yaml", "--inventory", "shop/inventory.yaml"];
+    let found = bulkhead(&arguments);
+    assert_eq!(code(&found), 1);
+    assert!(
+        err(&found).contains("does not hold: monitoring/prometheus-0 (10.1.0.40) to shop/payments-db-0"),
+        "{}",
+        err(&found)
+    );
+    let found = json(&bulkhead(&[&arguments[..], &["--format", "json"]].concat()));
+    assert_eq!((&found[0]["holds"], &found[1]["holds"]), (&false.into(), &true.into()));
+    assert_eq!(found[0]["counter_example"]["rules"][0], "SegmentPolicy/shop/payments-db/payments");
+}
+
+#[test]
+fn prove_refuses_wrong_assertions_and_says_where() {
+    let wrong = "apiVersion: bulkhead.dev/v1alpha1\nkind: PolicyProof\nmetadata: {name: a}\nspec: {never: [{too: shop/payments}]}\n";
+    let shop = examples().join("shop").display().to_string();
+    let found = with_input(&["prove", &shop, "-"], wrong);
+    assert_eq!((code(&found), out(&found)), (2, String::new()));
+    assert!(err(&found).contains("--> (standard input):4:"), "{}", err(&found));
+    let unknown = wrong.replace("too: shop/payments", "to: shop/paymets");
+    let found = with_input(&["prove", &shop, "-"], &unknown);
+    assert_eq!(code(&found), 2);
+    assert!(err(&found).contains("did you mean `shop/payments`"), "{}", err(&found));
+    assert_eq!(code(&bulkhead(&["prove", "shop/policies.yaml"])), 2);
+}
+
+#[test]
+fn prove_tells_how_far_a_compromised_workload_reaches() {
+    let found = json(&bulkhead(&["prove", "shop", "--reach", "shop/checkout", "--format", "json"]));
+    let stations: Vec<_> = found
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|reached| (reached["station"].clone(), reached["steps"].clone()))
+        .collect();
+    assert_eq!(
+        stations,
+        [
+            ("shop/payments".into(), 1.into()),
+            ("shop/payments-db".into(), 2.into()),
+            ("outside".into(), 2.into())
+        ]
+    );
+    assert_eq!(code(&bulkhead(&["prove", "shop", "--reach", "service/shop/payments"])), 2);
+}

@@ -28,14 +28,15 @@ pub use places::{Place, Places};
 pub use references::references;
 
 use crate::diagnostics::{Diagnostic, Report, Source, nearest, quoted};
-use crate::model::{Collection, Policy, PolicySet, PortMatch};
+use crate::model::{Collection, HttpMatch, Policy, PolicySet, PortMatch};
 use crate::yaml::{self, Fields, Node, Nulls};
 use places::PolicyPlace;
 
 /// The group and version of our own kinds.
 pub const API_VERSION: &str = "bulkhead.dev/v1alpha1";
 /// Our own kinds.
-pub const KINDS: [&str; 4] = ["SegmentPolicy", "ClusterSegmentPolicy", "Collection", "PolicyTest"];
+pub const KINDS: [&str; 5] =
+    ["SegmentPolicy", "ClusterSegmentPolicy", "Collection", "PolicyTest", "PolicyProof"];
 
 /// What a set of sources says.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +58,7 @@ impl Loaded {
 
 /// Reads policies and collections from sources in YAML or JSON.
 ///
-/// Documents of other kinds that are no policies (Deployments, a `PolicyTest`) are left alone; policies of kinds that
+/// Documents of other kinds that are no policies (Deployments, a `PolicyTest` or `PolicyProof`) are left alone; policies of kinds that
 /// are not read are errors, since leaving them out would change what is enforced.
 pub fn load(sources: &[Source]) -> Loaded {
     let mut loaded = Loaded::default();
@@ -87,6 +88,11 @@ pub fn load(sources: &[Source]) -> Loaded {
 /// A port in the short form of our own kinds; several for a message of ICMP by name.
 pub(crate) fn read_port(report: &mut Report, node: &Node) -> Vec<PortMatch> {
     ports::read(report, node)
+}
+
+/// Kinds of requests as in a rule's `http`.
+pub(crate) fn read_requests(report: &mut Report, node: &Node) -> Option<Vec<HttpMatch>> {
+    http::read(report, node)
 }
 
 /// The `apiVersion` and `kind` of a document, or an error.
@@ -157,8 +163,8 @@ fn read_kind(report: &mut Report, node: &Node, version: &str, kind: &str, loaded
             }
             return;
         }
-        // Cases are read by `crate::cases`.
-        (API_VERSION, "PolicyTest") => return,
+        // Cases are read by `crate::cases`, proofs by `crate::prove`.
+        (API_VERSION, "PolicyTest" | "PolicyProof") => return,
         _ => return refuse_kind(report, node, version, kind),
     };
     if let Some((policy, place)) = read {

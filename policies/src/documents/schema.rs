@@ -7,7 +7,7 @@ use super::API_VERSION;
 use serde_json::{Map, Value, json};
 
 /// Kinds that a schema is written for.
-pub const SCHEMA_KINDS: [&str; 4] = super::KINDS;
+pub const SCHEMA_KINDS: [&str; 5] = super::KINDS;
 
 /// What a field may hold.
 #[derive(Clone, Debug)]
@@ -62,6 +62,7 @@ pub(super) fn spec(kind: &str) -> Option<Shape> {
         "ClusterSegmentPolicy" => Some(cluster_segment_policy()),
         "Collection" => Some(collection()),
         "PolicyTest" => Some(policy_test()),
+        "PolicyProof" => Some(policy_proof()),
         _ => None,
     }
 }
@@ -171,6 +172,47 @@ fn request() -> Shape {
         field("path", Shape::Text, "`/exact`, `/orders/{id}`, `/below/**`."),
         field("hosts", list(Shape::Text), "Exact, or `*.example.com`."),
         field("headers", list(header), "Requirements on header fields."),
+    ])
+}
+
+fn policy_proof() -> Shape {
+    let ends = || Shape::OneOrMore(Box::new(Shape::Text));
+    let says = "Pod, workload, `namespace/…`, address, block, `outside` or `nodes`";
+    let name = || field("name", Shape::Text, "For reports.");
+    let port = || {
+        field(
+            "port",
+            Shape::OneOrMore(Box::new(Shape::PortText)),
+            "The destination's own; absent: every one.",
+        )
+    };
+    let requests =
+        || field("http", list(request()), "Only these requests, as in a rule; absent: every byte.");
+    let never = Shape::Object(vec![
+        name(),
+        field("from", ends(), "Who must not; absent: everybody."),
+        field("except", ends(), "Who may all the same."),
+        field("to", ends(), "What must not be reached; absent: anything."),
+        port(),
+        requests(),
+    ]);
+    let only = Shape::Object(vec![
+        name(),
+        required("from", ends(), says),
+        required("to", ends(), says),
+        port(),
+        requests(),
+    ]);
+    let contained = Shape::Object(vec![
+        name(),
+        required("from", ends(), "What is compromised."),
+        required("within", ends(), "All that may be reached from it, over any number of steps."),
+    ]);
+    let lists = |shape: Shape| Shape::List(Box::new(shape), 0);
+    Shape::Object(vec![
+        field("never", lists(never), "Flows that nobody named may open."),
+        field("only", lists(only), "Flows that nobody else may open."),
+        field("contained", lists(contained), "How far a compromised workload reaches."),
     ])
 }
 
@@ -340,6 +382,7 @@ mod tests {
     use crate::cases;
     use crate::diagnostics::{Diagnostic, Source};
     use crate::documents::load;
+    use crate::prove;
     use std::collections::BTreeSet;
 
     /// Fields that the readers know in order to refuse them.
@@ -413,6 +456,7 @@ mod tests {
             let sources = [Source { name: "sample".into(), text: document.to_string() }];
             let mut found = load(&sources).diagnostics;
             found.extend(cases::load(&sources).1);
+            found.extend(prove::load(&sources).1);
             let mut expected = BTreeSet::new();
             objects(&shape, &mut expected);
             assert_eq!(known(&found), expected, "{kind}: {found:#?}");
@@ -425,9 +469,9 @@ mod tests {
             let schema = json_schema(Some(kind)).unwrap();
             assert_eq!(schema["properties"]["kind"]["const"], kind);
             let stored = custom_resource(kind);
-            assert_eq!(stored.is_some(), kind != "PolicyTest", "{kind}");
+            assert_eq!(stored.is_some(), !["PolicyTest", "PolicyProof"].contains(&kind), "{kind}");
         }
-        assert_eq!(json_schema(None).unwrap()["oneOf"].as_array().map(Vec::len), Some(4));
+        assert_eq!(json_schema(None).unwrap()["oneOf"].as_array().map(Vec::len), Some(5));
         assert_eq!(json_schema(Some("Pod")), None);
     }
 }

@@ -49,7 +49,7 @@ impl std::error::Error for RequestError {}
 
 /// The canonical parts, borrowed from a question.
 #[derive(Debug)]
-pub(super) struct Canonical<'a> {
+pub(crate) struct Canonical<'a> {
     method: &'a str,
     path: UrlPath<'a>,
     query: Option<&'a str>,
@@ -58,7 +58,7 @@ pub(super) struct Canonical<'a> {
 }
 
 impl HttpQuestion {
-    pub(super) fn canonical(&self) -> Result<Canonical<'_>, RequestError> {
+    pub(crate) fn canonical(&self) -> Result<Canonical<'_>, RequestError> {
         let (path, query) = match self.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (self.target.as_str(), None),
@@ -80,7 +80,7 @@ impl HttpQuestion {
 }
 
 impl Canonical<'_> {
-    pub(super) fn with<R>(&self, ask: impl FnOnce(HttpRequest<'_>) -> R) -> R {
+    pub(crate) fn with<R>(&self, ask: impl FnOnce(HttpRequest<'_>) -> R) -> R {
         ask(HttpRequest {
             method: self.method,
             path: &self.path,

@@ -4,9 +4,11 @@
 //! diagnostics go to standard error and the answer to standard output.
 
 mod check;
+mod diff;
 mod explain;
 mod format;
 mod matrix;
+mod prove;
 mod read;
 mod report;
 mod schema;
@@ -29,6 +31,8 @@ enum PolicyCommand {
     Test(test::TestArguments),
     Explain(explain::ExplainArguments),
     Matrix(matrix::MatrixArguments),
+    Diff(diff::DiffArguments),
+    Prove(prove::ProveArguments),
     Fmt(format::FormatArguments),
     Schema(schema::SchemaArguments),
 }
@@ -40,6 +44,8 @@ pub(crate) fn run(arguments: PolicyArguments) -> u8 {
         PolicyCommand::Test(arguments) => test::run(&arguments),
         PolicyCommand::Explain(arguments) => explain::run(&arguments),
         PolicyCommand::Matrix(arguments) => matrix::run(&arguments),
+        PolicyCommand::Diff(arguments) => diff::run(&arguments),
+        PolicyCommand::Prove(arguments) => prove::run(&arguments),
         PolicyCommand::Fmt(arguments) => format::run(&arguments),
         PolicyCommand::Schema(arguments) => schema::run(&arguments),
     }

@@ -8,7 +8,7 @@ use bulkhead_policies::yaml;
 /// Print the JSON Schema of our kinds, or the definition of a custom resource
 #[derive(clap::Args, Debug)]
 pub(super) struct SchemaArguments {
-    /// `SegmentPolicy`, `ClusterSegmentPolicy`, `Collection` or `PolicyTest`; absent: any of them
+    /// `SegmentPolicy`, `ClusterSegmentPolicy`, `Collection`, `PolicyTest` or `PolicyProof`; absent: any of them
     kind: Option<String>,
     /// The CustomResourceDefinition of the kind, for a cluster
     #[arg(long, requires = "kind")]
@@ -28,7 +28,9 @@ pub(super) fn run(arguments: &SchemaArguments) -> u8 {
         return HOLDS;
     }
     let Some(definition) = kind.and_then(custom_resource) else {
-        return report::refuse(&"a PolicyTest stays beside its policies: no cluster stores it");
+        return report::refuse(
+            &"a PolicyTest or PolicyProof stays beside its policies: no cluster stores it",
+        );
     };
     let source = Source { name: "definition".to_owned(), text: definition.to_string() };
     match yaml::format(&source) {

@@ -1,0 +1,169 @@
+//! `PolicyProof` documents to assertions.
+
+use super::{Assertion, Claim, Names, Proof};
+use crate::diagnostics::{Diagnostic, Report, Source, Span};
+use crate::documents::{API_VERSION, read_port, read_requests};
+use crate::model::{HttpMatch, PortMatch};
+use crate::yaml::{self, Fields, Node, Nulls};
+use bulkhead_facts::{L4Protocol, PortRange};
+
+/// The proofs of sources, in their order. Documents of other kinds are passed over.
+pub fn load(sources: &[Source]) -> (Vec<Proof>, Vec<Diagnostic>) {
+    let (mut proofs, mut found) = (Vec::new(), Vec::new());
+    for source in sources {
+        match yaml::parse(source) {
+            Ok(documents) => {
+                let mut report = Report::new(&*source.name);
+                let mine = documents.iter().filter(|node| is_proof(node));
+                proofs.extend(mine.filter_map(|node| proof(&mut report, node)));
+                found.extend(report.finish());
+            }
+            Err(diagnostics) => found.extend(diagnostics),
+        }
+    }
+    (proofs, found)
+}
+
+fn is_proof(node: &Node) -> bool {
+    node.child("kind").and_then(Node::as_str) == Some("PolicyProof")
+        && node.child("apiVersion").and_then(Node::as_str) == Some(API_VERSION)
+}
+
+fn proof(report: &mut Report, node: &Node) -> Option<Proof> {
+    let mut document = Fields::open(report, node, "a PolicyProof", Nulls::Refused)?;
+    document.ignore(&["apiVersion", "kind"]);
+    let metadata = document.required(report, "metadata");
+    let spec = document.required(report, "spec");
+    document.finish(report);
+    let mut metadata = Fields::open(report, metadata?, "metadata", Nulls::Refused)?;
+    metadata.ignore(&["labels", "annotations"]);
+    let name = metadata.required_text(report, "name");
+    metadata.finish(report);
+    let mut spec = Fields::open(report, spec?, "spec", Nulls::Refused)?;
+    let mut assertions = Vec::new();
+    for (field, read) in [("never", never as Read), ("only", only), ("contained", contained)] {
+        let items = spec.list(report, field).unwrap_or_default();
+        assertions.extend(items.iter().filter_map(|item| assertion(report, item, read)));
+    }
+    let written = ["never", "only", "contained"].into_iter().filter(|field| spec.has(field)).count();
+    if written == 0 {
+        report
+            .error("missing-field", spec.span(), "a PolicyProof needs `never`, `only` or `contained`")
+            .help("list what must never pass, who alone may, or how far a workload may reach");
+    }
+    spec.finish(report);
+    Some(Proof { name: name?.to_owned(), file: report.file().to_owned(), assertions })
+}
+
+/// Reads the fields of one kind of assertion: the name that it would have, and what it says.
+type Read = fn(&mut Report, &mut Fields<'_>) -> Option<(String, Claim)>;
+
+fn assertion(report: &mut Report, node: &Node, read: Read) -> Option<Assertion> {
+    let before = report.error_count();
+    let mut fields = Fields::open(report, node, "an assertion", Nulls::Refused)?;
+    let name = fields.text(report, "name");
+    let found = read(report, &mut fields);
+    fields.finish(report);
+    if report.error_count() > before {
+        return None;
+    }
+    let (made, claim) = found?;
+    Some(Assertion { name: name.map_or(made, str::to_owned), span: node.span, claim })
+}
+
+fn never(report: &mut Report, fields: &mut Fields<'_>) -> Option<(String, Claim)> {
+    let from = names(report, fields, "from");
+    let except = names(report, fields, "except").unwrap_or_default();
+    let to = names(report, fields, "to");
+    if from.is_none() && to.is_none() {
+        report
+            .error("missing-field", fields.span(), "an assertion of `never` needs `from` or `to`")
+            .help("name who must not, or what must not be reached");
+    }
+    let (ports, requests) = traffic(report, fields);
+    let apart = if except.is_empty() { String::new() } else { format!(" except {}", joined(&except)) };
+    let (who, what) =
+        (from.as_deref().map_or("anybody".into(), joined), to.as_deref().map_or("anything".into(), joined));
+    let name = format!("never {who}{apart} to {what}{}", shown(ports.as_deref(), requests.as_deref()));
+    Some((name, Claim::Never { from, except, to, ports, requests }))
+}
+
+fn only(report: &mut Report, fields: &mut Fields<'_>) -> Option<(String, Claim)> {
+    fields.required(report, "from");
+    fields.required(report, "to");
+    let (except, to) = (names(report, fields, "from"), names(report, fields, "to"));
+    let (ports, requests) = traffic(report, fields);
+    let (except, to) = (except?, to?);
+    let name = format!(
+        "only {} to {}{}",
+        joined(&except),
+        joined(&to),
+        shown(ports.as_deref(), requests.as_deref())
+    );
+    Some((name, Claim::Never { from: None, except, to: Some(to), ports, requests }))
+}
+
+fn contained(report: &mut Report, fields: &mut Fields<'_>) -> Option<(String, Claim)> {
+    fields.required(report, "from");
+    fields.required(report, "within");
+    let (from, within) = (names(report, fields, "from")?, names(report, fields, "within")?);
+    Some((format!("{} reaches only {}", joined(&from), joined(&within)), Claim::Contained { from, within }))
+}
+
+/// One text, or a list of them.
+fn names(report: &mut Report, fields: &mut Fields<'_>, field: &'static str) -> Names {
+    let node = fields.get(report, field)?;
+    let items = node.as_list().unwrap_or(std::slice::from_ref(node));
+    if items.is_empty() {
+        report.error("empty-list", node.span, format!("`{field}` is empty")).help("name at least one end");
+    }
+    Some(
+        items
+            .iter()
+            .filter_map(|item| Some((item.expect_text(report, field)?.to_owned(), item.span)))
+            .collect(),
+    )
+}
+
+type Traffic = (Option<Vec<(L4Protocol, PortRange)>>, Option<Vec<HttpMatch>>);
+
+fn traffic(report: &mut Report, fields: &mut Fields<'_>) -> Traffic {
+    let ports = fields.get(report, "port").map(|node| ports(report, node));
+    let requests = fields.get(report, "http").and_then(|node| read_requests(report, node));
+    (ports, requests)
+}
+
+fn ports(report: &mut Report, node: &Node) -> Vec<(L4Protocol, PortRange)> {
+    let items = node.as_list().unwrap_or(std::slice::from_ref(node));
+    if items.is_empty() {
+        report.error("empty-list", node.span, "`port` is empty").help("leave it out if every port is meant");
+    }
+    let mut found = Vec::new();
+    for item in items {
+        for port in read_port(report, item) {
+            match port {
+                PortMatch::Range(protocol, range) => found.push((protocol, range)),
+                PortMatch::Named(..) => {
+                    report
+                        .error("bad-port", item.span, "an assertion names ports by number")
+                        .help("write `8080`, `\"8000-8010\"`, `udp/53` or `icmp/echo-request`");
+                }
+            }
+        }
+    }
+    found
+}
+
+fn joined(names: &[(String, Span)]) -> String {
+    names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn shown(ports: Option<&[(L4Protocol, PortRange)]>, requests: Option<&[HttpMatch]>) -> String {
+    let ports = ports.unwrap_or_default().iter().map(|(protocol, range)| format!(" {protocol}/{range}"));
+    let requests = requests.unwrap_or_default().iter().map(|http| {
+        let path = http.path.as_ref().map_or("…", |path| path.as_str());
+        let methods = if http.methods.is_empty() { "any".to_owned() } else { http.methods.join("|") };
+        format!(" {methods} {path}")
+    });
+    ports.chain(requests).collect()
+}

@@ -1,0 +1,230 @@
+//! Proofs over a small shop, and counter-examples on random sets that the judges really allow.
+
+use super::*;
+use crate::compile::Compiler;
+use crate::diagnostics::Source;
+use crate::documents::{load as load_policies, load_inventory};
+use crate::inventory::Inventory;
+use crate::naive::random::{self, Random};
+use crate::questions::{End, Judges, Question, Version};
+use crate::space::Programs;
+use bulkhead_facts::Effect;
+
+const PODS: &str = r#"
+apiVersion: v1
+kind: List
+items:
+  - {apiVersion: v1, kind: Namespace, metadata: {name: shop}}
+  - {apiVersion: v1, kind: Namespace, metadata: {name: ops}}
+  - {apiVersion: v1, kind: Pod, metadata: {name: checkout, namespace: shop, labels: {app: checkout}}, status: {podIPs: [{ip: 10.0.0.1}]}}
+  - {apiVersion: v1, kind: Pod, metadata: {name: payments, namespace: shop, labels: {app: payments}}, status: {podIPs: [{ip: 10.0.0.2}]}}
+  - {apiVersion: v1, kind: Pod, metadata: {name: database, namespace: shop, labels: {app: database}}, status: {podIPs: [{ip: 10.0.0.3}]}}
+  - {apiVersion: v1, kind: Pod, metadata: {name: batch, namespace: ops, labels: {app: batch}}, status: {podIPs: [{ip: 10.0.0.4}]}}
+  - {apiVersion: v1, kind: Node, metadata: {name: node-1}, status: {addresses: [{type: InternalIP, address: 192.168.7.1}]}}
+"#;
+
+const POLICIES: &str = r#"
+apiVersion: bulkhead.dev/v1alpha1
+kind: Collection
+metadata: {name: all}
+spec: {covers: {namespaces: {}}, default: deny}
+---
+apiVersion: bulkhead.dev/v1alpha1
+kind: SegmentPolicy
+metadata: {name: checkout, namespace: shop}
+spec:
+  workloads: {app: checkout}
+  egress: [{name: pay, to: [{workloads: {app: payments}}], ports: [8080]}]
+---
+apiVersion: bulkhead.dev/v1alpha1
+kind: SegmentPolicy
+metadata: {name: payments, namespace: shop}
+spec:
+  workloads: {app: payments}
+  ingress:
+    - {name: charges, from: [{workloads: {app: checkout}}], ports: [8080], http: [{methods: [POST], path: "/v1/{what}"}]}
+    - {name: partners, from: [{cidr: 198.51.100.0/24}], ports: [8080], http: [{methods: [GET], path: "/v1/**"}]}
+  egress: [{name: data, to: [{workloads: {app: database}}], ports: [5432]}]
+---
+apiVersion: bulkhead.dev/v1alpha1
+kind: SegmentPolicy
+metadata: {name: database, namespace: shop}
+spec:
+  workloads: {app: database}
+  ingress: [{name: payments, from: [{workloads: {app: payments}}], ports: [5432]}]
+"#;
+
+fn source(text: &str) -> Vec<Source> {
+    vec![Source { name: "p.yaml".into(), text: text.into() }]
+}
+
+/// What is wrong with each assertion, a line each; `holds` if nothing is.
+fn outcomes(spec: &str) -> Vec<String> {
+    let text =
+        format!("apiVersion: bulkhead.dev/v1alpha1\nkind: PolicyProof\nmetadata: {{name: s}}\nspec:\n{spec}");
+    let (proofs, found) = load(&source(&text));
+    let inventory = load_inventory(&source(PODS)).unwrap();
+    let loaded = load_policies(&source(POLICIES));
+    assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
+    let programs = Programs::new(&Compiler::new(&loaded.set, &inventory).unwrap()).unwrap();
+    let decided = proofs.iter().flat_map(|proof| prove(proof, &programs, &inventory)).map(|outcome| {
+        match outcome.problems.first() {
+            None => "holds".to_owned(),
+            Some(problem) => problem.to_string(),
+        }
+    });
+    found.iter().map(ToString::to_string).chain(decided).collect()
+}
+
+#[test]
+fn what_no_flow_contradicts_holds() {
+    let found = outcomes(
+        "  never:\n  - {except: namespace/shop, to: shop/database}\n  - {from: namespace/ops, to: namespace/shop}\n  - {from: [outside, nodes], to: shop/payments, port: 5432}\n  - {from: shop/checkout, to: shop/payments, http: [{methods: [GET]}]}\n  only:\n  - {from: shop/payments, to: shop/database, port: 5432}\n  - {from: shop/checkout, to: shop/payments, port: 8080, http: [{methods: [POST], path: /v1/charges}]}\n",
+    );
+    assert_eq!(found, ["holds"; 6]);
+}
+
+#[test]
+fn what_does_not_hold_comes_with_a_flow() {
+    let found = outcomes(
+        "  never:\n  - {from: outside, to: shop/payments}\n  - {from: 198.51.100.128/25, to: shop/payments, port: 8080, http: [{path: /v1/charges}]}\n  only:\n  - {from: shop/payments, to: shop/payments, http: [{methods: [POST], path: /v1/charges}]}\n",
+    );
+    let expected = [
+        "p.yaml:6:5: error[not-proven]: does not hold: 198.51.100.0 to shop/payments (10.0.0.2) tcp/8080: GET /v1/any, allowed by SegmentPolicy/shop/payments/partners",
+        "p.yaml:7:5: error[not-proven]: does not hold: 198.51.100.128 to shop/payments (10.0.0.2) tcp/8080: GET /v1/charges, allowed by SegmentPolicy/shop/payments/partners",
+        "p.yaml:9:5: error[not-proven]: does not hold: shop/checkout (10.0.0.1) to shop/payments (10.0.0.2) tcp/8080: POST /v1/charges, allowed by SegmentPolicy/shop/checkout/pay and SegmentPolicy/shop/payments/charges",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_a_compromised_workload_reaches_is_followed_over_every_step() {
+    let found = outcomes(
+        "  contained:\n  - {from: shop/checkout, within: [shop/payments, shop/database]}\n  - {from: shop/database, within: [shop/database]}\n  - {from: shop/checkout, within: shop/payments}\n",
+    );
+    assert_eq!(found[..2], ["holds"; 2]);
+    assert!(
+        found[2].contains("does not hold: shop/payments (10.0.0.2) to shop/database (10.0.0.3) tcp/5432"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn wrong_assertions_say_where_and_what_to_write() {
+    let found = outcomes(
+        "  never:\n  - {form: shop/checkout, to: shop/payments}\n  - {port: 80}\n  - {to: shop/payments, port: http}\n  - {to: shop/paymets}\n  - {to: namespace/shp}\n  only:\n  - {to: shop/payments}\n  contained:\n  - {from: 192.0.2.1, within: outside}\n",
+    );
+    for expected in [
+        "p.yaml:6:6: error[unknown-field]: an assertion has no field `form`\n  help: did you mean `from`?",
+        "p.yaml:7:5: error[missing-field]: an assertion of `never` needs `from` or `to`",
+        "p.yaml:8:31: error[bad-port]: an assertion names ports by number",
+        "error[unknown-reference]: no pod, workload or Service of the inventory is called `shop/paymets`\n  help: did you mean `shop/payments`",
+        "help: did you mean `namespace/shop`?",
+        "error[missing-field]: an assertion needs the field `from`",
+        "error[bad-proof]: no pod is meant by `from`",
+    ] {
+        assert!(
+            found.iter().any(|line| line.contains(expected)),
+            "{expected:?} is missing in\n{}",
+            found.join("\n")
+        );
+    }
+}
+
+#[test]
+fn a_counter_example_is_really_allowed_and_none_means_that_no_request_is() {
+    let (mut refuted, mut held) = (0, 0);
+    for seed in 0..200 {
+        println!("seed {seed}");
+        let mut random = Random(seed);
+        let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
+        let compiler = Compiler::new(&set, &inventory).unwrap();
+        let programs = Programs::new(&compiler).unwrap();
+        let mut judges = Judges::new(&compiler, &inventory);
+        let pods: Vec<&ObjectName> =
+            inventory.pods.iter().filter(|(_, pod)| !pod.host_network).map(|(name, _)| name).collect();
+        if pods.is_empty() {
+            continue;
+        }
+        let (from, to) = (random.pick(&pods), random.pick(&pods));
+        let named =
+            |pod: &ObjectName| Some(vec![(format!("pod/{}/{}", pod.namespace, pod.name), Span::default())]);
+        let (protocol, port) = random::protocol_and_port(&mut random);
+        let claim = Claim::Never {
+            from: named(from),
+            except: vec![],
+            to: named(to),
+            ports: Some(vec![(protocol, PortRange::single(port))]),
+            requests: None,
+        };
+        let assertion = Assertion { name: "a".into(), span: Span::default(), claim };
+        let proof = Proof { name: "p".into(), file: "p".into(), assertions: vec![assertion] };
+        let outcome = prove(&proof, &programs, &inventory).remove(0);
+        match &outcome.counter_example {
+            Some(flow) => {
+                refuted += 1;
+                assert_eq!((flow.protocol, flow.port), (protocol, port));
+                assert_eq!(
+                    judges.ask(&question(flow)).unwrap().effect(Version::Enforced),
+                    Effect::Allow,
+                    "{flow}"
+                );
+            }
+            None => {
+                assert!(outcome.holds(), "{outcome:?}");
+                held += 1;
+                none_passes(&mut random, &inventory, &mut judges, (from, to), (protocol, port));
+            }
+        }
+    }
+    assert!(refuted > 20 && held > 20, "{refuted} {held}");
+}
+
+fn question(flow: &Flow) -> Question<'_> {
+    Question {
+        source: End { pod: flow.from.as_ref(), address: flow.source },
+        destination: End { pod: flow.to.as_ref(), address: flow.destination },
+        dialled: flow.service.as_ref().map(|(_, address, port)| (*address, *port)),
+        protocol: flow.protocol,
+        port: flow.port,
+        request: flow.request.as_ref(),
+    }
+}
+
+fn none_passes(
+    random: &mut Random,
+    inventory: &Inventory,
+    judges: &mut Judges<'_>,
+    (from, to): (&ObjectName, &ObjectName),
+    (protocol, port): (L4Protocol, u16),
+) {
+    let own = |pod: &ObjectName| inventory.pods[pod].addresses.clone();
+    for (source, destination) in own(from).into_iter().zip(own(to)) {
+        if from == to || source.is_ipv4() != destination.is_ipv4() {
+            continue;
+        }
+        for _ in 0..50 {
+            let asked = random::request(random);
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            let request = HttpQuestion {
+                method: asked.method.into(),
+                target: asked.path.into(),
+                host: asked.host.map(|host| host.as_str().to_owned()),
+                headers: asked.headers.iter().map(|field| (text(field.name), text(field.value))).collect(),
+            };
+            let question = Question {
+                source: End { pod: Some(from), address: source },
+                destination: End { pod: Some(to), address: destination },
+                dialled: None,
+                protocol,
+                port,
+                request: (!asked.opaque).then_some(&request),
+            };
+            assert_eq!(
+                judges.ask(&question).unwrap().effect(Version::Enforced),
+                Effect::Deny,
+                "{question:?}"
+            );
+        }
+    }
+}
