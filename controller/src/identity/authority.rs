@@ -4,7 +4,8 @@ use super::names::PodIdentity;
 use super::secret::{self, NoRandomness, write_private, write_public};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
+    SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
@@ -31,6 +32,8 @@ pub struct Authority {
 pub struct Issued {
     /// The certificate in DER.
     pub certificate: Vec<u8>,
+    /// Fingerprint of the key that it certifies.
+    pub public_key: String,
     /// End of validity, milliseconds since the epoch.
     pub not_after_ms: u64,
 }
@@ -103,12 +106,14 @@ impl Authority {
         let not_after = now + lifetime;
         params.not_before = (now - CLOCK_SKEW).into();
         params.not_after = not_after.into();
+        let public_key = secret::fingerprint_of(request.public_key.der_bytes());
         let certificate = CertificateSigningRequestParams { params, public_key: request.public_key }
             .signed_by(&self.issuer)
             .map_err(AuthorityError::Signing)?;
         let since_epoch = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Ok(Issued {
             certificate: certificate.der().to_vec(),
+            public_key,
             not_after_ms: since_epoch.as_secs().saturating_mul(1000),
         })
     }

@@ -27,7 +27,12 @@ pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
 
 /// SHA-256 of a secret as hexadecimal text: what is stored in its place.
 pub fn fingerprint(secret: &str) -> String {
-    hexadecimal(digest(&SHA256, secret.as_bytes()).as_ref())
+    fingerprint_of(secret.as_bytes())
+}
+
+/// SHA-256 of these bytes as hexadecimal text.
+pub fn fingerprint_of(bytes: &[u8]) -> String {
+    hexadecimal(digest(&SHA256, bytes).as_ref())
 }
 
 /// True if both are the same, in time that does not depend on where they differ.

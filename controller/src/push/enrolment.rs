@@ -14,8 +14,8 @@ pub enum EnrolmentError {
     /// Neither a token nor a certificate.
     #[error("no join token and no client certificate: give the sidecar a token")]
     Nothing,
-    /// The token was never issued, was used, or has expired.
-    #[error("join token is unknown, used or expired: ask for a new one")]
+    /// The token was never issued, was used for another key, or has expired.
+    #[error("join token is unknown, expired or used for another key: ask for a new one")]
     BadToken,
     /// The pod is not in the inventory, or not any more.
     #[error("pod `{0}` is not in the inventory: try again when it is, the token stays good")]
@@ -58,7 +58,8 @@ pub(super) struct Enrolment<'a> {
 }
 
 impl Enrolment<'_> {
-    /// The token is used up only when everything else is in order, and by one caller only.
+    /// The token is used up only when everything else is in order, and by one key only: a sidecar that was killed
+    /// before it had stored its certificate comes again with the same key and gets another.
     pub(super) async fn by_token(
         &self,
         token: &str,
@@ -76,7 +77,8 @@ impl Enrolment<'_> {
             subject: pod.spiffe_id(),
             detail: "by join token".to_owned(),
         };
-        let used = self.records.write(move |store| use_token(store, &fingerprint, &audit)).await?;
+        let key = issued.public_key.clone();
+        let used = self.records.write(move |store| use_token(store, &fingerprint, &key, &audit)).await?;
         if used { Ok((pod, issued)) } else { Err(EnrolmentError::BadToken) }
     }
 
@@ -100,8 +102,13 @@ impl Enrolment<'_> {
     }
 }
 
-fn use_token(store: &mut dyn Store, fingerprint: &str, audit: &AuditEntry) -> Result<bool, StoreError> {
-    let used = store.use_token(fingerprint, audit.at_ms)?;
+fn use_token(
+    store: &mut dyn Store,
+    fingerprint: &str,
+    public_key: &str,
+    audit: &AuditEntry,
+) -> Result<bool, StoreError> {
+    let used = store.use_token(fingerprint, public_key, audit.at_ms)?;
     if used {
         store.add_audit(audit)?;
     }

@@ -100,10 +100,10 @@ pub trait Store: Send {
         expires_ms: u64,
         now_ms: u64,
     ) -> Result<(), StoreError>;
-    /// The pod for which a token is good now, without using it.
+    /// The pod of a token that has not expired, used or not.
     fn token_pod(&mut self, fingerprint: &str, now_ms: u64) -> Result<Option<String>, StoreError>;
-    /// Uses a token: true for exactly one caller.
-    fn use_token(&mut self, fingerprint: &str, now_ms: u64) -> Result<bool, StoreError>;
+    /// Uses a token for a public key: true for the first key and, until it expires, for that key again.
+    fn use_token(&mut self, fingerprint: &str, public_key: &str, now_ms: u64) -> Result<bool, StoreError>;
 
     /// Stores a proposal, which takes the place of open ones for the same collection; returns its identifier.
     fn add_proposal(&mut self, proposal: &Proposal) -> Result<u64, StoreError>;

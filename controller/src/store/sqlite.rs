@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// One script per format, in order; the file is brought to the last.
-const MIGRATIONS: &[&str] = &[include_str!("format_1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("format_1.sql"), include_str!("format_2.sql")];
 /// A connection waits this long for the other one's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Counters stop here: two of them still fit an integer of SQLite, and JSON readers keep them exact.
@@ -153,7 +153,7 @@ impl Store for Sqlite {
     fn token_pod(&mut self, fingerprint: &str, now_ms: u64) -> Result<Option<String>, StoreError> {
         self.connection
             .query_row(
-                "SELECT pod_uid FROM tokens WHERE fingerprint = ? AND used_ms IS NULL AND expires_ms > ?",
+                "SELECT pod_uid FROM tokens WHERE fingerprint = ? AND expires_ms > ?",
                 params![fingerprint, to_sql(now_ms)],
                 |row| row.get(0),
             )
@@ -161,11 +161,12 @@ impl Store for Sqlite {
             .map_err(failed("look up a join token"))
     }
 
-    fn use_token(&mut self, fingerprint: &str, now_ms: u64) -> Result<bool, StoreError> {
+    fn use_token(&mut self, fingerprint: &str, public_key: &str, now_ms: u64) -> Result<bool, StoreError> {
         self.connection
             .execute(
-                "UPDATE tokens SET used_ms = ?1 WHERE fingerprint = ?2 AND used_ms IS NULL AND expires_ms > ?1",
-                params![to_sql(now_ms), fingerprint],
+                "UPDATE tokens SET used_ms = coalesce(used_ms, ?1), public_key = ?3 WHERE fingerprint = ?2 AND expires_ms > ?1 \
+                 AND (used_ms IS NULL OR public_key = ?3)",
+                params![to_sql(now_ms), fingerprint, public_key],
             )
             .map(|changed| changed == 1)
             .map_err(failed("use a join token"))

@@ -99,17 +99,18 @@ fn runs_of_a_pod_are_remembered_up_to_their_limit() {
 }
 
 #[test]
-fn a_token_is_good_once_and_only_until_it_expires() {
+fn a_token_is_good_for_one_key_and_only_until_it_expires() {
     with_store(|store| {
         store.add_token("one", "uid-1", 1_000, 0).expect("added");
         assert_eq!(store.token_pod("one", 10), Ok(Some("uid-1".into())));
-        assert_eq!(store.use_token("one", 10), Ok(true));
-        assert_eq!(store.use_token("one", 11), Ok(false));
-        assert_eq!(store.token_pod("one", 11), Ok(None));
+        assert_eq!(store.use_token("one", "key", 10), Ok(true));
+        assert_eq!(store.use_token("one", "another key", 11), Ok(false));
+        assert_eq!(store.use_token("one", "key", 12), Ok(true), "its certificate may have got lost");
+        assert_eq!(store.use_token("one", "key", 1_000), Ok(false));
         store.add_token("late", "uid-1", 1_000, 0).expect("added");
         assert_eq!(store.token_pod("late", 1_000), Ok(None));
-        assert_eq!(store.use_token("late", 1_000), Ok(false));
-        assert_eq!(store.use_token("never issued", 10), Ok(false));
+        assert_eq!(store.use_token("late", "key", 1_000), Ok(false));
+        assert_eq!(store.use_token("never issued", "key", 10), Ok(false));
     });
 }
 

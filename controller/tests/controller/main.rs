@@ -111,6 +111,19 @@ async fn a_token_is_good_once_and_only_for_its_pod() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_lost_its_certificate_enrols_again_with_the_same_token_and_key() {
+    let controller = Controller::start("observe").await;
+    let token = controller.join_token("uid-db").await;
+    let lost = controller.enrol(&token).await.expect("enrolled");
+    let key = rcgen::KeyPair::from_pem(&lost.key.serialize_pem()).expect("the same key");
+    let channel = controller.channel(None).await;
+    let again = controller.enrol_key(channel, &token, key).await.expect("enrolled again");
+    let mut db = controller.attach(&again, "run").await.expect("attached");
+    assert_eq!(db.program().await.workload.name, "db");
+    assert_eq!(controller.enrol(&token).await.err().expect("another key").code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_for_a_pod_that_is_not_there_yet_stays_good() {
     let controller = Controller::start("observe").await;
     let token = controller.join_token("uid-late").await;

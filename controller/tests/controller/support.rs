@@ -260,7 +260,11 @@ impl Controller {
 
     /// Enrols over that channel; without a token, its certificate counts.
     pub async fn enrol_over(&self, channel: Channel, token: &str) -> Result<Enrolled, Refusal> {
-        let key = KeyPair::generate().expect("a key");
+        self.enrol_key(channel, token, KeyPair::generate().expect("a key")).await
+    }
+
+    /// Enrols a key that is there already.
+    pub async fn enrol_key(&self, channel: Channel, token: &str, key: KeyPair) -> Result<Enrolled, Refusal> {
         let csr = CertificateParams::default().serialize_request(&key).expect("a request").der().to_vec();
         let request = v1::EnrollRequest { token: token.to_owned(), csr };
         let response = SidecarsClient::new(channel).enroll(request).await?.into_inner();
