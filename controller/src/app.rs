@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::push::{self, Fleet, SidecarPort};
 use crate::store::sqlite::Sqlite;
 use crate::store::{Records, RecordsThreads};
-use crate::watch::Watch;
+use crate::watch::{Folders, Watch};
 use crate::world::{self, World};
 use anyhow::{Context as _, Result};
 use rustls::ServerConfig;
@@ -217,8 +217,10 @@ async fn follow_folders(
     world: watch::Sender<Arc<World>>,
     mut drain: Drain,
 ) {
-    let policies = Watch::start(config.policy_folders()).await;
-    let inventory = Watch::start(vec![config.inventory.clone()]).await;
+    let lasting = vec![config.policies.clone(), config.approved_folder()];
+    let policies = Watch::start(Folders::new(config.policy_folders(), lasting)).await;
+    let inventory = vec![config.inventory.clone()];
+    let inventory = Watch::start(Folders::new(inventory.clone(), inventory)).await;
     tokio::select! {
         ended = world::follow(policies.readings.clone(), inventory.readings.clone(), records, world) => {
             if let Err(error) = ended {

@@ -50,6 +50,10 @@ pub(super) async fn approve(
     if !matches!(proposal.state, ProposalState::Open | ProposalState::ApprovedNotApplied) {
         return Err(ApiError::Conflict(format!("proposal {id} is {}: learn a new one", proposal.state)));
     }
+    if api.world.borrow().policies_are_gone() {
+        let text = "a policy folder is gone: mount or restore it, then approve again";
+        return Err(ApiError::Conflict(text.to_owned()));
+    }
     if proposal.policies == 0 {
         return Err(ApiError::Conflict(format!(
             "proposal {id} holds no policy: let the workloads run, then learn anew"

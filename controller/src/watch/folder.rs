@@ -35,6 +35,14 @@ pub enum FolderError {
         /// The limit.
         limit: String,
     },
+    /// A folder that was read before is not there any more.
+    #[error(
+        "`{path}` was read before and is gone: mount or restore it, or restart the controller if that was meant"
+    )]
+    Gone {
+        /// Which.
+        path: String,
+    },
     /// The reading was interrupted.
     #[error("reading was interrupted: {problem}")]
     Interrupted {
@@ -47,9 +55,47 @@ impl FolderError {
     /// The file or folder that is to blame; empty if none is.
     pub fn path(&self) -> &str {
         match self {
-            Self::Unreadable { path, .. } | Self::NotText { path } | Self::TooLarge { path, .. } => path,
+            Self::Unreadable { path, .. }
+            | Self::NotText { path }
+            | Self::TooLarge { path, .. }
+            | Self::Gone { path } => path,
             Self::Interrupted { .. } => "",
         }
+    }
+}
+
+/// Folders that are read together, and which of them were there before.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    roots: Vec<PathBuf>,
+    /// Those that, once read, must stay: a lost mount must not look like a wish to delete what it held.
+    lasting: Vec<PathBuf>,
+    seen: BTreeSet<PathBuf>,
+}
+
+impl Folders {
+    /// Reads `roots`; each of `lasting` may come later, but not go.
+    pub fn new(roots: Vec<PathBuf>, lasting: Vec<PathBuf>) -> Self {
+        Self { roots, lasting, seen: BTreeSet::new() }
+    }
+
+    /// What is watched and read.
+    pub fn roots(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
+    /// As [`read`], and refused if a folder of before is gone, also if it goes while it is read.
+    pub fn read(&mut self) -> Result<Vec<Source>, FolderError> {
+        let there: BTreeSet<PathBuf> = self.lasting.iter().filter(|path| path.is_dir()).cloned().collect();
+        if let Some(gone) = self.seen.difference(&there).next() {
+            return Err(FolderError::Gone { path: gone.display().to_string() });
+        }
+        let sources = read(&self.roots)?;
+        if let Some(gone) = there.iter().find(|path| !path.is_dir()) {
+            return Err(FolderError::Gone { path: gone.display().to_string() });
+        }
+        self.seen = there;
+        Ok(sources)
     }
 }
 
@@ -175,6 +221,24 @@ mod tests {
         write(folder.path(), "approved/shop.yaml");
         let roots = [folder.path().to_owned(), folder.path().join("approved"), folder.path().join("missing")];
         assert_eq!(read(&roots).expect("readable").len(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_was_read_and_is_gone_is_an_error_until_it_is_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write(folder.path(), "shop.yaml");
+        let approved = folder.path().join("approved");
+        let mut folders =
+            Folders::new(vec![folder.path().to_owned()], vec![folder.path().to_owned(), approved.clone()]);
+        assert_eq!(folders.read().expect("not there yet").len(), 1);
+        write(&approved, "bank.yaml");
+        assert_eq!(folders.read().expect("there").len(), 2);
+        fs::remove_dir_all(&approved).expect("removed");
+        for _ in 0..2 {
+            assert_eq!(folders.read(), Err(FolderError::Gone { path: approved.display().to_string() }));
+        }
+        fs::create_dir(&approved).expect("made");
+        assert_eq!(folders.read().expect("back, with less in it").len(), 1);
     }
 
     fn write(folder: &Path, name: &str) {

@@ -6,7 +6,7 @@
 
 mod folder;
 
-pub use folder::{FolderError, read};
+pub use folder::{FolderError, Folders, read};
 
 use crate::limits::{FOLDER_BUSY_MAX, FOLDER_POLL, FOLDER_QUIET};
 use bulkhead_policies::diagnostics::Source;
@@ -39,25 +39,25 @@ impl Drop for Watch {
 
 impl Watch {
     /// Begins with a first reading. A folder that cannot be watched is polled, and the log says so.
-    pub async fn start(roots: Vec<PathBuf>) -> Self {
+    pub async fn start(mut folders: Folders) -> Self {
         let touched = Arc::new(Notify::new());
         // Watched before it is read: a change between the two is seen.
-        let watcher = watch_all(&roots, touched.clone());
-        let first = Arc::new(read_all(roots.clone()).await);
+        let watcher = watch_all(folders.roots(), touched.clone());
+        let first = Arc::new(read_all(&mut folders).await);
         let (sender, readings) = watch::channel(first);
-        let task = tokio::spawn(follow(roots, touched, sender));
+        let task = tokio::spawn(follow(folders, touched, sender));
         Self { readings, task, _watcher: watcher }
     }
 }
 
-async fn follow(roots: Vec<PathBuf>, touched: Arc<Notify>, readings: watch::Sender<Reading>) {
+async fn follow(mut folders: Folders, touched: Arc<Notify>, readings: watch::Sender<Reading>) {
     loop {
         tokio::select! {
             () = touched.notified() => settle(&touched).await,
             () = sleep(FOLDER_POLL) => {}
             () = readings.closed() => return,
         }
-        let reading = read_all(roots.clone()).await;
+        let reading = read_all(&mut folders).await;
         readings.send_if_modified(|last| {
             let changed = **last != reading;
             if changed {
@@ -78,9 +78,19 @@ async fn settle(touched: &Notify) {
     }
 }
 
-async fn read_all(roots: Vec<PathBuf>) -> Result<Vec<Source>, FolderError> {
-    let reading = tokio::task::spawn_blocking(move || read(&roots)).await;
-    reading.unwrap_or_else(|panic| Err(FolderError::Interrupted { problem: panic.to_string() }))
+async fn read_all(folders: &mut Folders) -> Result<Vec<Source>, FolderError> {
+    let mut lent = folders.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let outcome = lent.read();
+        (lent, outcome)
+    });
+    match reading.await {
+        Ok((lent, outcome)) => {
+            *folders = lent;
+            outcome
+        }
+        Err(panic) => Err(FolderError::Interrupted { problem: panic.to_string() }),
+    }
 }
 
 fn watch_all(roots: &[PathBuf], touched: Arc<Notify>) -> Option<RecommendedWatcher> {
@@ -129,7 +139,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_is_renamed_into_place_is_read() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut watch = Watch::start(vec![folder.path().to_owned()]).await;
+        let mut watch = Watch::start(whole(&folder)).await;
         fs::write(folder.path().join(".unfinished"), "kind: A").expect("written");
         fs::rename(folder.path().join(".unfinished"), folder.path().join("a.yaml")).expect("renamed");
         assert_eq!(next_names(&mut watch).await, ["a.yaml"]);
@@ -138,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_in_a_new_folder_and_its_removal_are_seen() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut watch = Watch::start(vec![folder.path().to_owned()]).await;
+        let mut watch = Watch::start(whole(&folder)).await;
         fs::create_dir(folder.path().join("team")).expect("made");
         fs::write(folder.path().join("team/b.yaml"), "kind: B").expect("written");
         assert_eq!(next_names(&mut watch).await, ["b.yaml"]);
@@ -150,11 +160,29 @@ mod tests {
     async fn what_does_not_change_a_document_is_not_told() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("a.yaml"), "kind: A").expect("written");
-        let mut watch = Watch::start(vec![folder.path().to_owned()]).await;
+        let mut watch = Watch::start(whole(&folder)).await;
         fs::write(folder.path().join("notes.txt"), "not ours").expect("written");
         fs::write(folder.path().join("a.yaml"), "kind: A").expect("written again, the same");
         fs::write(folder.path().join("z.yaml"), "kind: Z").expect("written");
         assert_eq!(next_names(&mut watch).await, ["a.yaml", "z.yaml"], "the first news is the first change");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_goes_is_told_as_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("inventory");
+        fs::create_dir(&root).expect("made");
+        fs::write(root.join("a.yaml"), "kind: A").expect("written");
+        let mut watch = Watch::start(Folders::new(vec![root.clone()], vec![root.clone()])).await;
+        fs::rename(&root, folder.path().join("elsewhere")).expect("moved away");
+        timeout(Duration::from_secs(20), watch.readings.changed()).await.expect("in time").expect("alive");
+        let reading = watch.readings.borrow_and_update().clone();
+        assert_eq!(*reading, Err(FolderError::Gone { path: root.display().to_string() }));
+    }
+
+    fn whole(folder: &tempfile::TempDir) -> Folders {
+        let roots = vec![folder.path().to_owned()];
+        Folders::new(roots.clone(), roots)
     }
 
     async fn next_names(watch: &mut Watch) -> Vec<String> {

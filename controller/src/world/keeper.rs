@@ -1,7 +1,7 @@
 //! From readings to the next world: a function of what was, what lies in the folders, and the index.
 //!
 //! A policy folder that holds no policy at all counts as wrong: it is more often a lost mount than a wish to open
-//! everything.
+//! everything. So does an inventory without namespaces and pods once there were some.
 
 use super::{Policies, World, compile_diagnostic, diagnostic, without_place};
 use crate::clock::now_ms;
@@ -12,6 +12,9 @@ use bulkhead_index::{Change, Index};
 use bulkhead_policies::documents;
 use bulkhead_policies::inventory::Inventory;
 use std::sync::Arc;
+
+/// The code of a refusal since a folder is not there any more.
+pub(super) const FOLDER_GONE: &str = "folder-gone";
 
 /// Makes worlds.
 #[derive(Clone)]
@@ -31,7 +34,8 @@ impl Keeper {
     /// The world after these readings.
     pub(super) fn next(&mut self, last: &World, policies: &Reading, inventory: &Reading) -> World {
         let mut next = World { policies_refused: None, inventory_refused: None, ..last.clone() };
-        match once(&mut self.inventory, inventory, read_inventory) {
+        let inventory = once(&mut self.inventory, inventory, read_inventory);
+        match inventory.and_then(|inventory| not_emptied(&last.inventory, inventory)) {
             Ok(inventory) => next.inventory = inventory,
             Err(why) => {
                 next.inventory_refused = Some(refused("inventory", last.inventory_refused.as_ref(), why))
@@ -130,6 +134,19 @@ fn read_inventory(reading: &Reading) -> Result<Inventory, Refusal> {
     documents::load_inventory(sources).map_err(|found| refusal_of(found.iter().map(diagnostic).collect()))
 }
 
+/// Refuses an inventory in which nothing is left of a cluster that was there.
+fn not_emptied(last: &Inventory, next: Arc<Inventory>) -> Result<Arc<Inventory>, Refusal> {
+    let is_empty = |inventory: &Inventory| inventory.namespaces.is_empty() && inventory.pods.is_empty();
+    if !is_empty(&next) || is_empty(last) {
+        return Ok(next);
+    }
+    Err(refusal_of(vec![without_place(
+        "empty-inventory",
+        "the inventory folder holds no namespace and no pod any more",
+        "restore what lists the cluster; restart the controller if the cluster is meant to be empty",
+    )]))
+}
+
 /// Keeps the time of a refusal that was there before; logs a new one, once.
 fn refused(what: &'static str, before: Option<&Refusal>, now: Refusal) -> Refusal {
     match before {
@@ -155,7 +172,14 @@ fn refusal_of(diagnostics: Vec<Diagnostic>) -> Refusal {
 }
 
 fn folder_diagnostic(error: &FolderError) -> Diagnostic {
-    Diagnostic { file: error.path().to_owned(), ..without_place("unreadable", &error.to_string(), "") }
+    let code = match error {
+        FolderError::Gone { .. } => FOLDER_GONE,
+        FolderError::Unreadable { .. }
+        | FolderError::NotText { .. }
+        | FolderError::TooLarge { .. }
+        | FolderError::Interrupted { .. } => "unreadable",
+    };
+    Diagnostic { file: error.path().to_owned(), ..without_place(code, &error.to_string(), "") }
 }
 
 #[cfg(test)]
@@ -169,7 +193,9 @@ mod tests {
         let good = keeper.next(&World::default(), &policies(&["team: shop"]), &inventory("shop"));
         assert_eq!((good.revision, good.pods.len()), (1, 1));
         let broken = Arc::new(Ok(vec![source("policies.yaml", "kind: [")]));
-        let cases: [(&str, Reading, Reading); 4] = [
+        let cases: [(&str, Reading, Reading); 6] = [
+            ("an emptied inventory", policies(&["team: shop"]), Arc::new(Ok(vec![]))),
+            ("an inventory folder that is gone", policies(&["team: shop"]), gone()),
             ("broken policies", broken.clone(), inventory("shop")),
             ("no policies at all", Arc::new(Ok(vec![])), inventory("shop")),
             ("a folder that cannot be read", unreadable(), inventory("shop")),
@@ -237,6 +263,20 @@ mod tests {
              Running, podIP: 10.0.0.1}}\n"
         );
         Arc::new(Ok(vec![source("inventory.yaml", &text)]))
+    }
+
+    #[test]
+    fn an_inventory_may_be_empty_as_long_as_it_always_was() {
+        let mut keeper = Keeper::new(0);
+        let first = keeper.next(&World::default(), &policies(&["team: shop"]), &Arc::new(Ok(vec![])));
+        assert_eq!(first.inventory_refused, None);
+        let next = keeper.next(&first, &gone(), &inventory("shop"));
+        assert!(next.policies_are_gone());
+        assert!(!first.policies_are_gone());
+    }
+
+    fn gone() -> Reading {
+        Arc::new(Err(FolderError::Gone { path: "folder".into() }))
     }
 
     fn unreadable() -> Reading {

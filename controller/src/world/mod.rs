@@ -65,6 +65,13 @@ impl Policies {
 }
 
 impl World {
+    /// True while a policy folder that was read before is not there: whoever writes one anew would seem to delete all
+    /// that it held.
+    pub fn policies_are_gone(&self) -> bool {
+        let found = self.policies_refused.iter().flat_map(|refusal| &refusal.diagnostics);
+        found.into_iter().any(|diagnostic| diagnostic.code == keeper::FOLDER_GONE)
+    }
+
     /// The pod with that UID, host-network pods included.
     pub fn pod(&self, uid: &str) -> Option<(&ObjectName, &Pod)> {
         if let Some(indexed) = self.pods.get(uid) {

@@ -69,6 +69,30 @@ async fn an_empty_policy_folder_opens_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_lost_changes_nothing_and_is_said() {
+    let controller = Controller::start("enforce").await;
+    let mut db = controller.sidecar("uid-db").await;
+    db.program().await;
+    std::fs::create_dir(controller.path("policies/approved")).expect("made");
+    controller.write_policy("approved/db.yaml", WEB_TO_DB);
+    db.program().await;
+    std::fs::remove_dir_all(controller.path("policies/approved")).expect("removed");
+    std::fs::rename(controller.path("inventory"), controller.path("lost")).expect("moved");
+    let status = controller.until(|s| s.policy.refused.is_some() && s.inventory.refused.is_some()).await;
+    assert_eq!((status.policy.policies, status.inventory.pods), (1, 3), "the last good ones stay");
+    assert_eq!(status.policy.refused.expect("refused").diagnostics[0].code, "folder-gone");
+    assert!(db.silence().await);
+    std::fs::rename(controller.path("lost"), controller.path("inventory")).expect("moved back");
+    std::fs::remove_file(controller.path("inventory/cluster.yaml")).expect("removed");
+    let emptied = |status: &bulkhead_api::rest::Status| {
+        let refused = status.inventory.refused.as_ref();
+        refused.is_some_and(|refused| refused.diagnostics[0].code == "empty-inventory")
+    };
+    assert_eq!(controller.until(emptied).await.inventory.pods, 3);
+    assert!(db.silence().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_that_is_slow_to_answer_gets_the_newest_program_and_none_in_between() {
     let controller = Controller::start("observe").await;
     let mut db = controller.sidecar("uid-db").await;
