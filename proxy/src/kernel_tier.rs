@@ -31,6 +31,7 @@ pub struct KernelTier {
     metrics: Arc<Metrics>,
     dump_due: Instant,
     forgetting_due: Instant,
+    open_queue: Option<String>,
     /// Ends them when the table's owner ends.
     _readers: Readers,
 }
@@ -90,6 +91,7 @@ impl KernelTier {
             metrics,
             dump_due: now,
             forgetting_due: now + FORGETTING_INTERVAL,
+            open_queue: None,
             _readers: readers,
         })
     }
@@ -105,6 +107,21 @@ impl KernelTier {
             firewall::Capability::Enforced => Capability::Enforced,
             firewall::Capability::L4Only => Capability::L4Only,
             firewall::Capability::Advisory => Capability::Advisory,
+        }
+    }
+
+    /// Says once what stays open to programs that hold CAP_NET_RAW, and again when that changes. Right after a start the
+    /// queues may still be those of a sidecar that has just ended.
+    fn tell_of_open_queue(&mut self) {
+        let open = self.firewall.open_queue();
+        if open != self.open_queue.as_deref() {
+            self.open_queue = open.map(str::to_owned);
+            if let Some(queue) = open {
+                tracing::warn!(
+                    queue,
+                    "frames of AF_XDP sockets are not stopped here: grant no app CAP_NET_RAW"
+                );
+            }
         }
     }
 
@@ -136,7 +153,9 @@ impl Table for KernelTier {
     }
 
     fn restore_if_changed(&mut self) -> Result<Option<String>, FirewallError> {
-        Ok(match self.firewall.verify()? {
+        let changed = self.firewall.verify();
+        self.tell_of_open_queue();
+        Ok(match changed? {
             TableState::Intact => None,
             TableState::Restored(difference) => Some(difference),
         })

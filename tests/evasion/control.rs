@@ -24,6 +24,10 @@ fn every_attack_arrives_where_there_is_no_firewall() -> anyhow::Result<()> {
             let started = std::time::Instant::now();
             let attempted = ground.attack(kind, family, Token::new(1, index), "needed")?;
             let elapsed = started.elapsed();
+            if attempted.unsupported() {
+                println!("SKIPPED {} {family:?}: {:?}", kind.name, attempted.not_made);
+                continue;
+            }
             assert!(elapsed.as_millis() < 1500, "{} took {elapsed:?}", kind.name);
             attacks.push(attempted);
             let seen =

@@ -22,7 +22,7 @@ use bulkhead_policies::documents::{load, load_inventory};
 use bulkhead_policies::inventory::ObjectName;
 use bulkhead_policies::program::Program;
 use bulkhead_proxy::control::last_good::LastGood;
-use bulkhead_proxy::firewall::{Firewall, FirewallOptions, Marks};
+use bulkhead_proxy::firewall::{Firewall, FirewallOptions};
 
 use crate::ground::{Ground, NODE, SIDECAR_UID};
 use crate::namespaces::{Space, become_sidecar};
@@ -140,17 +140,18 @@ impl Drop for Sidecar {
     }
 }
 
-/// Loads a pod's program into its kernel table, with no sidecar at all; gives the marks that its sidecar would use.
+/// Loads a pod's program into its kernel table, with no sidecar at all; gives its owner, which must
+/// live as long as the pod is to be held.
 ///
 /// `more` are policies beside those of the ground.
-pub(crate) fn enforce_in_kernel(ground: &Ground, name: &str, more: &str) -> anyhow::Result<Marks> {
+pub(crate) fn enforce_in_kernel(ground: &Ground, name: &str, more: &str) -> anyhow::Result<Firewall> {
     let judge = Judge::new(compile(name, more)?).map_err(|error| anyhow::anyhow!("{error:?}"))?;
     let (space, _) = ground.pod(name);
     space.run(|| {
         let uid = become_sidecar(SIDECAR_UID)?;
         let mut firewall = Firewall::open(FirewallOptions::new(uid)?)?;
         firewall.apply(&Arc::new(judge))?;
-        Ok(firewall.marks())
+        Ok(firewall)
     })?
 }
 

@@ -22,5 +22,7 @@ pub const RESETS_PER_SECOND: u64 = 200;
 pub const PROGRAMS_REMEMBERED_MAX: usize = 16;
 /// Devices whose frames are guarded. More: an error at start.
 pub const DEVICES_MAX: usize = 64;
+/// Queues of one device that are kept from others. More: those beyond stay open, which no virtual device has.
+pub const DEVICE_QUEUES_MAX: usize = 1_024;
 /// Wait of a reader that has nothing to read, after which its thread may look whether it shall end.
 pub const READ_TIMEOUT: Duration = Duration::from_millis(500);

@@ -15,6 +15,7 @@ mod judgement;
 pub mod limits;
 mod mark;
 mod options;
+mod queues;
 mod readers;
 mod sets;
 mod table;
@@ -33,6 +34,7 @@ use bulkhead_netfilter::{Batch, Connection, Element, Key, NetlinkError, Table};
 use bulkhead_policies::decide::Judge;
 use denials::DenialCounts;
 use judgement::Generation;
+use queues::Queues;
 use readers::LocalAddresses;
 use std::io;
 use std::sync::Arc;
@@ -154,6 +156,7 @@ pub struct Firewall {
     devices: Vec<Device>,
     local: LocalAddresses,
     denials: DenialCounts,
+    queues: Queues,
     /// The kernel's count of transactions after our last one; `None` if somebody else's may have come between.
     transactions: Option<u32>,
 }
@@ -165,10 +168,11 @@ impl Firewall {
         let mut firewall = Self::take_over(options)?;
         let before = firewall.local_legs()?;
         crate::intercept::make_local_leg(firewall.marks()).map_err(FirewallError::Loopback)?;
-        match firewall.local_legs()? > before {
-            true => Ok(firewall),
-            false => Err(FirewallError::NotRecognised { uid: firewall.options.sidecar_uid }),
+        if firewall.local_legs()? == before {
+            return Err(FirewallError::NotRecognised { uid: firewall.options.sidecar_uid });
         }
+        firewall.queues.hold(&firewall.devices);
+        Ok(firewall)
     }
 
     /// How many legs to the app the table has seen.
@@ -192,6 +196,7 @@ impl Firewall {
             devices: Vec::new(),
             local: LocalAddresses::default(),
             denials: DenialCounts::default(),
+            queues: Queues::default(),
             transactions: None,
         };
         firewall.devices = firewall.current_devices()?;
@@ -285,6 +290,7 @@ impl Firewall {
             self.transactions = None;
             self.guard_new_devices()?;
         }
+        self.queues.hold(&self.devices);
         let transactions = self.connection.generation()?;
         if self.transactions == Some(transactions) {
             return Ok(TableState::Intact);
@@ -299,6 +305,11 @@ impl Firewall {
         // Taken before the comparison: a change meanwhile is found by the next call.
         self.transactions = (state == TableState::Intact).then_some(transactions);
         Ok(state)
+    }
+
+    /// Which queue of a device could not be kept from programs that hold CAP_NET_RAW, and why; `None` if all are.
+    pub fn open_queue(&self) -> Option<&str> {
+        self.queues.lacking()
     }
 
     fn restore(&mut self) -> Result<(), FirewallError> {

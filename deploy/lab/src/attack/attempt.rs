@@ -49,9 +49,26 @@ pub struct Attempted {
     pub not_made: Option<String>,
 }
 
-/// The targets do not name what this kind aims at.
+impl Attempted {
+    /// Whether it was not made because this kernel does not know what it is made with.
+    pub fn unsupported(&self) -> bool {
+        self.not_made.as_ref().is_some_and(|why| why.starts_with(UNSUPPORTED))
+    }
+}
+
+/// How the reason begins.
+const UNSUPPORTED: &str = "this kernel has no";
+
+/// Why an attack was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoTarget(pub(super) &'static str);
+pub(super) enum NotMade {
+    /// The targets do not name what this kind aims at.
+    NoTarget(&'static str),
+    /// The kernel does not know what it is made with.
+    Unsupported(&'static str),
+}
+
+pub(super) use NotMade::NoTarget;
 
 /// One attack under way.
 pub(super) struct Attempt<'a> {
@@ -115,14 +132,37 @@ impl<'a> Attempt<'a> {
         });
     }
 
-    pub(super) fn finish(self, kind: &str, made: Result<(), NoTarget>) -> Attempted {
+    /// Notes what this side saw of something that a kernel may not have.
+    pub(super) fn note_if_supported<T>(
+        &mut self,
+        what: &'static str,
+        result: &io::Result<T>,
+    ) -> Result<(), NotMade> {
+        let code = result.as_ref().err().map(|error| (error.kind(), error.raw_os_error()));
+        match code {
+            Some((io::ErrorKind::Unsupported, _))
+            | Some((
+                _,
+                Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::ESOCKTNOSUPPORT | libc::ENOPROTOOPT),
+            )) => Err(NotMade::Unsupported(what)),
+            _ => {
+                self.note(what, result);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn finish(self, kind: &str, made: Result<(), NotMade>) -> Attempted {
         Attempted {
             kind: kind.to_owned(),
             family: self.family,
             token: self.token,
             announced: self.announced,
             local: self.local,
-            not_made: made.err().map(|NoTarget(what)| format!("the targets name no {what}")),
+            not_made: made.err().map(|why| match why {
+                NoTarget(what) => format!("the targets name no {what}"),
+                NotMade::Unsupported(what) => format!("{UNSUPPORTED} {what}"),
+            }),
         }
     }
 }

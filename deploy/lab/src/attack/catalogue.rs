@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::attempt::{Attempt, NoTarget};
+use super::attempt::{Attempt, NotMade};
 use super::targets::Family;
 use super::{datagram, raw, stream, web};
 
@@ -53,7 +53,7 @@ pub struct Kind {
     /// stops, or what never leaves the link: those are for the evasion tests.
     pub in_campaigns: bool,
     #[serde(skip)]
-    pub(super) make: fn(&mut Attempt) -> Result<(), NoTarget>,
+    pub(super) make: fn(&mut Attempt) -> Result<(), NotMade>,
 }
 
 impl Kind {
@@ -71,7 +71,7 @@ impl Kind {
     }
 }
 
-type Make = fn(&mut Attempt) -> Result<(), NoTarget>;
+type Make = fn(&mut Attempt) -> Result<(), NotMade>;
 
 /// A forbidden request on an allowed connection.
 const fn request(name: &'static str, tries: &'static str, technique: &'static str, make: Make) -> Kind {
@@ -486,6 +486,7 @@ pub static KINDS: &[Kind] = &[
         IMPAIR,
         raw::frame_past_queue,
     ),
+    packets("frame-xdp", "sends a frame by AF_XDP, past every hook", Needs::NetRaw, IMPAIR, raw::xdp_frame),
     packets(
         "frame-marked",
         "puts a frame on the link with the mark of packets that were judged",

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use socket2::{Protocol, SockAddr, Socket, Type};
 
-use super::attempt::{Attempt, NoTarget, anywhere, domain, icmp, portless};
+use super::attempt::{Attempt, NoTarget, NotMade, anywhere, domain, icmp, portless};
 use super::packet::{Ends, echo_request, protocol};
 use super::system;
 use super::targets::{Family, Sidecar};
 
-type Made = Result<(), NoTarget>;
+type Made = Result<(), NotMade>;
 
 /// Options of UDP-Lite (udplite(7)): how many bytes the checksum covers.
 const UDPLITE_SEND_CSCOV: i32 = 10;
@@ -80,8 +80,7 @@ pub(super) fn udplite(attempt: &mut Attempt) -> Made {
             socket.send_to(&attempt.payload(0), &target.into())
         },
     );
-    attempt.note("sent", &sent);
-    Ok(())
+    attempt.note_if_supported("UDP-Lite", &sent)
 }
 
 /// To every listener of the link: mDNS.
@@ -157,11 +156,11 @@ fn sidecar_at(attempt: &mut Attempt, address: IpAddr, ports: fn(&Sidecar) -> &[u
     ports.iter().try_for_each(|port| send(attempt, SocketAddr::new(address, *port), 0))
 }
 
-fn forbidden_pod(attempt: &Attempt) -> Result<SocketAddr, NoTarget> {
+fn forbidden_pod(attempt: &Attempt) -> Result<SocketAddr, NotMade> {
     Ok(attempt.targets.forbidden_pod.ok_or(NoTarget("forbidden_pod"))?.of(attempt.family))
 }
 
-fn outside_at(attempt: &Attempt, port: u16) -> Result<SocketAddr, NoTarget> {
+fn outside_at(attempt: &Attempt, port: u16) -> Result<SocketAddr, NotMade> {
     let outside = attempt.targets.outside.ok_or(NoTarget("outside"))?;
     Ok(SocketAddr::new(outside.address.of(attempt.family), port))
 }

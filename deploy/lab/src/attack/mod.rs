@@ -21,6 +21,7 @@ pub(crate) mod system;
 pub mod targets;
 pub mod token;
 mod web;
+mod xdp;
 
 use std::process::ExitCode;
 
@@ -130,7 +131,7 @@ pub fn make(kind: &Kind, family: Family, token: Token, targets: &Targets) -> Att
     let made = if kind.exists_in(family) {
         (kind.make)(&mut attempt)
     } else {
-        Err(attempt::NoTarget("such family"))
+        Err(attempt::NotMade::NoTarget("such family"))
     };
     attempt.finish(kind.name, made)
 }

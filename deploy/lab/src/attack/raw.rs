@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::attempt::{Attempt, NoTarget, anywhere, domain, icmp, portless, raw_socket};
+use super::attempt::{Attempt, NoTarget, NotMade, anywhere, domain, icmp, portless, raw_socket};
 use super::packet::{self, Ends, protocol};
-use super::system;
 use super::targets::Family;
+use super::{system, xdp};
 
-type Made = Result<(), NoTarget>;
+type Made = Result<(), NotMade>;
 
 /// Whole packets with their IP header.
 const IPPROTO_RAW: u8 = 255;
@@ -183,6 +183,20 @@ pub(super) fn marked_frame(attempt: &mut Attempt) -> Made {
     send_frame(attempt, &|socket| socket.set_mark(mark))
 }
 
+/// A frame by an AF_XDP socket, which no hook of the kernel's firewall sees.
+pub(super) fn xdp_frame(attempt: &mut Attempt) -> Made {
+    let target = forbidden_pod(attempt)?;
+    let link = attempt.targets.link.as_ref().ok_or(NoTarget("link"))?;
+    let gateway = hardware(&link.gateway_mac).ok_or(NoTarget("readable gateway_mac"))?;
+    let ends = attempt.ends(0, target);
+    attempt.announce(protocol::UDP, ends);
+    let packet = packet::ip(ends, protocol::UDP, &[], &packet::udp(ends, &attempt.payload(0)));
+    let kind = if attempt.family == Family::V4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+    let frame = [&gateway[..], &[2, 0, 0, 0, 0, 2], &kind.to_be_bytes(), &packet].concat();
+    let sent = system::interface_index(&link.interface).and_then(|index| xdp::send(index, &frame));
+    attempt.note_if_supported("AF_XDP", &sent)
+}
+
 /// A frame of address resolution that holds data; it goes no farther than the link (IPv4 only).
 pub(super) fn arp_frame(attempt: &mut Attempt) -> Made {
     let bytes = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &attempt.payload(40)].concat();
@@ -236,11 +250,11 @@ fn put_on_link(attempt: &mut Attempt, kind: u16, bytes: &[u8], prepare: &Prepare
     Ok(())
 }
 
-fn forbidden_pod(attempt: &Attempt) -> Result<SocketAddr, NoTarget> {
+fn forbidden_pod(attempt: &Attempt) -> Result<SocketAddr, NotMade> {
     Ok(attempt.targets.forbidden_pod.ok_or(NoTarget("forbidden_pod"))?.of(attempt.family))
 }
 
-fn spoofed(attempt: &Attempt) -> Result<Ends, NoTarget> {
+fn spoofed(attempt: &Attempt) -> Result<Ends, NotMade> {
     let source = attempt.targets.neighbour.ok_or(NoTarget("neighbour"))?.of(attempt.family);
     Ok(Ends { source, ..attempt.ends(0, forbidden_pod(attempt)?) })
 }

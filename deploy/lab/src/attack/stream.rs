@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::attempt::{Attempt, NoTarget, anywhere, domain};
+use super::attempt::{Attempt, NoTarget, NotMade, anywhere, domain};
 use super::packet::{Ends, protocol};
 use super::targets::{Family, Sidecar};
 use super::token::{PORTS_PER_ATTACK, TRUSTED_PORTS};
 use super::{system, token};
 
-type Made = Result<(), NoTarget>;
+type Made = Result<(), NotMade>;
 
 /// Prepares a socket before it connects.
 type Prepare = fn(&Socket, &Attempt) -> std::io::Result<()>;
@@ -115,7 +115,7 @@ pub(super) fn multipath(attempt: &mut Attempt) -> Made {
     let from = SocketAddr::new(anywhere(attempt.family), attempt.token.source_port(0));
     attempt.announce(protocol::TCP, attempt.ends(0, target));
     let socket = open(domain(target.ip()), Protocol::from(IPPROTO_MPTCP), from);
-    attempt.note("opened", &socket);
+    attempt.note_if_supported("multipath TCP", &socket)?;
     let Ok(socket) = socket else { return Ok(()) };
     converse(attempt, vec![(target, socket)], plain)
 }
@@ -235,11 +235,11 @@ pub(super) fn peer_sidecar(attempt: &mut Attempt) -> Made {
     connect_each(attempt, &all, plain)
 }
 
-fn forbidden_pod(attempt: &Attempt) -> Result<SocketAddr, NoTarget> {
+fn forbidden_pod(attempt: &Attempt) -> Result<SocketAddr, NotMade> {
     Ok(attempt.targets.forbidden_pod.ok_or(NoTarget("forbidden_pod"))?.of(attempt.family))
 }
 
-fn sidecar<'a>(attempt: &Attempt<'a>) -> Result<&'a Sidecar, NoTarget> {
+fn sidecar<'a>(attempt: &Attempt<'a>) -> Result<&'a Sidecar, NotMade> {
     attempt.targets.sidecar.as_ref().ok_or(NoTarget("sidecar"))
 }
 

@@ -7,11 +7,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::attempt::{Attempt, NoTarget};
+use super::attempt::{Attempt, NoTarget, NotMade};
 use super::packet::{Ends, protocol};
 use super::targets::Web;
 
-type Made = Result<(), NoTarget>;
+type Made = Result<(), NotMade>;
 
 /// How long an answer is waited for before the next part is sent.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
