@@ -2,7 +2,9 @@
 //!
 //! Every instance of a field is looked at on its own; nothing is joined (CVE-2026-26308, CVE-2020-25017). An
 //! allow or a pass needs every instance to match, a deny needs one, or one member of one that is a list
-//! (CVE-2024-10006): a server may read either.
+//! (CVE-2024-10006): a server may read either. CGI and its kin read `x_role` and `x-role` as one name
+//! (CVE-2026-33433), so a field whose name is a rule's only to them keeps an allow or a pass from matching, and is
+//! one more instance to a deny.
 
 use crate::model::{HeaderMatch, HeaderValueMatch};
 use bulkhead_facts::{Effect, HeaderField};
@@ -18,15 +20,25 @@ pub(super) fn headers_match(
 
 fn holds(requirement: &HeaderMatch, fields: &[HeaderField<'_>], effect: Option<Effect>) -> bool {
     let name = requirement.name.as_bytes();
-    let mut values = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.value);
+    let is_named = |field: &&HeaderField<'_>| field.name.eq_ignore_ascii_case(name);
+    if effect != Some(Effect::Deny) && fields.iter().any(|f| folds_to(f.name, name) && !is_named(&f)) {
+        return false;
+    }
+    let mut values = fields.iter().filter(|f| folds_to(f.name, name)).map(|f| f.value);
     match &requirement.value {
         HeaderValueMatch::Present => values.next().is_some(),
-        HeaderValueMatch::Absent => values.next().is_none(),
+        HeaderValueMatch::Absent => !fields.iter().any(|field| is_named(&field)),
         HeaderValueMatch::Exact(text) => quantified(values, effect, |value| value == text.as_bytes()),
         HeaderValueMatch::Prefix(text) => {
             quantified(values, effect, |value| value.starts_with(text.as_bytes()))
         }
     }
+}
+
+/// True if servers that make a variable of each field make the same of both names.
+fn folds_to(name: &[u8], other: &[u8]) -> bool {
+    let folded = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.iter().map(folded).eq(other.iter().map(folded))
 }
 
 fn quantified<'a>(
@@ -78,6 +90,22 @@ mod tests {
             assert!(check(user(), &[("x-role", list)], Some(Effect::Deny)), "{list}");
         }
         assert!(!check(user(), &[("x-role", "users, superuser")], Some(Effect::Deny)));
+    }
+
+    #[test]
+    fn a_name_that_is_the_same_only_to_some_servers_allows_nothing_and_is_denied() {
+        use HeaderValueMatch::{Absent, Exact, Prefix, Present};
+        let (allow, deny) = (Some(Effect::Allow), Some(Effect::Deny));
+        for sent in [&[("X_Role", "admin")][..], &[("x-role", "admin"), ("x_role", "admin")]] {
+            for value in [Exact("admin".into()), Prefix("adm".into()), Present] {
+                assert!(!check(value.clone(), sent, allow) && !check(value.clone(), sent, None));
+                assert!(check(value, sent, deny), "{sent:?}");
+            }
+            assert!(!check(Absent, sent, allow) && !check(Absent, sent, None), "{sent:?}");
+        }
+        assert!(check(Exact("admin".into()), &[("x-role", "user"), ("x_role", "admin")], deny));
+        assert!(check(Absent, &[("x_role", "")], deny), "to most servers it is absent");
+        assert!(check(Exact("admin".into()), &[("x-role", "admin"), ("x_rolex", "user")], allow));
     }
 
     #[test]

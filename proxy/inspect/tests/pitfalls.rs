@@ -248,6 +248,7 @@ fn every_instance_of_a_field_is_shown_to_the_rules() {
         field(b"x-role", b"admin"),
         field(b"x-odd", b"\xe9\t!"),
     ];
+    // As sent, `x_role` too: what a name is to servers that fold `_` and `-` is for the rules to say.
     assert_eq!(question.fields.as_slice(), expected);
 }
 
