@@ -27,8 +27,12 @@ const KINDS_MIN: u64 = 20;
 fn the_shop_is_learned_enforced_and_attacked_without_a_leak() {
     let Some(lab) = Lab::new("shop") else { return };
     let document = story(&lab, &[]);
-    assert!(document["sidecars_s"]["closed_to_observing"].as_f64().expect("seconds") < SIDECARS_S_MAX);
-    assert!(document["sidecars_s"]["to_enforcing"].as_f64().expect("seconds") < SIDECARS_S_MAX);
+    let span = |name: &str| document["sidecars_s"][name].as_f64().expect("seconds");
+    assert!(
+        span("closed_to_observing") + span("to_enforcing") < SIDECARS_S_MAX,
+        "{}",
+        document["sidecars_s"]
+    );
     let paths = texts(&document["flows"], |flow| &flow["http"]["path"]);
     assert!(paths.contains(&"/api/products/{id}".to_owned()), "{paths:?}");
     let kinds = texts(&document["incidents"], |incident| &incident["kind"]);
@@ -67,10 +71,16 @@ fn an_ordinary_user_runs_the_shop_with_the_same_result() {
 #[test]
 fn a_kept_lab_holds_while_controller_and_sidecars_are_killed_and_ends_without_a_trace() {
     let Some(lab) = Lab::new("kept") else { return };
-    let output = lab.command(&["--once", "--keep"]).output().expect("the lab starts");
+    let output = lab
+        .command(&["--once", "--keep"])
+        .env("SECRET_OF_THE_STARTER", "s3cr3t")
+        .output()
+        .expect("the lab starts");
     assert!(output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("https://127.0.0.1:"), "the address of the API is not shown");
     let node = lab.node();
+    let environment = lab.exec("reviews", &["cat", "/proc/1/environ", "/proc/self/environ"]);
+    assert!(!text(&environment).contains("s3cr3t"), "the environment of the starter is in a pod");
     let verdicts = || {
         let allowed =
             lab.exec("reviews", &["curl", "-sf", "-m", "5", "http://catalog.shop:8080/api/products/7"]);
@@ -116,7 +126,10 @@ fn a_lab_whose_first_process_is_killed_vanishes_whole() {
     outer.kill().expect("it runs");
     outer.wait().expect("it was ours");
     node.assert_gone();
-    // What is left is a run file without a lock; the next lab of that name takes it over.
+    // What is left is a run file without a lock: `down` removes it, or the next lab of that name takes it over.
+    assert!(lab.run_file().exists());
+    assert_eq!(lab.bulkhead(&["lab", "down", "--name", &lab.name]).status.code(), Some(0));
+    assert!(!lab.run_file().exists(), "the run file is left");
     let mut next = lab.start();
     let node = lab.node();
     signal(next.id(), libc::SIGINT);

@@ -13,6 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -64,6 +65,13 @@ pub fn run(options: &Options) -> u8 {
         Ok(programs) => programs,
         Err(missing) => return refuse(&missing),
     };
+    if options.once && lab.compromised.is_empty() {
+        return refuse(&format!(
+            "{}:1:1: error: no pod is compromised, so nothing can be attacked\nhelp: name one under `compromised`, or leave \
+             out `--once`",
+            source.name
+        ));
+    }
     match start(options, source, programs) {
         Ok(code) => code,
         Err(error) => refuse(&format!("error: {error}")),
@@ -119,7 +127,13 @@ fn start(options: &Options, source: Source, programs: preflight::Programs) -> io
         api_port: api.local_addr()?.port(),
         keep_pipe: keep.as_raw_fd(),
     };
-    let mut child = Command::new("/proc/self/exe").arg("lab-node").stdin(Stdio::piped()).spawn()?;
+    // Nothing of the starter's environment goes in: pods inherit it, and it may hold secrets or steer our programs.
+    let mut child = Command::new("/proc/self/exe")
+        .arg("lab-node")
+        .env_clear()
+        .envs([("PATH", paths::program_path().as_str()), ("LANG", "C.UTF-8")])
+        .stdin(Stdio::piped())
+        .spawn()?;
     drop((keep, api));
     let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
     (&run_file).write_all(&serde_json::to_vec(&RunFile { pid, root })?)?;
@@ -231,6 +245,10 @@ pub fn down(name: &str) -> u8 {
 
 fn try_down(name: &str) -> io::Result<()> {
     let path = run_path(name)?;
+    if is_stale(&path)? {
+        forget(&path);
+        return Ok(());
+    }
     let run = running(name)?;
     let node = system::pidfd(run.pid)?;
     system::kill(node.as_fd(), libc::SIGTERM)?;
@@ -247,6 +265,15 @@ fn try_down(name: &str) -> io::Result<()> {
     system::wait_readable(node.as_fd(), node.as_fd())?;
     forget(&path);
     Ok(())
+}
+
+/// True if a lab that was killed left its run file.
+fn is_stale(path: &Path) -> io::Result<bool> {
+    match File::open(path) {
+        Ok(file) => system::try_lock(file.as_fd()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The run file of a lab whose node lives.
@@ -268,7 +295,7 @@ fn claim(path: &Path) -> io::Result<Option<File>> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("run file {}: {error}", path.display()));
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(named)?;
+        own_folder(folder).map_err(named)?;
     }
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(named)?;
@@ -277,6 +304,20 @@ fn claim(path: &Path) -> io::Result<Option<File>> {
     }
     file.set_len(0)?;
     Ok(Some(file))
+}
+
+/// Makes the folder of run files, or refuses one that somebody else could write to: `down` ends the process that a run
+/// file names.
+fn own_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let found = fs::symlink_metadata(folder)?;
+    if found.is_dir() && found.uid() == system::effective_uid() && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "{} belongs to somebody else or others may write to it; remove it",
+        folder.display()
+    )))
 }
 
 fn run_path(name: &str) -> io::Result<PathBuf> {

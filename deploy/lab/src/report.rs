@@ -67,10 +67,22 @@ impl Report {
             controls_arrived: controls.iter().filter(|c| !c.arrivals.is_empty()).count(),
             tried: counted.len(),
             blocked: blocked.len(),
-            reported: blocked.iter().filter(|a| self.verdicts_on(a).next().is_some()).count(),
+            reported: self.reported(&blocked),
             leaks: self.attacks.iter().map(|a| a.arrivals.len()).sum(),
             kinds,
         }
+    }
+
+    /// Attacks that the controller tells of. Denials of one attacker at one target are summed up by reason, so of attacks
+    /// that share their denials no more count than there were denials.
+    fn reported(&self, blocked: &[&&Outcome]) -> usize {
+        let mut groups: BTreeMap<Vec<usize>, usize> = BTreeMap::new();
+        for attack in blocked {
+            let mine: Vec<usize> = self.verdicts_on(attack).map(|(position, _)| position).collect();
+            *groups.entry(mine).or_default() += 1;
+        }
+        let told = |verdicts: &[usize]| verdicts.iter().map(|v| self.verdicts[*v].count).sum::<u64>();
+        groups.iter().map(|(v, attacks)| (*attacks).min(usize::try_from(told(v)).unwrap_or(usize::MAX))).sum()
     }
 
     /// Attacks that arrived when nothing stood in their way.
@@ -113,12 +125,12 @@ impl Report {
     }
 
     /// The denials that can be an attack's: several where others made the like at the same target.
-    fn verdicts_on<'a>(&'a self, attack: &Outcome) -> impl Iterator<Item = &'a VerdictCount> {
+    fn verdicts_on<'a>(&'a self, attack: &Outcome) -> impl Iterator<Item = (usize, &'a VerdictCount)> {
         let attacker = workload(&attack.attacker).to_owned();
         let protocol = L4Protocol(attack.protocol).to_string();
         let destinations = attack.destination.map(|address| self.names.of(address));
         let ports = attack.ports.clone();
-        self.verdicts.iter().filter(move |verdict| {
+        self.verdicts.iter().enumerate().filter(move |(_, verdict)| {
             verdict.enforced
                 && verdict.source.to_string() == attacker
                 && verdict.protocol == protocol
@@ -129,7 +141,7 @@ impl Report {
 
     /// Reason and rule of the denials that can be an attack's, each once, those with a rule first.
     fn stopped_by(&self, attack: &Outcome) -> Vec<String> {
-        let mut verdicts: Vec<&VerdictCount> = self.verdicts_on(attack).collect();
+        let mut verdicts: Vec<&VerdictCount> = self.verdicts_on(attack).map(|(_, verdict)| verdict).collect();
         verdicts.sort_by_key(|verdict| (verdict.rule.is_none(), std::cmp::Reverse(verdict.count)));
         let mut texts: Vec<String> = Vec::new();
         for verdict in verdicts {
@@ -181,7 +193,7 @@ impl Report {
             "tried": attack.tried,
             "arrivals": attack.arrivals,
             "not_made": attack.not_made,
-            "stopped_by": self.stopped_by(attack),
+            "stopped_by_one_of": self.stopped_by(attack),
         })
     }
 
@@ -193,8 +205,7 @@ impl Report {
             let what = if attack.arrivals.is_empty() { "blocked" } else { "ARRIVED" };
             let stopped = match self.stopped_by(attack).as_slice() {
                 [] => "not seen by the controller".to_owned(),
-                [one] => one.clone(),
-                [first, rest @ ..] => format!("{first} or {} more", rest.len()),
+                all => all.join(" or "),
             };
             screen.detail(&format!(
                 "{what} {:<28} {} -> {}: {stopped}",

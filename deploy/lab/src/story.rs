@@ -233,6 +233,10 @@ impl<'a> Story<'a> {
         self.report.attacks = self.make_attacks(Phase::Enforced).await?;
         let leaks = self.report.numbers().leaks;
         self.screen.detail(&format!("{} attacks made, {leaks} arrivals", self.report.attacks.len()));
+        // Silence proves something only where those who may talk are still heard.
+        let after = traffic::run(self.node).await?;
+        self.screen.detail(&format!("legitimate requests: {} sent, {} failed", after.sent, after.failed));
+        self.report.legitimate.add(after);
         let control = self.control()?;
         let verdicts: Vec<VerdictCount> =
             settled(|| control.client.get("/api/v1/verdicts"), verdicts_count).await?;

@@ -21,6 +21,15 @@ pub(crate) struct Totals {
     pub(crate) failures: Vec<String>,
 }
 
+impl Totals {
+    /// Counts what happened in another phase, too.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.failed += other.failed;
+        self.failures.extend(other.failures);
+    }
+}
+
 /// Runs all traffic once, every pod at the same time.
 pub(crate) async fn run(node: &Node) -> io::Result<Totals> {
     let mut running = JoinSet::new();
@@ -32,10 +41,7 @@ pub(crate) async fn run(node: &Node) -> io::Result<Totals> {
     }
     let mut totals = Totals::default();
     while let Some(done) = running.join_next().await {
-        let done = done.map_err(io::Error::other)??;
-        totals.sent += done.sent;
-        totals.failed += done.failed;
-        totals.failures.extend(done.failures);
+        totals.add(done.map_err(io::Error::other)??);
     }
     totals.failures.sort();
     Ok(totals)
