@@ -105,10 +105,18 @@ impl Leg {
         }
     }
 
-    /// True if bytes that may pass unseen should go through the kernel: many, and nothing before them.
-    pub(super) fn should_splice(&self, passable: u64) -> bool {
+    /// True if bytes that may pass unseen should go through the kernel: many, nothing before them, and a pipe for
+    /// them.
+    pub(super) fn should_splice(&mut self, passable: u64) -> bool {
         let many = if passable == u64::MAX { self.bulk } else { passable >= super::limits::SPLICE_BYTES_MIN };
-        self.holds_in_pipe() || (many && self.inbound.is_empty())
+        self.holds_in_pipe() || (many && self.inbound.is_empty() && self.has_pipe())
+    }
+
+    fn has_pipe(&mut self) -> bool {
+        if self.pipe.is_none() {
+            self.pipe = Pipe::take();
+        }
+        self.pipe.is_some()
     }
 
     /// True while bytes of this side are between two calls of [`poll_splice`](Self::poll_splice).
@@ -143,12 +151,9 @@ impl Leg {
     }
 
     fn poll_fill_pipe(&mut self, limit: u64, context: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Pending };
         loop {
             ready!(self.stream.poll_read_ready(context))?;
-            let pipe = match &mut self.pipe {
-                Some(pipe) => pipe,
-                None => self.pipe.insert(Pipe::take()?),
-            };
             let stream = &self.stream;
             match stream.try_io(Interest::READABLE, || pipe.fill(stream, limit)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

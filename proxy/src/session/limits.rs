@@ -17,6 +17,9 @@ pub const HEADS_IN_FLIGHT_BYTES_MAX: usize = 32 * 1024;
 pub const SPLICE_BYTES_MIN: u64 = 32 * 1024;
 /// Bytes of a pipe that bodies go through.
 pub const PIPE_BYTES: usize = 256 * 1024;
+/// Pipes in use by the whole process, each of which may hold [`PIPE_BYTES`]: 64 MiB, what the kernel gives one
+/// user before it makes pipes small. More: bytes are copied.
+pub const PIPES_IN_USE_MAX: usize = 256;
 /// Empty pipes that a thread keeps. More: closed.
 pub const PIPES_POOLED_MAX: usize = 8;
 

@@ -3,6 +3,8 @@
 use super::origin::{self, pattern, raw};
 use super::{Hold, Lab, lines};
 use crate::session::COUNTERS;
+use crate::session::limits::PIPES_IN_USE_MAX;
+use crate::splice::tests::IN_USE_MAX;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,6 +35,24 @@ async fn large_bodies_pass_unchanged_in_both_directions() {
     let flows = lab.flows();
     let posted = flows.iter().find(|flow| flow.http.as_ref().is_some_and(|http| http.method == "POST"));
     assert!(posted.expect("a report").bytes_to_destination > 2 * 3_000_000);
+}
+
+#[tokio::test]
+async fn without_a_pipe_large_bodies_are_copied() {
+    IN_USE_MAX.set(0);
+    let origin = origin::http().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let mut client = lab.connect().await;
+    let body = pattern(1_000_000);
+    let sum: u64 = body.iter().map(|byte| u64::from(*byte)).sum();
+    client.send(format!("POST /ok/1 HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len())).await;
+    client.send(&body).await;
+    client.read_until(&format!("POST /ok/1 {} {sum}\n", body.len())).await;
+    client.send("GET /ok/big/1000000 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    client.read_until("\r\n\r\n").await;
+    assert_eq!(client.read(1_000_000).await, body);
+    client.finish().await;
+    IN_USE_MAX.set(PIPES_IN_USE_MAX);
 }
 
 #[tokio::test]
