@@ -4,7 +4,7 @@ use crate::approval::Approval;
 use crate::clock::now_ms;
 use crate::config::Config;
 use crate::drain::{Drain, DrainSwitch};
-use crate::http::{self, Api};
+use crate::http::{self, Api, Turns};
 use crate::identity::{Authority, ServerCertificate, secret, tls_for_people, tls_for_sidecars};
 use crate::limits::{DRAIN_TIMEOUT, EDGE_DAYS_MAX, HTTP_CONNECTIONS_MAX, SIDECAR_CONNECTIONS_MAX};
 use crate::listen::accept_tls;
@@ -142,8 +142,8 @@ impl State {
         let certificate = Arc::new(ServerCertificate::new(authority.clone(), names, SystemTime::now())?);
         let admin_token = admin_token(&config.state.join("admin.token"))?;
         let database = config.state.join("store.sqlite");
-        let (writer, reader) = (Sqlite::open(&database)?, Sqlite::open(&database)?);
-        let (records, store) = Records::start(Box::new(writer), Box::new(reader))?;
+        let open = || Sqlite::open(&database).map(Box::new);
+        let (records, store) = Records::start(open()?, open()?, open()?)?;
         Ok(Self { authority, certificate, admin_token, records, store })
     }
 }
@@ -202,6 +202,7 @@ fn serve_people(
         records: shared.records,
         approval: Arc::new(approval),
         approving: Arc::default(),
+        turns: Turns::default(),
         metrics: shared.metrics,
         admin_token,
         join_token_lifetime: Duration::from_secs(config.join_token_minutes * 60),

@@ -2,7 +2,7 @@
 //!
 //! What is learned and what is held back is decided in `bulkhead_policies::learn`; here are only conversions.
 
-use crate::flows::{Endpoint, SeenEdge};
+use crate::flows::{Endpoint, SeenEdge, workload};
 use crate::world::World;
 use bulkhead_api::rest::{self, Effect, PartyKind, ProposalState, Side};
 use bulkhead_facts::{L4Protocol, WorkloadRef};
@@ -11,6 +11,7 @@ use bulkhead_policies::learn::{
     self, Evidence, LearnOptions, Observation, Party, Proposal, ProposedRule, RequestKind, Thresholds,
     Witness,
 };
+use std::collections::BTreeSet;
 
 /// Why nothing is proposed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,33 @@ pub fn propose(
     let found = proposals.into_iter().find(|proposal| proposal.collection == collection);
     let proposal = found.ok_or_else(|| LearnError::NothingSeen(collection.to_owned()))?;
     Ok(describe(proposal, now_ms))
+}
+
+/// Which stored edges the learner of one collection needs.
+pub struct Relevance {
+    /// The workloads of the collection.
+    workloads: BTreeSet<rest::Party>,
+    /// Pods of which an edge was kept.
+    reporting: BTreeSet<String>,
+}
+
+impl Relevance {
+    /// By the programs and the inventory in force.
+    pub fn new(collection: &str, world: &World) -> Self {
+        let pods = world.pods.values().filter(|pod| pod.program.collection.as_deref() == Some(collection));
+        let workloads = pods.filter_map(|pod| world.inventory.pods.get(&pod.name)).map(workload).collect();
+        Self { workloads, reporting: BTreeSet::new() }
+    }
+
+    /// True for what passed from or to the collection, and for one edge of every other pod: that it reports at all
+    /// says how much the silence of others means.
+    pub fn wants(&mut self, one: &SeenEdge) -> bool {
+        let edge = &one.edge;
+        let touches =
+            self.workloads.contains(&edge.source.party) || self.workloads.contains(&edge.destination.party);
+        let is_first = !self.reporting.contains(&one.pod_uid) && self.reporting.insert(one.pod_uid.clone());
+        is_first || touches && edge.enforced.effect == Effect::Allow
+    }
 }
 
 /// `None` for an edge whose names cannot be told apart any more, which the store never holds.

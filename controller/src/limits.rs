@@ -57,6 +57,16 @@ pub const UID_BYTES_MAX: usize = 64;
 
 /// Distinct edges kept per pod and day. More: counted as dropped, which is an incident of its own.
 pub const EDGES_PER_POD_AND_DAY_MAX: usize = 20_000;
+/// How long before its arrival a flow may have been seen. Longer: its times are held to this.
+pub const FLOW_AGE_MAX: Duration = Duration::from_secs(2 * 86_400);
+/// Distinct edges in one report, whatever their number of rows. More: the oldest are left out, and the log says so.
+pub const FOLD_EDGES_MAX: usize = 400_000;
+/// Distinct edges in one report that one pod brought in. More: its oldest are left out, and the log says so.
+pub const FOLD_EDGES_PER_POD_MAX: usize = 20_000;
+/// Reports that wait while one is made. More: refused, 429.
+pub const REPORTS_WAITING_MAX: usize = 8;
+/// When somebody who was refused with 429 is told to come again.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Days that edges, losses and batch numbers are kept.
 pub const EDGE_DAYS_MAX: u64 = 35;
 /// Bytes of the store's file. Reached: nothing more is stored or acknowledged, sidecars keep what they have room for

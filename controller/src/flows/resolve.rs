@@ -2,7 +2,7 @@
 
 use super::addresses::Addresses;
 use super::edge::{Edge, Endpoint, Judgement, Totals};
-use crate::limits::EDGE_DAYS_MAX;
+use crate::limits::FLOW_AGE_MAX;
 use bulkhead_api::rest::{HttpSummary, Party, Side};
 use bulkhead_api::{Flow, FlowAnswer};
 use bulkhead_facts::Direction;
@@ -51,9 +51,11 @@ fn judgement(answer: &FlowAnswer) -> Judgement {
     }
 }
 
-/// A sidecar's clock may be wrong, or lie: nothing was seen after it came in, nor longer ago than we remember.
+/// A sidecar's clock may be wrong, or lie: nothing was seen after it came in, nor longer before than a sidecar
+/// keeps what it could not send.
 fn totals(flow: &Flow, received_ms: u64) -> Totals {
-    let oldest_ms = received_ms.saturating_sub(EDGE_DAYS_MAX * 86_400_000);
+    let age_max_ms = u64::try_from(FLOW_AGE_MAX.as_millis()).unwrap_or(u64::MAX);
+    let oldest_ms = received_ms.saturating_sub(age_max_ms);
     let last_seen_ms = flow.last_seen_ms.clamp(oldest_ms, received_ms);
     Totals {
         count: flow.count,
@@ -114,7 +116,7 @@ mod tests {
             ((NOW_MS - 5, NOW_MS - 2), (NOW_MS - 5, NOW_MS - 2)),
             ((NOW_MS, u64::MAX), (NOW_MS, NOW_MS)),
             ((u64::MAX, NOW_MS - 1), (NOW_MS - 1, NOW_MS - 1)),
-            ((0, 0), (NOW_MS - EDGE_DAYS_MAX * day, NOW_MS - EDGE_DAYS_MAX * day)),
+            ((0, 0), (NOW_MS - 2 * day, NOW_MS - 2 * day)),
         ];
         for ((first, last), expected) in cases {
             let mut flow = flow(Direction::Egress, "1.1.1.1", 443);

@@ -3,7 +3,7 @@
 use crate::store::StoreError;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bulkhead_api::rest::{Diagnostic, Problem};
 
@@ -94,7 +94,12 @@ impl IntoResponse for ApiError {
             Self::Invalid(diagnostics) => diagnostics,
             _ => Vec::new(),
         };
-        (status, Json(Problem { error, help, diagnostics })).into_response()
+        let mut response = (status, Json(Problem { error, help, diagnostics })).into_response();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let seconds = HeaderValue::from(crate::limits::RETRY_AFTER.as_secs());
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
     }
 }
 

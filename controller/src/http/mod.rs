@@ -12,10 +12,12 @@ mod reports;
 mod serve;
 mod sidecars;
 mod status;
+mod turns;
 
 pub use error::ApiError;
 pub(crate) use serve::serve_connections;
 pub use serve::serve_metrics;
+pub use turns::Turns;
 
 use crate::approval::Approval;
 use crate::metrics::Metrics;
@@ -45,6 +47,8 @@ pub struct Api {
     pub approval: Arc<Approval>,
     /// Held while a proposal is approved.
     pub approving: Arc<tokio::sync::Mutex<()>>,
+    /// Who makes a report next.
+    pub turns: Turns,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The bearer token of administrators.

@@ -3,7 +3,8 @@
 use super::{Api, ApiError, reports};
 use crate::approval::ApprovalError;
 use crate::clock::now_ms;
-use crate::learn::{self, LearnError};
+use crate::flows::{Detail, SeenEdge};
+use crate::learn::{self, LearnError, Relevance};
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
@@ -21,10 +22,14 @@ pub(super) async fn propose(
     request: Result<Json<ProposalRequest>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Proposal>), ApiError> {
     let Json(ProposalRequest { collection }) = request?;
-    let edges = reports::edges(&api, None).await?;
     let world = api.world.borrow().clone();
-    let learned = tokio::task::spawn_blocking(move || learn::propose(&collection, &edges, &world, now_ms()));
-    let mut proposal = learned.await.map_err(|panic| ApiError::Internal(panic.to_string()))??;
+    let learned = reports::report(&api, move |store| {
+        let mut relevance = Relevance::new(&collection, &world);
+        let wanted = |one: &SeenEdge| relevance.wants(one);
+        let edges = reports::folded(store, reports::since_day(None), Detail::Day, wanted)?;
+        Ok(learn::propose(&collection, &edges, &world, now_ms()))
+    });
+    let mut proposal = learned.await??;
     let stored = proposal.clone();
     proposal.id = api.records.write(move |store| store.add_proposal(&stored)).await?;
     tracing::info!(

@@ -2,9 +2,10 @@
 
 use super::{Api, ApiError};
 use crate::clock::now_ms;
-use crate::flows::{self, SeenEdge};
+use crate::flows::{self, Detail, Fold, SeenEdge};
 use crate::incidents::{self, Evidence};
 use crate::limits::{EDGE_DAYS_MAX, HTTP_ITEMS_MAX};
+use crate::store::{Store, StoreError};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -35,14 +36,16 @@ pub(super) async fn flows(
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Page<FlowEdge>, ApiError> {
     let Query(filter) = filter?;
-    let edges = edges(&api, filter.since_ms).await?;
-    let mut map = flows::service_map(&edges);
-    map.retain(|edge| {
-        filter.parties(&edge.source, &edge.destination)
-            && filter.seen(edge.last_seen_ms)
-            && filter.verdict.is_none_or(|verdict| verdict == edge.verdict)
-    });
-    Ok(page(map))
+    report(&api, move |store| {
+        let since_day = since_day(filter.since_ms);
+        let touched = |one: &SeenEdge| filter.parties(&one.edge.source.party, &one.edge.destination.party);
+        let mut map = flows::service_map(&folded(store, since_day, Detail::Workload, touched)?);
+        map.retain(|edge| {
+            filter.seen(edge.last_seen_ms) && filter.verdict.is_none_or(|verdict| verdict == edge.verdict)
+        });
+        Ok(page(map))
+    })
+    .await
 }
 
 /// `GET /api/v1/verdicts`
@@ -51,15 +54,21 @@ pub(super) async fn verdicts(
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Page<VerdictCount>, ApiError> {
     let Query(filter) = filter?;
-    let edges = edges(&api, filter.since_ms).await?;
-    let mut verdicts = flows::verdicts(&edges);
-    verdicts.retain(|verdict| {
-        let effect = if verdict.enforced { Effect::Deny } else { Effect::Allow };
-        filter.parties(&verdict.source, &verdict.destination)
-            && filter.seen(verdict.last_seen_ms)
-            && filter.verdict.is_none_or(|wanted| wanted == effect)
-    });
-    Ok(page(verdicts))
+    report(&api, move |store| {
+        let since_day = since_day(filter.since_ms);
+        let touched = |one: &SeenEdge| {
+            let edge = &one.edge;
+            (edge.enforced.effect == Effect::Deny || edge.shadow.effect == Effect::Deny)
+                && filter.parties(&edge.source.party, &edge.destination.party)
+        };
+        let mut verdicts = flows::verdicts(&folded(store, since_day, Detail::Workload, touched)?);
+        verdicts.retain(|verdict| {
+            let effect = if verdict.enforced { Effect::Deny } else { Effect::Allow };
+            filter.seen(verdict.last_seen_ms) && filter.verdict.is_none_or(|wanted| wanted == effect)
+        });
+        Ok(page(verdicts))
+    })
+    .await
 }
 
 /// `GET /api/v1/incidents`
@@ -68,26 +77,29 @@ pub(super) async fn incidents(
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Page<Incident>, ApiError> {
     let Query(filter) = filter?;
-    let edges = edges(&api, filter.since_ms).await?;
-    let (losses, proposals) = api.records.read(|store| Ok((store.losses()?, store.proposals()?))).await?;
     let world = api.world.borrow().clone();
     let sidecars = api.fleet.sidecars();
-    let detected = tokio::task::spawn_blocking(move || {
-        incidents::detect(Evidence {
+    report(&api, move |store| {
+        let (losses, approved_ms) = (store.losses()?, approvals(&store.proposals()?));
+        // What passed matters only where something was approved: it may be new since.
+        let matters = |one: &SeenEdge| one.edge.enforced.effect == Effect::Deny || !approved_ms.is_empty();
+        let edges = folded(store, since_day(filter.since_ms), Detail::Pod, matters)?;
+        let evidence = Evidence {
             edges: &edges,
             sidecars: &sidecars,
             losses: &losses,
-            approved_ms: &approvals(&proposals),
+            approved_ms: &approved_ms,
             world: &world,
-        })
-    });
-    let mut incidents = detected.await.map_err(|panic| ApiError::Internal(panic.to_string()))?;
-    incidents.retain(|incident| {
-        let touches = |party: &Party| filter.parties(&incident.attacker, party);
-        filter.seen(incident.last_seen_ms)
-            && (touches(&incident.attacker) || incident.targets.iter().any(touches))
-    });
-    Ok(page(incidents))
+        };
+        let mut incidents = incidents::detect(evidence);
+        incidents.retain(|incident| {
+            let touches = |party: &Party| filter.parties(&incident.attacker, party);
+            filter.seen(incident.last_seen_ms)
+                && (touches(&incident.attacker) || incident.targets.iter().any(touches))
+        });
+        Ok(page(incidents))
+    })
+    .await
 }
 
 /// When each collection's newest proposal that is in force was approved.
@@ -105,11 +117,43 @@ fn page<T>(mut items: Vec<T>) -> Page<T> {
     (total, Json(items))
 }
 
-/// The stored edges from that day on.
-pub(super) async fn edges(api: &Api, since_ms: Option<u64>) -> Result<Vec<SeenEdge>, ApiError> {
+/// Makes a report when it is its turn; the turn is kept until it is made, whoever still waits for it.
+pub(super) async fn report<T, F>(api: &Api, work: F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+{
+    let turn = api.turns.take().await?;
+    let made = api.records.report(move |store| {
+        let _turn = turn;
+        work(store)
+    });
+    Ok(made.await?)
+}
+
+/// The stored edges from that day on that are wanted, added up.
+pub(super) fn folded(
+    store: &mut dyn Store,
+    since_day: u64,
+    detail: Detail,
+    mut wanted: impl FnMut(&SeenEdge) -> bool,
+) -> Result<Vec<SeenEdge>, StoreError> {
+    let mut fold = Fold::new(detail);
+    store.each_edge(since_day, &mut |one| {
+        if wanted(&one) {
+            fold.add(one);
+        }
+    })?;
+    if fold.left_out() > 0 {
+        tracing::warn!(rows = fold.left_out(), "a report lacks its oldest rows: ask with `since_ms`");
+    }
+    Ok(fold.finish())
+}
+
+/// The first day that is asked for and still remembered.
+pub(super) fn since_day(since_ms: Option<u64>) -> u64 {
     let oldest = (now_ms() / DAY_MS).saturating_sub(EDGE_DAYS_MAX);
-    let since_day = since_ms.map_or(oldest, |since_ms| (since_ms / DAY_MS).max(oldest));
-    Ok(api.records.read(move |store| store.edges(since_day)).await?)
+    since_ms.map_or(oldest, |since_ms| (since_ms / DAY_MS).max(oldest))
 }
 
 impl Filter {

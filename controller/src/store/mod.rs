@@ -85,8 +85,9 @@ pub struct Loss {
 pub trait Store: Send {
     /// Stores batches in one transaction: all or none. Batches that were stored before change nothing.
     fn append(&mut self, batches: &[Batch]) -> Result<Vec<Appended>, StoreError>;
-    /// Edges seen on that day (days since the epoch) or later, in the order of day, pod and key.
-    fn edges(&mut self, since_day: u64) -> Result<Vec<SeenEdge>, StoreError>;
+    /// Hands over every edge seen on that day (days since the epoch) or later, one by one: the newest day first, in
+    /// each day by pod and key.
+    fn each_edge(&mut self, since_day: u64, take: &mut dyn FnMut(SeenEdge)) -> Result<(), StoreError>;
     /// Deletes edges, losses and batch numbers of days before that one.
     fn forget(&mut self, before_day: u64) -> Result<(), StoreError>;
     /// Lost records by pod.

@@ -1,7 +1,8 @@
-//! A store on threads of its own: one writes, one reads, so that a long report delays no acknowledgement.
+//! A store on threads of its own: one writes, one looks up, one makes reports, so that a long report
+//! delays neither an acknowledgement nor an enrolment.
 //!
 //! Batches that wait together are committed together: one sync of the disk for all. An answer is given only
-//! after the commit. Both queues are bounded ([`STORE_QUEUE`]); when one is full its callers wait.
+//! after the commit. The queues are bounded ([`STORE_QUEUE`]); when one is full its callers wait.
 
 use super::{Appended, Batch, Store, StoreError};
 use crate::limits::{BATCHES_PER_COMMIT_MAX, STORE_QUEUE};
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 pub struct Records {
     writer: mpsc::Sender<Job>,
     reader: mpsc::Sender<Job>,
+    reporter: mpsc::Sender<Job>,
 }
 
 /// The threads behind [`Records`]: they end when the last of its clones is gone.
@@ -29,11 +31,16 @@ enum Job {
 }
 
 impl Records {
-    /// Starts the threads: `writer` and `reader` are two connections to the same store.
-    pub fn start(writer: Box<dyn Store>, reader: Box<dyn Store>) -> io::Result<(Self, RecordsThreads)> {
+    /// Starts the threads: `writer`, `reader` and `reporter` are connections to the same store.
+    pub fn start(
+        writer: Box<dyn Store>,
+        reader: Box<dyn Store>,
+        reporter: Box<dyn Store>,
+    ) -> io::Result<(Self, RecordsThreads)> {
         let (writer, writing) = thread_for("store-writer", writer)?;
         let (reader, reading) = thread_for("store-reader", reader)?;
-        Ok((Self { writer, reader }, RecordsThreads(vec![writing, reading])))
+        let (reporter, reporting) = thread_for("store-reporter", reporter)?;
+        Ok((Self { writer, reader, reporter }, RecordsThreads(vec![writing, reading, reporting])))
     }
 
     /// Stores a batch; returns after the commit.
@@ -52,7 +59,16 @@ impl Records {
         run(&self.writer, work).await
     }
 
-    /// Runs `work` on the reading connection.
+    /// Runs `work`, which may take long, on the connection for reports.
+    pub async fn report<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+    {
+        run(&self.reporter, work).await
+    }
+
+    /// Runs `work`, which must be short, on the connection for look-ups.
     pub async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

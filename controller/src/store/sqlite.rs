@@ -81,13 +81,25 @@ impl Store for Sqlite {
         Ok(outcome)
     }
 
-    fn edges(&mut self, since_day: u64) -> Result<Vec<SeenEdge>, StoreError> {
-        let read = || -> rusqlite::Result<Vec<SeenEdge>> {
-            let mut statement = self.connection.prepare(
+    fn each_edge(&mut self, since_day: u64, take: &mut dyn FnMut(SeenEdge)) -> Result<(), StoreError> {
+        let mut read = || -> rusqlite::Result<()> {
+            let mut newest =
+                self.connection.prepare("SELECT max(day) FROM edges WHERE day >= ? AND day < ?")?;
+            let mut rows = self.connection.prepare(
                 "SELECT day, pod_uid, edge, count, bytes_to_destination, bytes_to_source, first_seen_ms, \
-                 last_seen_ms, revision, sender_uid, report_id FROM edges WHERE day >= ? ORDER BY day, pod_uid, edge",
+                 last_seen_ms, revision, sender_uid, report_id FROM edges WHERE day = ? ORDER BY pod_uid, edge",
             )?;
-            statement.query_map([to_sql(since_day)], seen_edge)?.collect()
+            let mut before = i64::MAX;
+            // Day by day: between two of them the write-ahead log may be brought in.
+            while let Some(day) =
+                newest.query_row([to_sql(since_day), before], |row| row.get::<_, Option<i64>>(0))?
+            {
+                for one in rows.query_map([day], seen_edge)? {
+                    take(one?);
+                }
+                before = day;
+            }
+            Ok(())
         };
         read().map_err(failed("read flows"))
     }

@@ -2,7 +2,7 @@
 
 use super::sqlite::Sqlite;
 use super::{Appended, Batch, Loss, Records, Store, StoreError};
-use crate::flows::{Edge, Endpoint, Judgement, Totals};
+use crate::flows::{Edge, Endpoint, Judgement, SeenEdge, Totals};
 use crate::limits::{EDGES_PER_POD_AND_DAY_MAX, INSTANCES_PER_POD_MAX};
 use bulkhead_api::rest::{AuditEntry, Effect, Party, PartyKind, Proposal, ProposalState, Side};
 
@@ -34,7 +34,7 @@ fn equal_edges_of_one_day_are_one_with_the_sums_and_the_widest_times() {
         late.edges[0].1.first_seen_ms = 500;
         late.edges[0].1.last_seen_ms = 9_000;
         store.append(&[batch("a", 1, 2), late]).expect("stored");
-        let edges = store.edges(0).expect("read");
+        let edges = edges(store);
         assert_eq!(edges.len(), 1);
         let totals = &edges[0].totals;
         assert_eq!((totals.count, totals.first_seen_ms, totals.last_seen_ms), (5, 500, 9_000));
@@ -48,9 +48,9 @@ fn days_are_kept_apart_and_forgotten_whole() {
         let mut tomorrow = batch("a", 2, 1);
         tomorrow.edges[0].1.last_seen_ms = DAY_MS + 1;
         store.append(&[batch("a", 1, 1), tomorrow]).expect("stored");
-        assert_eq!(store.edges(0).expect("read").iter().map(|e| e.day).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(edges(store).iter().map(|e| e.day).collect::<Vec<_>>(), [1, 0], "newest first");
         store.forget(1).expect("forgotten");
-        assert_eq!(store.edges(0).expect("read").iter().map(|e| e.day).collect::<Vec<_>>(), [1]);
+        assert_eq!(edges(store).iter().map(|e| e.day).collect::<Vec<_>>(), [1]);
     });
 }
 
@@ -78,7 +78,7 @@ fn a_pod_that_fills_its_share_loses_new_edges_only_and_the_loss_is_counted() {
             .collect();
         flood.dropped = 4;
         store.append(&[flood]).expect("stored");
-        assert_eq!(store.edges(0).expect("read").len(), EDGES_PER_POD_AND_DAY_MAX);
+        assert_eq!(edges(store).len(), EDGES_PER_POD_AND_DAY_MAX);
         let loss = Loss { pod_uid: "uid-1".into(), by_sidecar: 4, by_controller: 7, last_ms: 0 };
         assert_eq!(store.losses(), Ok(vec![loss]));
     });
@@ -182,7 +182,7 @@ async fn batches_that_wait_together_are_each_answered() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store.sqlite");
     let open = || Box::new(Sqlite::open(&path).expect("opened"));
-    let (records, threads) = Records::start(open(), open()).expect("started");
+    let (records, threads) = Records::start(open(), open(), open()).expect("started");
     let sending: Vec<_> = (1..=100)
         .map(|number| {
             let records = records.clone();
@@ -192,8 +192,28 @@ async fn batches_that_wait_together_are_each_answered() {
     for sent in sending {
         assert_eq!(sent.await.expect("no panic"), Ok(Appended::Stored));
     }
-    let total: u64 = records.read(|s| s.edges(0)).await.expect("read").iter().map(|e| e.totals.count).sum();
+    let total: u64 =
+        records.report(|s| Ok(edges(s))).await.expect("read").iter().map(|e| e.totals.count).sum();
     assert_eq!(total, 100);
+    drop(records);
+    tokio::task::spawn_blocking(|| threads.join()).await.expect("joined");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_takes_long_does_not_hold_up_look_ups() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store.sqlite");
+    let open = || Box::new(Sqlite::open(&path).expect("opened"));
+    let (records, threads) = Records::start(open(), open(), open()).expect("started");
+    let (go_on, held) = std::sync::mpsc::channel();
+    let report = tokio::spawn({
+        let records = records.clone();
+        async move { records.report(move |_| Ok(held.recv().is_ok())).await }
+    });
+    records.write(|store| store.add_token("one", "uid-1", 1_000, 0)).await.expect("added");
+    assert_eq!(records.read(|store| store.token_pod("one", 10)).await, Ok(Some("uid-1".into())));
+    go_on.send(()).expect("the report still waits");
+    assert_eq!(report.await.expect("no panic"), Ok(true));
     drop(records);
     tokio::task::spawn_blocking(|| threads.join()).await.expect("joined");
 }
@@ -203,8 +223,14 @@ fn with_store(check: impl Fn(&mut dyn Store)) {
     check(&mut Sqlite::open(&folder.path().join("store.sqlite")).expect("made"));
 }
 
+fn edges(store: &mut dyn Store) -> Vec<SeenEdge> {
+    let mut all = Vec::new();
+    store.each_edge(0, &mut |one| all.push(one)).expect("read");
+    all
+}
+
 fn count(store: &mut dyn Store) -> u64 {
-    store.edges(0).expect("read").iter().map(|edge| edge.totals.count).sum()
+    edges(store).iter().map(|edge| edge.totals.count).sum()
 }
 
 fn batch(instance: &str, sequence: u64, count: u64) -> Batch {
