@@ -63,12 +63,6 @@ pub(super) struct Gates<'j> {
 
 /// What changes, widened first; empty if nothing does.
 pub(super) fn compare(gates: &Gates<'_>, version: Version) -> Vec<Delta> {
-    let alike = |(old, new): (&Gate<'_>, &Gate<'_>)| {
-        old.action == new.action && old.judge.program() == new.judge.program()
-    };
-    if gates.old.iter().zip(&gates.new).all(alike) {
-        return Vec::new();
-    }
     let kinds = [ChangeKind::Widened, ChangeKind::Narrowed];
     let extents = if gates.old.iter().chain(&gates.new).any(Gate::inspects) {
         inspected(gates, version)

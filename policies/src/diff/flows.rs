@@ -7,7 +7,7 @@ use crate::inventory::{Inventory, ObjectName, Pod};
 use crate::program::{Action, ClassId};
 use crate::questions::Version;
 use crate::space::{
-    Block, Gate, Hop, Programs, ProtocolRange, boxes, class_of, held, hops, overlay, segments,
+    Block, Gate, Hop, Programs, ProtocolRange, Ways, boxes, class_of, held, overlay, segments,
 };
 use bulkhead_facts::{Direction, Effect, L4Protocol, PortRange};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,6 +20,8 @@ struct Door<'j> {
     direction: Direction,
     numbers: [usize; 2],
     judges: [&'j Judge; 2],
+    /// Both programs are equal.
+    same: bool,
 }
 
 /// A door with the classes that its peer has, old and new.
@@ -36,6 +38,9 @@ struct CellChange {
 /// The pods of a flow.
 type Pair = (Option<ObjectName>, Option<ObjectName>);
 
+/// Programs, actions, protocol and port of a flow by a Service.
+type ServiceKey = ([[usize; 2]; 2], [Vec<Action>; 2], L4Protocol, u16);
+
 type MemoKey = Vec<([usize; 2], [Option<ClassId>; 2])>;
 
 pub(super) struct Walk<'a> {
@@ -44,7 +49,10 @@ pub(super) struct Walk<'a> {
     inventory: &'a Inventory,
     version: Version,
     held: BTreeSet<IpAddr>,
+    ways: Rc<Ways<'a>>,
+    same: HashMap<[usize; 2], bool>,
     memo: HashMap<MemoKey, Rc<Vec<CellChange>>>,
+    by_service: HashMap<ServiceKey, Rc<Vec<CellChange>>>,
     changes: BTreeMap<String, (Change, BTreeSet<Pair>)>,
     resets: Vec<Reset>,
 }
@@ -56,8 +64,19 @@ impl<'a> Walk<'a> {
         inventory: &'a Inventory,
         version: Version,
     ) -> Self {
-        let (held, memo) = (held(inventory), HashMap::new());
-        Self { old, new, inventory, version, held, memo, changes: BTreeMap::new(), resets: Vec::new() }
+        Self {
+            old,
+            new,
+            inventory,
+            version,
+            held: held(inventory),
+            ways: Rc::new(Ways::new(inventory)),
+            same: HashMap::new(),
+            memo: HashMap::new(),
+            by_service: HashMap::new(),
+            changes: BTreeMap::new(),
+            resets: Vec::new(),
+        }
     }
 
     pub(super) fn everything(mut self) -> Difference {
@@ -78,28 +97,24 @@ impl<'a> Walk<'a> {
         Difference { changes: changes.collect(), resets: self.resets }
     }
 
-    fn door(&self, pod: &ObjectName, direction: Direction) -> Option<Door<'a>> {
+    fn door(&mut self, pod: &ObjectName, direction: Direction) -> Option<Door<'a>> {
         let ((old, old_judge), (new, new_judge)) = (self.old.judge(pod)?, self.new.judge(pod)?);
-        Some(Door { direction, numbers: [old, new], judges: [old_judge, new_judge] })
+        let numbers = [old, new];
+        let same = *self.same.entry(numbers).or_insert_with(|| old_judge.program() == new_judge.program());
+        Some(Door { direction, numbers, judges: [old_judge, new_judge], same })
     }
 
     fn pair(&mut self, from: (&'a ObjectName, &'a Pod), to: (&'a ObjectName, &'a Pod)) {
         let egress = self.door(from.0, Direction::Egress);
         let ingress = self.door(to.0, Direction::Ingress);
         let (Some(egress), Some(ingress)) = (egress, ingress) else { return };
-        for hop in hops(self.inventory, from, to) {
+        if egress.same && ingress.same {
+            return;
+        }
+        for hop in Rc::clone(&self.ways).hops(from, to) {
             let found = match hop.service {
                 None => self.cells(&[classed(egress, hop.destination), classed(ingress, hop.source)]),
-                Some(through) => {
-                    let range = ProtocolRange { first: through.protocol, last: through.protocol };
-                    let gates = Gates {
-                        directions: vec![Direction::Egress, Direction::Ingress],
-                        old: at_ports([egress, ingress], 0, &hop),
-                        new: at_ports([egress, ingress], 1, &hop),
-                    };
-                    let ports = PortRange::single(through.port);
-                    Rc::new(vec![cell_change(&gates, self.version, range, ports)])
-                }
+                Some(_) => self.by_service([egress, ingress], &hop),
             };
             let target = match hop.service {
                 None => Side::Workload(to.1.workload.clone()),
@@ -121,6 +136,22 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+    }
+
+    fn by_service(&mut self, doors: [Door<'a>; 2], hop: &Hop<'_>) -> Rc<Vec<CellChange>> {
+        let Some(through) = hop.service else { return Rc::default() };
+        let [old, new] = [0, 1].map(|version| at_ports(doors, version, hop));
+        let actions = [&old, &new].map(|gates| gates.iter().map(|gate| gate.action).collect());
+        let key = (doors.map(|door| door.numbers), actions, through.protocol, through.port);
+        if let Some(found) = self.by_service.get(&key) {
+            return Rc::clone(found);
+        }
+        let gates = Gates { directions: vec![Direction::Egress, Direction::Ingress], old, new };
+        let range = ProtocolRange { first: through.protocol, last: through.protocol };
+        let cell = cell_change(&gates, self.version, range, PortRange::single(through.port));
+        let found = Rc::new(vec![cell]);
+        self.by_service.insert(key, Rc::clone(&found));
+        found
     }
 
     /// Ports of Services without endpoints, which nobody answers but which may be dialled.
@@ -155,10 +186,10 @@ impl<'a> Walk<'a> {
 
     fn outside(&mut self, pod: (&'a ObjectName, &'a Pod), direction: Direction) {
         let Some(door) = self.door(pod.0, direction) else { return };
-        let tables = door.judges.map(|judge| judge.program().direction(direction));
-        if door.judges[0].program() == door.judges[1].program() {
+        if door.same {
             return;
         }
+        let tables = door.judges.map(|judge| judge.program().direction(direction));
         for ((first, last), classes) in segments(&tables, &self.held, &[]) {
             let Some(own) = pod.1.addresses.iter().find(|own| own.is_ipv4() == first.is_ipv4()) else {
                 continue;
@@ -200,9 +231,7 @@ impl<'a> Walk<'a> {
                 [0, 1].map(|at| boxes(door.judges[at].program().direction(door.direction), classes[at]))
             })
             .collect();
-        let same = doors.iter().all(|(door, _)| door.judges[0].program() == door.judges[1].program());
-        let cells = if same { Vec::new() } else { overlay(&lists) };
-        let changes = cells.into_iter().map(|cell| {
+        let changes = overlay(&lists).into_iter().map(|cell| {
             let gates = |version: usize| {
                 let actions = cell.actions.iter().skip(version).step_by(2);
                 doors

@@ -129,7 +129,7 @@ fn requests_are_compared_as_sets_and_one_that_changes_is_shown() {
     assert_eq!(
         found,
         [
-            "narrowed shop/checkout -> shop/payments tcp/8080 POST /v1/charges | POST /v1/charges with `x-tenant: ~` | POST /v1/charges with `x-tenant: blue` with `x-tenant: ~` +0 [2]"
+            "narrowed shop/checkout -> shop/payments tcp/8080 POST /v1/charges | POST /v1/charges with `x-tenant: ~` | POST /v1/charges with `x-tenant: blue` with `x-tenant: ~` | POST /v1/charges with `x_tenant: blue` | POST /v1/charges with `x_tenant: blue` with `x-tenant: blue` +10 [2]"
         ]
     );
     let host = WEB.replace("/v1/charges", "/v1/charges, hosts: [\"*.shop.test\"]");

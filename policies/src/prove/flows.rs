@@ -4,11 +4,11 @@ use super::Flow;
 use crate::decide::Judge;
 use crate::inventory::{Inventory, ObjectName, Pod};
 use crate::model::{HeaderValueMatch, HttpMatch};
-use crate::program::ClassId;
+use crate::program::{Action, ClassId};
 use crate::questions::{HttpQuestion, Version};
 use crate::space::{
-    Block, Gate, Hop, Programs, RequestKind, TooManyKinds, allows, boxes, class_of, held, hops, overlay,
-    requests, segments,
+    Block, Gate, Hop, Programs, RequestKind, Through, TooManyKinds, Ways, allows, boxes, class_of, folded,
+    held, overlay, requests, segments,
 };
 use bulkhead_facts::{Direction, HostName, L4Protocol, PortRange, UrlPath};
 use std::collections::{BTreeSet, HashMap};
@@ -24,13 +24,17 @@ pub(super) struct Traffic<'c> {
 /// An end: which side it is, its program, and the class that its peer has there.
 type MemoKey = (Direction, usize, Option<ClassId>);
 
+/// Programs, actions, protocol and target port of a flow by a Service.
+type ServiceKey = ([usize; 2], [Action; 2], L4Protocol, u16);
+
 /// Searches in one set of programs for one kind of traffic.
 pub(super) struct Search<'a> {
     programs: &'a Programs,
-    pub(super) inventory: &'a Inventory,
     version: Version,
     traffic: Traffic<'a>,
     held: BTreeSet<IpAddr>,
+    ways: Ways<'a>,
+    by_service: HashMap<ServiceKey, Result<Option<Passing>, TooManyKinds>>,
     memo: HashMap<Vec<MemoKey>, Result<Option<Passing>, TooManyKinds>>,
 }
 
@@ -53,7 +57,15 @@ impl<'a> Search<'a> {
         version: Version,
         traffic: Traffic<'a>,
     ) -> Self {
-        Self { programs, inventory, version, traffic, held: held(inventory), memo: HashMap::new() }
+        Self {
+            programs,
+            version,
+            traffic,
+            held: held(inventory),
+            ways: Ways::new(inventory),
+            by_service: HashMap::new(),
+            memo: HashMap::new(),
+        }
     }
 
     /// A flow from a pod to another, by its address or by a Service, on a way that is wanted.
@@ -63,55 +75,45 @@ impl<'a> Search<'a> {
         to: Named<'a>,
         wanted: impl Fn(&Hop<'_>) -> bool,
     ) -> Result<Option<Flow>, TooManyKinds> {
-        let egress = self.programs.judge(from.0);
-        let ingress = self.programs.judge(to.0);
-        for hop in hops(self.inventory, from, to).into_iter().filter(wanted) {
-            let (Some((source, source_judge)), Some((target, target_judge))) = (egress, ingress) else {
-                continue;
-            };
+        let ends = (self.programs.judge(from.0), self.programs.judge(to.0));
+        let (Some(egress), Some(ingress)) = ends else { return Ok(None) };
+        for hop in self.ways.hops(from, to).into_iter().filter(wanted) {
             let passing = match hop.service {
-                None => self.passing(&[
-                    (
-                        Direction::Egress,
-                        source,
-                        source_judge,
-                        class_of(source_judge, Direction::Egress, hop.destination),
-                    ),
-                    (
-                        Direction::Ingress,
-                        target,
-                        target_judge,
-                        class_of(target_judge, Direction::Ingress, hop.source),
-                    ),
-                ])?,
-                Some(through) => {
-                    let dialled = source_judge.action(
-                        Direction::Egress,
-                        through.address,
-                        through.protocol,
-                        through.port,
-                    );
-                    let arriving =
-                        target_judge.action(Direction::Ingress, hop.source, through.protocol, through.target);
-                    let gates = [
-                        Gate { judge: source_judge, action: dialled },
-                        Gate { judge: target_judge, action: arriving },
-                    ];
-                    match self.port_within(
-                        through.protocol,
-                        through.protocol,
-                        PortRange::single(through.target),
-                    ) {
-                        Some((protocol, port)) => self.at(&gates, protocol, port)?,
-                        None => None,
-                    }
+                None => {
+                    let class = class_of(egress.1, Direction::Egress, hop.destination);
+                    let opening = (Direction::Egress, egress.0, egress.1, class);
+                    let class = class_of(ingress.1, Direction::Ingress, hop.source);
+                    self.passing(&[opening, (Direction::Ingress, ingress.0, ingress.1, class)])?
                 }
+                Some(through) => self.by_service([egress, ingress], hop.source, through)?,
             };
             if let Some(passing) = passing {
                 return Ok(Some(flow(&hop, Some(from.0), Some(to.0), passing)));
             }
         }
         Ok(None)
+    }
+
+    fn by_service(
+        &mut self,
+        [egress, ingress]: [(usize, &Judge); 2],
+        source: IpAddr,
+        through: Through<'_>,
+    ) -> Result<Option<Passing>, TooManyKinds> {
+        let Through { protocol, address, port, target, .. } = through;
+        let dialled = egress.1.action(Direction::Egress, address, protocol, port);
+        let arriving = ingress.1.action(Direction::Ingress, source, protocol, target);
+        let key = ([egress.0, ingress.0], [dialled, arriving], protocol, target);
+        if let Some(found) = self.by_service.get(&key) {
+            return found.clone();
+        }
+        let gates = [Gate { judge: egress.1, action: dialled }, Gate { judge: ingress.1, action: arriving }];
+        let found = match self.port_within(protocol, protocol, PortRange::single(target)) {
+            Some((protocol, port)) => self.at(&gates, protocol, port),
+            None => Ok(None),
+        };
+        self.by_service.insert(key, found.clone());
+        found
     }
 
     /// A flow between a pod and an outside address that is wanted.
@@ -273,14 +275,13 @@ pub(super) fn matches(http: &HttpMatch, request: &HttpQuestion) -> bool {
         None => true,
     };
     let headers = http.headers.iter().all(|header| {
-        let mut values = request
-            .headers
-            .iter()
-            .filter(|field| field.0.eq_ignore_ascii_case(&header.name))
-            .map(|field| &field.1);
+        let same = |field: &&(String, String)| folded(&field.0) == folded(&header.name);
+        let mut values = request.headers.iter().filter(same).map(|field| &field.1);
         match &header.value {
             HeaderValueMatch::Present => values.next().is_some(),
-            HeaderValueMatch::Absent => values.next().is_none(),
+            HeaderValueMatch::Absent => {
+                !request.headers.iter().any(|field| field.0.eq_ignore_ascii_case(&header.name))
+            }
             HeaderValueMatch::Exact(text) => values.any(|value| value == text),
             HeaderValueMatch::Prefix(text) => values.any(|value| value.starts_with(text.as_str())),
         }

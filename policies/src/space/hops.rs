@@ -2,6 +2,7 @@
 
 use crate::inventory::{Inventory, ObjectName, Pod};
 use bulkhead_facts::L4Protocol;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// One way to a pod.
@@ -25,40 +26,47 @@ pub(crate) struct Through<'i> {
     pub(crate) target: u16,
 }
 
-/// Every way from a pod to another; none from a pod to itself.
-pub(crate) fn hops<'i>(
-    inventory: &'i Inventory,
-    (from, source): (&ObjectName, &'i Pod),
-    (to, destination): (&ObjectName, &'i Pod),
-) -> Vec<Hop<'i>> {
-    let mut found = Vec::new();
-    if from == to {
-        return found;
-    }
-    for own in source.addresses.iter().map(IpAddr::to_canonical) {
-        let family = |address: &IpAddr| address.is_ipv4() == own.is_ipv4();
-        for there in destination.addresses.iter().map(IpAddr::to_canonical).filter(family) {
-            found.push(Hop { source: own, destination: there, service: None });
-            for (name, service) in &inventory.services {
-                for spec in &service.ports {
-                    let mine = spec.endpoints.iter().filter(|(address, _)| address.to_canonical() == there);
-                    for (_, target) in mine {
-                        let addresses = service.addresses.iter().map(IpAddr::to_canonical).filter(family);
-                        found.extend(addresses.map(|address| Hop {
-                            source: own,
-                            destination: there,
-                            service: Some(Through {
-                                name,
-                                protocol: spec.protocol,
-                                address,
-                                port: spec.port,
-                                target: *target,
-                            }),
-                        }));
-                    }
+/// What leads where: the ports of Services by the address that they lead to.
+pub(crate) struct Ways<'i> {
+    behind: BTreeMap<IpAddr, Vec<Through<'i>>>,
+}
+
+impl<'i> Ways<'i> {
+    pub(crate) fn new(inventory: &'i Inventory) -> Self {
+        let mut behind: BTreeMap<IpAddr, Vec<Through<'i>>> = BTreeMap::new();
+        for (name, service) in &inventory.services {
+            for spec in &service.ports {
+                for (endpoint, target) in &spec.endpoints {
+                    let endpoint = endpoint.to_canonical();
+                    let (protocol, port, target) = (spec.protocol, spec.port, *target);
+                    let addresses = service.addresses.iter().map(IpAddr::to_canonical);
+                    let family = addresses.filter(|address| address.is_ipv4() == endpoint.is_ipv4());
+                    let through = family.map(|address| Through { name, protocol, address, port, target });
+                    behind.entry(endpoint).or_default().extend(through);
                 }
             }
         }
+        Self { behind }
     }
-    found
+
+    /// Every way from a pod to another; none from a pod to itself.
+    pub(crate) fn hops(
+        &self,
+        (from, source): (&ObjectName, &Pod),
+        (to, destination): (&ObjectName, &Pod),
+    ) -> Vec<Hop<'i>> {
+        let mut found = Vec::new();
+        if from == to {
+            return found;
+        }
+        for own in source.addresses.iter().map(IpAddr::to_canonical) {
+            let family = |address: &IpAddr| address.is_ipv4() == own.is_ipv4();
+            for there in destination.addresses.iter().map(IpAddr::to_canonical).filter(family) {
+                let hop = |service| Hop { source: own, destination: there, service };
+                let behind = self.behind.get(&there).into_iter().flatten();
+                found.extend(std::iter::once(None).chain(behind.copied().map(Some)).map(hop));
+            }
+        }
+        found
+    }
 }

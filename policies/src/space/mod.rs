@@ -13,7 +13,8 @@ mod shown;
 
 pub use cells::{Block, Cell, ProtocolRange, overlay};
 pub(crate) use cells::{boxes, class_of, segments};
-pub(crate) use hops::{Hop, hops};
+pub(crate) use hops::{Hop, Through, Ways};
+pub(crate) use requests::folded;
 pub use requests::{RequestKind, TooManyKinds, requests};
 pub use shown::shown_block;
 

@@ -142,23 +142,43 @@ fn hosts(matches: &[&HttpMatch]) -> Vec<Option<String>> {
 
 /// Every set of values that rules tell apart, of every field that they name.
 fn headers(matches: &[&HttpMatch]) -> Result<Vec<Vec<(String, String)>>, TooManyKinds> {
-    let mut fields: BTreeMap<&str, Vec<&HeaderMatch>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<&HeaderMatch>> = BTreeMap::new();
     for header in matches.iter().flat_map(|http| &http.headers) {
-        fields.entry(&header.name).or_default().push(header);
+        groups.entry(folded(&header.name)).or_default().push(header);
     }
     let mut found: Vec<Vec<(String, String)>> = vec![Vec::new()];
-    for (name, requirements) in fields {
-        let sets = value_sets(&requirements)?;
-        if found.len().saturating_mul(sets.len()) > REQUEST_KINDS_MAX {
-            return Err(TooManyKinds);
+    for requirements in groups.values() {
+        let sets = value_sets(requirements)?;
+        for name in field_names(requirements) {
+            if found.len().saturating_mul(sets.len()) > REQUEST_KINDS_MAX {
+                return Err(TooManyKinds);
+            }
+            let with = |before: &Vec<(String, String)>, set: &Vec<String>| {
+                let fields = set.iter().map(|value| (name.clone(), value.clone()));
+                before.iter().cloned().chain(fields).collect()
+            };
+            found = found.iter().flat_map(|before| sets.iter().map(move |set| with(before, set))).collect();
         }
-        let with = |before: &Vec<(String, String)>, set: &Vec<String>| {
-            let fields = set.iter().map(|value| (name.to_owned(), value.clone()));
-            before.iter().cloned().chain(fields).collect()
-        };
-        found = found.iter().flat_map(|before| sets.iter().map(move |set| with(before, set))).collect();
     }
     Ok(found)
+}
+
+/// Names that some servers read as one are judged together.
+pub(crate) fn folded(name: &str) -> String {
+    name.replace('_', "-").to_ascii_lowercase()
+}
+
+/// One name that only some servers read as those that rules name, if there is any, and then those.
+fn field_names(requirements: &[&HeaderMatch]) -> Vec<String> {
+    let named: BTreeSet<&str> = requirements.iter().map(|header| header.name.as_str()).collect();
+    let first = named.first().copied().unwrap_or_default();
+    let swapped = first.match_indices(['-', '_']).map(|(at, mark)| {
+        let other = if mark == "-" { "_" } else { "-" };
+        format!("{}{other}{}", &first[..at], &first[at + 1..])
+    });
+    let all = if first.contains(['-', '_']) { Some(first.replace('-', "_")) } else { None };
+    let variant = all.into_iter().chain(swapped).find(|name| !named.contains(name.as_str()));
+    variant.into_iter().chain(named.iter().map(|name| (*name).to_owned())).collect()
 }
 
 /// Every set of the values that are told apart: several fields of one name may be sent.
