@@ -19,7 +19,7 @@ use crate::program::{
     RuleInfo,
 };
 use addresses::AddressIndex;
-use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, Reason, Request};
+use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request};
 use chain::ChainIndex;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -101,7 +101,7 @@ impl Judge {
         }
     }
 
-    /// True where the program observes and no bytes on a flow with this chain can be denied: it is inspected to learn
+    /// True where no bytes on a flow with this chain can be denied, under observation or audit: it is inspected to learn
     /// and for the shadow answer only, and passes by itself while nobody inspects.
     pub fn only_learns(&self, chain: L7ChainId, opaque: AnswerId) -> bool {
         let allows = |id| self.answer(id).enforced.effect == Effect::Allow;
@@ -109,8 +109,7 @@ impl Judge {
             let mut entries = chain.enforced.iter().flat_map(|stage| &stage.entries);
             allows(chain.end) && entries.all(|entry| entry.effect != Some(Effect::Deny))
         };
-        self.program.mode == Mode::Observe
-            && allows(opaque)
+        allows(opaque)
             && self.program.l7_chains.get(chain.0 as usize).is_some_and(entries_allow)
     }
 

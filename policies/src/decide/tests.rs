@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::HttpMatch;
 use crate::program::{AddressSpan, L7Entry, L7Stage, PortBox};
-use bulkhead_facts::{HttpRequest, PolicyRef, PortRange, Tier, UrlPath, WorkloadRef};
+use bulkhead_facts::{HttpRequest, Mode, PolicyRef, PortRange, Tier, UrlPath, WorkloadRef};
 
 fn pair(effect: Effect, reason: Reason) -> AnswerPair {
     let answer = Answer { effect, rule: None, reason };
@@ -138,6 +138,26 @@ fn an_answer_of_another_program_is_a_denial() {
     let path = UrlPath::parse("/").unwrap();
     let request = HttpRequest { method: "GET", path: &path, query: None, host: None, headers: &[] };
     assert_eq!(judge.decide_l7(L7ChainId(5), &Request::Http(request)), pair(Effect::Deny, Reason::NoPolicy));
+}
+
+#[test]
+fn a_flow_only_learns_where_no_bytes_can_be_denied_whatever_the_mode() {
+    let only_learns = |effects: &[Option<Effect>], end: u16, opaque: u16| {
+        let entry = |effect: &Option<Effect>| L7Entry { rule: RuleIndex(0), effect: *effect, http: None };
+        let enforced = vec![L7Stage { entries: effects.iter().map(entry).collect() }];
+        let denying = L7Stage { entries: vec![entry(&Some(Effect::Deny))] };
+        let mut program = program();
+        program.l7_chains = vec![L7Chain { enforced, shadow: vec![denying], end: AnswerId(end) }];
+        Judge::new(program).unwrap().only_learns(L7ChainId(0), AnswerId(opaque))
+    };
+    let (allow, pass, deny) = (Some(Effect::Allow), None, Some(Effect::Deny));
+    assert!(only_learns(&[], 1, 1), "audit: the shadow answer denies, the enforced one cannot");
+    assert!(only_learns(&[pass, allow], 1, 1));
+    assert!(!only_learns(&[allow, deny], 1, 1), "a request can be denied");
+    assert!(!only_learns(&[allow], 0, 1), "what no rule matches is denied");
+    assert!(!only_learns(&[allow], 1, 0), "unreadable bytes are denied");
+    let judge = Judge::new(program()).unwrap();
+    assert!(!judge.only_learns(L7ChainId(0), AnswerId(1)), "a chain that is not there");
 }
 
 /// `(methods, template, host)` of entries, all allows.

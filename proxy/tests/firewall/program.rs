@@ -4,7 +4,7 @@ use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, PolicyRef, PortRange, 
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId,
-    PortBox, Program, RuleIndex, RuleInfo,
+    L7Stage, PortBox, Program, RuleIndex, RuleInfo,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub(crate) enum What {
     Allow,
     Inspect,
+    /// Inspected, and denied in the shadow only.
+    Audit,
     Learn,
     Deny,
 }
@@ -54,16 +56,22 @@ impl Rules {
             let (effect, reason) = match what {
                 What::Deny => (Effect::Deny, Reason::DeniedByRule),
                 What::Allow | What::Learn => (Effect::Allow, Reason::AllowedByRule),
-                What::Inspect => (Effect::Deny, Reason::L7Mismatch),
+                What::Inspect | What::Audit => (Effect::Deny, Reason::L7Mismatch),
             };
-            let answer = Answer { effect, rule: Some(rule), reason };
-            program.answers.push(AnswerPair { enforced: answer, shadow: answer });
+            let shadow = Answer { effect, rule: Some(rule), reason };
+            let enforced = match what {
+                What::Audit => Answer { effect: Effect::Allow, rule: None, reason: Reason::NotIsolated },
+                _ => shadow,
+            };
+            program.answers.push(AnswerPair { enforced, shadow });
             program.rules.push(rule_info(direction, &format!("rule-{}", id.0)));
             let action = match what {
                 What::Allow | What::Deny => Action::Answer(id),
                 What::Learn => Action::Learn(id),
-                What::Inspect => {
-                    program.l7_chains.push(L7Chain { end: id, ..L7Chain::default() });
+                What::Inspect | What::Audit => {
+                    // A shadow without stages would be the enforced answer.
+                    let shadow = vec![L7Stage { entries: Vec::new() }];
+                    program.l7_chains.push(L7Chain { end: id, shadow, ..L7Chain::default() });
                     let chain = u32::try_from(program.l7_chains.len() - 1).expect("few");
                     Action::Inspect { chain: L7ChainId(chain), opaque: id }
                 }

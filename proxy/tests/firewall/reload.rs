@@ -110,6 +110,25 @@ fn a_flow_that_has_to_be_inspected_now_is_cut_with_that_reason() {
 }
 
 #[test]
+fn a_flow_that_is_only_audited_now_goes_on_though_nobody_sees_its_requests() {
+    in_own_network(
+        "reload::a_flow_that_is_only_audited_now_goes_on_though_nobody_sees_its_requests",
+        &[],
+        || {
+            let peer = Peer::connect();
+            let mut firewall = open();
+            firewall.apply(&both_ways(What::Allow, 8000).judge()).expect("applied");
+            let mut flows = flows(&peer);
+            firewall.apply(&both_ways(What::Audit, 8000).judge()).expect("applied");
+            for (client, server) in &mut flows {
+                talk(client, server).expect("audit acts as if the policy were absent");
+            }
+            assert_eq!(firewall.denials().expect("dump").edges.len(), 0);
+        },
+    );
+}
+
+#[test]
 fn captured_flows_survive_every_change_that_still_allows_them() {
     in_own_network("reload::captured_flows_survive_every_change_that_still_allows_them", &[], || {
         let peer = Peer::connect();
@@ -117,7 +136,7 @@ fn captured_flows_survive_every_change_that_still_allows_them() {
         let _inspector = Inspector::start(Sockets::new(firewall.marks(), LocalLeg::ClientAddress));
         firewall.apply(&both_ways(What::Inspect, 8000).judge()).expect("applied");
         let mut flows = flows(&peer);
-        for what in [What::Inspect, What::Allow, What::Learn, What::Inspect] {
+        for what in [What::Inspect, What::Allow, What::Audit, What::Learn, What::Inspect] {
             firewall.apply(&both_ways(what, 8000).judge()).expect("applied");
             for (client, server) in &mut flows {
                 talk(client, server).expect("goes on through the inspector");

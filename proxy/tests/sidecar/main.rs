@@ -16,6 +16,7 @@ mod support;
 use bulkhead_facts::{Direction, Effect, PathTemplate};
 use bulkhead_policies::model::HttpMatch;
 use bulkhead_policies::program::{L7Entry, L7Stage, Program, RuleIndex};
+use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
 use network::{PEER, POD, Peer, SILENCE, accept, dial, talk};
 use process::{Sidecar, as_users_run_it};
 use program::{Rules, What};
@@ -161,6 +162,29 @@ fn killing_a_sidecar_leaks_nothing_and_flows_of_the_kernel_go_on() {
         sidecar.start_until_ready();
         talk(&mut client, &mut server).expect("the conversation outlives the takeover");
         assert_eq!((status(&peer, 0, "/ok"), status(&peer, 0, "/admin")), (200, 403));
+    });
+}
+
+#[test]
+fn a_sidecar_that_dies_under_audit_stops_nothing() {
+    in_own_network("a_sidecar_that_dies_under_audit_stops_nothing", &[], || {
+        let peer = Peer::connect();
+        start_app();
+        let audited = Rules::new().tcp(What::Audit, Direction::Ingress, &PEER, INSPECTED).judge();
+        let mut sidecar = Sidecar::initialised("audit").with_last_good(audited.program());
+        sidecar.start_until_ready();
+        let seen =
+            r#"bulkhead_verdicts_total{direction="ingress",enforced="allow",layer="l7",shadow="deny"} "#;
+        sidecar.wait_for("/metrics", |metrics| {
+            assert_eq!(status(&peer, 0, "/admin"), 200);
+            metrics.lines().any(|line| line.strip_prefix(seen).is_some_and(|count| count != "0"))
+        });
+
+        sidecar.kill();
+        thread::sleep(HEARTBEAT_LIFE);
+        for family in [0, 1] {
+            assert_eq!(status(&peer, family, "/admin"), 200, "nobody inspects, nothing is stopped");
+        }
     });
 }
 
