@@ -282,15 +282,16 @@ fn admitted(name: &str) -> Vec<Rule> {
     rules
 }
 
-/// The packet carries the mark that says why. The resets by which we cut a flow pass here themselves.
+/// The packet carries the mark that says why. The resets by which we cut a flow pass here themselves: no more than the
+/// two headers at their shortest, so that neither payload nor options leave by them.
 fn deny_rules(direction: Direction) -> Vec<Rule> {
     const LENGTH_V4: Field = Field::NetworkHeader(2, 2);
     const PAYLOAD_LENGTH_V6: Field = Field::NetworkHeader(4, 2);
     const RESET: u8 = 4;
     let reset = |rule: Rule| confirmed(rule.protocol(TCP).field::<u8>(Field::TCP_FLAGS).any_bit(RESET));
     let mut rules = vec![
-        reset(Rule::new().named("bare reset").ipv4()).field::<u16>(LENGTH_V4).between(0, 60).accept(),
-        reset(Rule::new().named("bare reset").ipv6()).field::<u16>(PAYLOAD_LENGTH_V6).between(0, 40).accept(),
+        reset(Rule::new().named("bare reset").ipv4()).field(LENGTH_V4).equals(40u16).accept(),
+        reset(Rule::new().named("bare reset").ipv6()).field(PAYLOAD_LENGTH_V6).equals(20u16).accept(),
         Rule::new().set_ct_mark(0),
         Rule::new().named(&format!("denied {direction}")).counter().jump(&count(direction)),
         Rule::new().at_most_per_second(LOGGED_PACKETS_PER_SECOND, LOGGED_PACKETS_BURST).log_to_group(

@@ -146,6 +146,52 @@ fn an_app_that_takes_our_port_while_we_are_down_receives_nothing() {
 }
 
 #[test]
+fn a_reset_of_a_denied_flow_carries_no_payload() {
+    in_own_network("guards::a_reset_of_a_denied_flow_carries_no_payload", &[], || {
+        let peer = Peer::connect();
+        // The sequence numbers of the test's resets are made up.
+        for setting in ["tcp_be_liberal", "tcp_ignore_invalid_rst"] {
+            std::fs::write(format!("/proc/sys/net/netfilter/nf_conntrack_{setting}"), "1")
+                .expect("a setting");
+        }
+        let mut firewall = open();
+        for (family, headers) in [(0, 40), (1, 20)] {
+            let rules = Rules::new().tcp(What::Allow, Direction::Egress, &PEER, 8000);
+            firewall.apply(&rules.judge()).expect("applied");
+            let server = peer.listen(PEER[family], 8000);
+            let client = dial(at(PEER[family], 8000)).expect("allowed");
+            let _open = crate::network::accept(&server).expect("arrives");
+            firewall.apply(&Rules::new().judge()).expect("applied");
+            let all = with_timeout(peer.run(move || raw_socket(family == 0, 6).expect("a socket")));
+            let port = client.local_addr().expect("address").port();
+            let reset = raw_socket(family == 0, 6).expect("a socket");
+            let send = |length: u8, payload: &[u8]| {
+                let bytes = [&reset_segment(port, length)[..], payload].concat();
+                let _ = reset.send_to(&bytes, (PEER[family], 0));
+            };
+            send(5, b"twenty bytes of data");
+            send(5, b"1");
+            send(10, b"");
+            send(5, b"");
+            let mut buffer = [0; 200];
+            let (length, _) = all.recv_from(&mut buffer).expect("the bare reset arrives");
+            // A raw socket of IPv4 sees the packet's own header as well.
+            assert_eq!(length, headers, "and nothing else does: {:?}", &buffer[..length]);
+            assert!(all.recv_from(&mut buffer).is_err(), "only once");
+        }
+    });
+}
+
+/// A reset from that port to port 8000, with a header of so many words.
+fn reset_segment(port: u16, words: u8) -> Vec<u8> {
+    let mut segment = vec![0; usize::from(words) * 4];
+    segment[..2].copy_from_slice(&port.to_be_bytes());
+    segment[2..4].copy_from_slice(&8000u16.to_be_bytes());
+    (segment[7], segment[12], segment[13]) = (1, words << 4, 4);
+    segment
+}
+
+#[test]
 fn a_raw_frame_never_reaches_the_wire() {
     in_own_network("guards::a_raw_frame_never_reaches_the_wire", &[], || {
         let peer = Peer::connect();
