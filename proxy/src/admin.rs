@@ -5,6 +5,7 @@
 
 use crate::drain::{Stage, StageReceiver};
 use crate::enforcement::Enforcement;
+use crate::intercept::Sockets;
 use crate::limits::{ADMIN_CONNECTION_LIFE_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX};
 use crate::metrics::Metrics;
 use http_body_util::Full;
@@ -15,8 +16,6 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,23 +35,28 @@ pub struct Admin {
     pub stage: StageReceiver,
 }
 
-/// Opens the port for both families, or for IPv4 alone where there is no IPv6.
-///
-/// # Errors
-///
-/// If the port is taken.
-pub async fn listen(port: u16) -> io::Result<TcpListener> {
-    match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
-        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-            TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await
-        }
-        bound => bound,
-    }
-}
+/// Between tries to open a port that somebody else holds.
+const PORT_RETRY: Duration = Duration::from_secs(5);
 
 impl Admin {
-    /// Answers until the process ends.
-    pub async fn serve(self, listener: TcpListener) {
+    /// Opens the port and answers until the process ends. A port that an app holds is tried again: what is enforced does
+    /// not wait for it, and the app receives nothing there ([`Sockets::listen_admin`] has a mark that the table asks for).
+    pub async fn run(self, sockets: Sockets, port: u16) {
+        let listener = loop {
+            match sockets.listen_admin(port) {
+                Ok(listener) => break listener,
+                Err(error) => tracing::error!(
+                    %error,
+                    "cannot listen on the administrative port {port}, trying again: no health, readiness or metrics until \
+                     whoever holds it lets go"
+                ),
+            }
+            sleep(PORT_RETRY).await;
+        };
+        self.serve(listener).await;
+    }
+
+    async fn serve(self, listener: TcpListener) {
         let admin = Arc::new(self);
         let room = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
         let mut stage = admin.stage.clone();
@@ -137,6 +141,8 @@ mod tests {
     use crate::enforcement::{self, Pulse, Table};
     use crate::test_program;
     use bulkhead_policies::decide::Judge;
+    use std::io;
+    use std::net::{Ipv4Addr, SocketAddr};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::watch;
 

@@ -7,7 +7,7 @@
 //! Threads: `traffic` workers carry connections; `control` talks to the controller and answers scrapes, so that neither
 //! costs traffic anything; `enforcement` owns the kernel table; `denials` and `connections` read what the kernel tells.
 
-use crate::admin::{self, Admin};
+use crate::admin::Admin;
 use crate::config::{Place, Run};
 use crate::control::last_good::LastGood;
 use crate::control::{Control, Transport, sealed};
@@ -130,7 +130,7 @@ impl Sidecar {
             stage: stages,
         };
         let (control_thread, control_ended) =
-            start_control(control, admin, run.place.admin_port, connections.clone())?;
+            start_control(control, admin.run(sockets, run.place.admin_port), connections.clone())?;
         Ok(Self {
             traffic,
             connections,
@@ -221,19 +221,15 @@ fn traffic_runtime(workers: usize) -> Result<Runtime> {
 /// before the end of the process only a failure makes it do.
 fn start_control(
     control: Control,
-    admin: Admin,
-    admin_port: u16,
+    admin: impl Future<Output = ()> + Send + 'static,
     connections: Arc<Connections>,
 ) -> Result<(JoinHandle<Result<()>>, oneshot::Receiver<()>)> {
     let runtime = Builder::new_current_thread().max_blocking_threads(1).enable_all().build()?;
-    let listener = runtime
-        .block_on(admin::listen(admin_port))
-        .map_err(|error| anyhow!("cannot listen on the administrative port {admin_port}: {error}"))?;
     let (alive, ended) = oneshot::channel();
     let thread = thread::Builder::new().name("control".to_owned()).stack_size(THREAD_STACK_BYTES).spawn(
         move || {
             let _alive = alive;
-            runtime.spawn(admin.serve(listener));
+            runtime.spawn(admin);
             runtime.spawn(give_back_memory(connections));
             runtime
                 .block_on(control.run())

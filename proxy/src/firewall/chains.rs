@@ -386,20 +386,18 @@ fn redirect(except_device: Option<u32>, port: u16) -> Vec<Rule> {
     vec![class(Class::InspectTcp).redirect_to(port), learn.redirect_to(port)]
 }
 
-/// Only by redirect, and only to a socket that carries the listener's mark.
+/// Only to a socket that carries the listener's mark, and to the capturing ones only by redirect.
 fn listeners(options: &FirewallOptions) -> Vec<Rule> {
-    [INBOUND_PORT, OUTBOUND_PORT]
-        .into_iter()
-        .flat_map(|port| {
-            let to = |name: &str| Rule::new().named(name).protocol(TCP).to_port(port);
-            let direct = to("listener addressed directly")
-                .field::<u32>(Field::ConnectionStatus)
-                .no_bit(connection_status::DESTINATION_NAT);
-            let stolen =
-                to("listener of somebody else").field(Field::SocketMark).not_equals(options.marks.listener);
-            [direct.counter().drop_packet(), stolen.counter().drop_packet()]
-        })
-        .collect()
+    let to = |name: &str, port| Rule::new().named(name).protocol(TCP).to_port(port);
+    let direct = [INBOUND_PORT, OUTBOUND_PORT].map(|port| {
+        let direct = to("listener addressed directly", port).field::<u32>(Field::ConnectionStatus);
+        direct.no_bit(connection_status::DESTINATION_NAT).counter().drop_packet()
+    });
+    let stolen = [INBOUND_PORT, OUTBOUND_PORT, options.admin_port].map(|port| {
+        let stolen = to("listener of somebody else", port).field(Field::SocketMark);
+        stolen.not_equals(options.marks.listener).counter().drop_packet()
+    });
+    direct.into_iter().chain(stolen).collect()
 }
 
 /// The leg to the app has the client's address and may get its port: a zone keeps it apart from the client's own

@@ -56,7 +56,7 @@ pub struct Marks {
     pub upstream: u32,
     /// On sockets that dial the pod's own app.
     pub local_leg: u32,
-    /// On the capturing listeners; an app that binds their ports while we are down lacks it.
+    /// On the sidecar's listeners; an app that binds their ports while we are down lacks it.
     pub listener: u32,
     /// On packets that passed the table; frames without it never saw it.
     pub passed: u32,

@@ -64,9 +64,19 @@ impl Sockets {
         self.listen(OUTBOUND_PORT)
     }
 
+    /// Listens for health and metrics with one socket for both families, or for IPv4 alone where there is no IPv6.
+    pub fn listen_admin(&self, port: u16) -> io::Result<TcpListener> {
+        match self.listener((Ipv6Addr::UNSPECIFIED, port).into(), false) {
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+                self.listener((Ipv4Addr::UNSPECIFIED, port).into(), false)
+            }
+            listening => listening,
+        }
+    }
+
     fn listen(&self, port: u16) -> io::Result<Vec<TcpListener>> {
-        let ipv4 = self.listener((Ipv4Addr::UNSPECIFIED, port).into())?;
-        match self.listener((Ipv6Addr::UNSPECIFIED, port).into()) {
+        let ipv4 = self.listener((Ipv4Addr::UNSPECIFIED, port).into(), true)?;
+        match self.listener((Ipv6Addr::UNSPECIFIED, port).into(), true) {
             Ok(ipv6) => Ok(vec![ipv4, ipv6]),
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(vec![ipv4]),
             Err(error) => Err(error),
@@ -74,10 +84,10 @@ impl Sockets {
     }
 
     /// Never with SO_REUSEPORT: an app could share the port.
-    fn listener(&self, address: SocketAddr) -> io::Result<TcpListener> {
+    fn listener(&self, address: SocketAddr, one_family: bool) -> io::Result<TcpListener> {
         let socket = socket_for(address)?;
         if address.is_ipv6() {
-            socket_options::set_ipv6_only(&socket)?;
+            socket_options::set_ipv6_only(&socket, one_family)?;
         }
         socket.set_reuseaddr(true)?;
         socket_options::set_mark(&socket, self.marks.listener)?;

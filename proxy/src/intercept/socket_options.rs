@@ -11,9 +11,9 @@ pub(super) fn set_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_MARK, &mark)
 }
 
-/// Keeps an IPv6 listener off IPv4, which has a listener of its own.
-pub(super) fn set_ipv6_only(socket: &impl AsFd) -> io::Result<()> {
-    set(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &1i32)
+/// Keeps an IPv6 listener off IPv4 where that has a listener of its own.
+pub(super) fn set_ipv6_only(socket: &impl AsFd, only: bool) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &i32::from(only))
 }
 
 /// Lets the socket speak with an address that is not ours. Needs CAP_NET_ADMIN.

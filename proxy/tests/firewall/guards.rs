@@ -86,9 +86,11 @@ fn only_the_node_reaches_the_administrative_port_without_a_policy() {
     in_own_network("guards::only_the_node_reaches_the_administrative_port_without_a_policy", &[], || {
         let peer = Peer::connect();
         let options = FirewallOptions { admin_peers: OTHER_PEER.to_vec(), ..options() };
-        let _firewall = open_with(options);
+        let firewall = open_with(options);
+        let runtime = crate::inspector::runtime();
+        let sockets = Sockets::new(firewall.marks(), LocalLeg::ClientAddress);
+        let _admin = runtime.block_on(async { sockets.listen_admin(15020).expect("listen") });
         for family in [0, 1] {
-            let _admin = TcpListener::bind(at(POD[family], 15020)).expect("listen");
             let _app = TcpListener::bind(at(POD[family], 8000)).expect("listen");
             assert!(peer.dial_from(OTHER_PEER[family], at(POD[family], 15020)).is_ok());
             assert!(peer.dial_from(OTHER_PEER[family], at(POD[family], 8000)).is_err());
@@ -143,6 +145,34 @@ fn an_app_that_takes_our_port_while_we_are_down_receives_nothing() {
             assert!(thief.accept().is_err(), "nothing arrived");
         }
     });
+}
+
+#[test]
+fn an_app_that_takes_the_administrative_port_while_we_are_down_receives_nothing() {
+    in_own_network(
+        "guards::an_app_that_takes_the_administrative_port_while_we_are_down_receives_nothing",
+        &[],
+        || {
+            let peer = Peer::connect();
+            let options = FirewallOptions { admin_peers: PEER.to_vec(), ..options() };
+            let mut firewall = open_with(options);
+            firewall
+                .apply(&Rules::new().tcp(What::Allow, Direction::Ingress, &PEER, 15020).judge())
+                .expect("applied");
+            let sockets = Sockets::new(firewall.marks(), LocalLeg::ClientAddress);
+            for family in [0, 1] {
+                let thief = TcpListener::bind(at(POD[family], 15020)).expect("the port is free");
+                assert!(
+                    peer.dial(at(POD[family], 15020)).is_err(),
+                    "the node's probe, and what a rule allows"
+                );
+                thief.set_nonblocking(true).expect("option");
+                assert!(thief.accept().is_err(), "nothing arrived");
+                let runtime = crate::inspector::runtime();
+                assert!(runtime.block_on(async { sockets.listen_admin(15020) }).is_err(), "it is taken");
+            }
+        },
+    );
 }
 
 #[test]

@@ -23,7 +23,7 @@ use program::{Rules, What};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{in_own_network, skipped};
 
 const OPEN: u16 = 8000;
@@ -185,6 +185,27 @@ fn a_sidecar_that_dies_under_audit_stops_nothing() {
         for family in [0, 1] {
             assert_eq!(status(&peer, family, "/admin"), 200, "nobody inspects, nothing is stopped");
         }
+    });
+}
+
+#[test]
+fn an_app_on_the_administrative_port_neither_receives_anything_nor_keeps_enforcement_from_starting() {
+    let name =
+        "an_app_on_the_administrative_port_neither_receives_anything_nor_keeps_enforcement_from_starting";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::initialised("admin-port").with_last_good(&program());
+        let thief = TcpListener::bind((POD[0], 15020)).expect("the port is free");
+        assert!(dial(SocketAddr::new(POD[0], 15020)).is_err(), "not even from the pod itself");
+        sidecar.start();
+        let started = Instant::now();
+        while status(&peer, 0, "/ok") != 200 {
+            assert!(started.elapsed() < Duration::from_secs(20), "the sidecar does not enforce");
+        }
+        assert_eq!(status(&peer, 0, "/admin"), 403);
+        drop(thief);
+        sidecar.wait_for("/readyz", |answer| answer.starts_with("HTTP/1.1 200"));
     });
 }
 
