@@ -13,6 +13,7 @@ pub mod diagnostics;
 pub mod diff;
 pub mod documents;
 pub mod explain;
+pub mod import;
 pub mod inventory;
 pub mod learn;
 pub mod limits;

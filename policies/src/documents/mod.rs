@@ -26,6 +26,7 @@ mod selectors;
 pub use inventory::load_inventory;
 pub use places::{Place, Places};
 pub use references::references;
+pub(crate) use selectors::NAMESPACE_NAME_LABEL;
 
 use crate::diagnostics::{Diagnostic, Report, Source, nearest, quoted};
 use crate::model::{Collection, HttpMatch, Policy, PolicySet, PortMatch};

@@ -7,6 +7,7 @@ mod check;
 mod diff;
 mod explain;
 mod format;
+mod import;
 mod matrix;
 mod prove;
 mod read;
@@ -30,6 +31,7 @@ enum PolicyCommand {
     Check(check::CheckArguments),
     Test(test::TestArguments),
     Explain(explain::ExplainArguments),
+    Import(import::ImportArguments),
     Matrix(matrix::MatrixArguments),
     Diff(diff::DiffArguments),
     Prove(prove::ProveArguments),
@@ -43,6 +45,7 @@ pub(crate) fn run(arguments: PolicyArguments) -> u8 {
         PolicyCommand::Check(arguments) => check::run(&arguments),
         PolicyCommand::Test(arguments) => test::run(&arguments),
         PolicyCommand::Explain(arguments) => explain::run(&arguments),
+        PolicyCommand::Import(arguments) => import::run(&arguments),
         PolicyCommand::Matrix(arguments) => matrix::run(&arguments),
         PolicyCommand::Diff(arguments) => diff::run(&arguments),
         PolicyCommand::Prove(arguments) => prove::run(&arguments),

@@ -1,0 +1,50 @@
+//! What imports write and what they tell: each file in `testdata/import` with its documents and its findings.
+
+mod support;
+
+use bulkhead_policies::diagnostics::Source;
+use bulkhead_policies::documents::load;
+use bulkhead_policies::import::{Dialect, ImportOptions, import};
+use bulkhead_policies::yaml;
+use support::{expect, files, here, source};
+
+fn dialect(name: &str) -> Dialect {
+    let all = [Dialect::Cilium, Dialect::Istio, Dialect::Calico, Dialect::Neuvector];
+    all.into_iter().find(|dialect| name.starts_with(dialect.as_str())).expect("a file named by its dialect")
+}
+
+#[test]
+fn imports_are_as_expected() {
+    let inputs = files(&here().join("testdata/import"), "yaml");
+    assert!(inputs.len() >= 12, "test data is missing");
+    for path in inputs {
+        let source = source(&path);
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let imported = import(dialect(&name), std::slice::from_ref(&source), &ImportOptions::default());
+        let findings: Vec<String> =
+            imported.diagnostics.iter().map(|found| found.render(std::slice::from_ref(&source))).collect();
+        let text = format!("{}\n====\n{}", imported.documents, findings.join("\n"));
+        expect(&path.with_extension("txt"), &text);
+        assert_eq!(imported.has_errors(), name.ends_with("-refused"), "{name}: {:#?}", imported.diagnostics);
+        if !imported.has_errors() {
+            assert_eq!(
+                imported.has_losses(),
+                name.ends_with("-losses"),
+                "{name}: {:#?}",
+                imported.diagnostics
+            );
+        }
+        if !imported.has_errors() {
+            let written = Source { name: "imported".into(), text: imported.documents };
+            assert!(!load(std::slice::from_ref(&written)).has_errors(), "{name}");
+            assert_eq!(yaml::format(&written).as_deref(), Ok(written.text.as_str()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn files_without_a_policy_of_the_format_are_an_error() {
+    let source =
+        Source { name: "a.yaml".into(), text: "{apiVersion: v1, kind: Pod, metadata: {name: a}}".into() };
+    assert!(import(Dialect::Istio, &[source], &ImportOptions::default()).has_errors());
+}
