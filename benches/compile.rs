@@ -1,8 +1,9 @@
-//! What compiling costs: 6,000 workloads with 100,000 rules, all programs; and one program of them.
+//! What compiling costs: 6,000 workloads with 100,000 rules, all programs, one program of them, and the difference that one
+//! pod or one policy makes.
 
 use bulkhead_benches::{Case, measure, report};
 use bulkhead_facts::{L4Protocol, PathTemplate, PolicyRef, PortRange, Tier, WorkloadRef};
-use bulkhead_policies::compile::Compiler;
+use bulkhead_policies::compile::{Compiler, Difference, Kept};
 use bulkhead_policies::inventory::{Inventory, Labels, ObjectName, Pod};
 use bulkhead_policies::model::{
     HttpMatch, L7Section, NamespaceMatch, Operator, Peer, Peers, Policy, PolicyMode, PolicySet, PortMatch,
@@ -10,6 +11,7 @@ use bulkhead_policies::model::{
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 const WORKLOADS: u32 = 6_000;
 const NAMESPACES: u32 = 60;
@@ -28,11 +30,28 @@ fn main() {
         groups.len()
     };
     let compiler = Compiler::new(&set, &inventory).expect("a valid set");
+    let mut kept = [(); 4].map(|()| keep(&set, &inventory));
+    let [moving, coming, compared, rewritten] = &mut kept;
     let rows = measure(
         vec![
             Case::new("index policies and inventory", 1, |_| Compiler::new(&set, &inventory).is_ok()),
             Case::new("all programs of 6,000 workloads", 1, |_| all()),
             Case::new("one program of them", 20, |_| compiler.program(&one, 1).is_some()),
+            Case::new("a pod changes its address", 20, |round| apply(moving, vec![moved(&one, round)])),
+            Case::new("a pod comes or goes", 20, |round| apply(coming, vec![come_or_go(&one, round)])),
+            Case::new("a pod changes its address, found by comparing", 20, |round| {
+                let mut inventory = inventory.clone();
+                let Difference::Pod(_, Some(pod)) = moved(&one, round) else { return 0 };
+                inventory.pods.insert(one.clone(), pod);
+                let differences = compared.inventory_differences(&inventory);
+                apply(compared, differences)
+            }),
+            Case::new("a policy is rewritten", 20, |_| {
+                let policy = Arc::new(policy(WORKLOADS / 2));
+                let differences =
+                    vec![Difference::PolicyGoes(policy.clone()), Difference::PolicyComes(policy)];
+                apply(rewritten, differences)
+            }),
         ],
         ROUNDS,
     );
@@ -40,9 +59,34 @@ fn main() {
         ("rules", rules as f64),
         ("all programs, seconds", rows[1].median_ns / 1e9),
         ("one program, milliseconds", rows[2].median_ns / 1e6),
+        ("one pod's change, milliseconds", rows[3].median_ns.max(rows[4].median_ns) / 1e6),
+        ("one policy's change, milliseconds", rows[6].median_ns / 1e6),
         ("peak memory, MiB", peak_memory_mib()),
     ];
     report("compile", &rows, &figures);
+}
+
+fn keep(set: &PolicySet, inventory: &Inventory) -> Kept {
+    let mut kept = Kept::default();
+    kept.apply(kept.differences(set, inventory), 1).expect("programs within the limits");
+    kept
+}
+
+/// How many programs were compiled anew.
+fn apply(kept: &mut Kept, differences: Vec<Difference>) -> usize {
+    let renewed = kept.apply(differences, 2).expect("programs within the limits");
+    assert!((1..100).contains(&renewed.compiled), "{} programs for one change", renewed.compiled);
+    renewed.compiled
+}
+
+fn moved(name: &ObjectName, round: u64) -> Difference {
+    let address = 0x0a80_0000 + u32::from(round.is_multiple_of(2));
+    let pod = Pod { addresses: vec![IpAddr::V4(Ipv4Addr::from(address))], ..pod(WORKLOADS / 2) };
+    Difference::Pod(name.clone(), Some(pod))
+}
+
+fn come_or_go(name: &ObjectName, round: u64) -> Difference {
+    Difference::Pod(name.clone(), (!round.is_multiple_of(2)).then(|| pod(WORKLOADS / 2)))
 }
 
 fn name(index: u32) -> ObjectName {

@@ -1,8 +1,8 @@
 //! Objects in, one program per pod out. Pure.
 //!
-//! [`Index`] holds the program of every pod, compiled from the last good policies and inventory. An update
-//! compiles everything or changes nothing; a program gets a new revision only if its content changed, so that a
-//! change of one workload reaches the sidecars of that workload and of those that name it, nobody else.
+//! [`Index`] holds the program of every pod, compiled from the last good policies and inventory. An update compiles
+//! what the differences bear on, or changes nothing; a program gets a new revision only if its content changed, so
+//! that a change of one workload reaches the sidecars of that workload and of those that name it, nobody else.
 //!
 //! Next: [`Reach`], what a pod can reach as things stand.
 
@@ -10,7 +10,7 @@ mod reach;
 
 pub use reach::{Reach, Reachable};
 
-use bulkhead_policies::compile::{CompileError, CompileWarning, Compiler};
+use bulkhead_policies::compile::{CompileError, CompileWarning, Difference, Kept};
 use bulkhead_policies::inventory::{Inventory, ObjectName};
 use bulkhead_policies::model::PolicySet;
 use bulkhead_policies::program::Program;
@@ -18,9 +18,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The programs of all pods.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Index {
     revision: u64,
+    kept: Kept,
     pods: BTreeMap<String, IndexedPod>,
 }
 
@@ -47,7 +48,7 @@ pub struct Change {
 impl Index {
     /// An empty index; the first program gets the revision after `last_revision`.
     pub fn new(last_revision: u64) -> Self {
-        Self { revision: last_revision, pods: BTreeMap::new() }
+        Self { revision: last_revision, kept: Kept::default(), pods: BTreeMap::new() }
     }
 
     /// The newest revision that a program carries, or the one that the index began with.
@@ -60,53 +61,39 @@ impl Index {
         &self.pods
     }
 
-    /// Compiles everything anew; on errors nothing changes.
+    /// Takes over these policies and this inventory; on errors nothing changes.
     pub fn update(&mut self, set: &PolicySet, inventory: &Inventory) -> Result<Change, Vec<CompileError>> {
-        let compiler = Compiler::new(set, inventory)?;
+        self.apply(self.kept.differences(set, inventory))
+    }
+
+    /// Takes over this inventory under the policies that are there; on errors nothing changes. Cheaper than
+    /// [`Index::update`], which compares every rule.
+    pub fn update_inventory(&mut self, inventory: &Inventory) -> Result<Change, Vec<CompileError>> {
+        self.apply(self.kept.inventory_differences(inventory))
+    }
+
+    /// Takes over differences that the caller knows; on errors nothing changes.
+    pub fn apply(&mut self, differences: Vec<Difference>) -> Result<Change, Vec<CompileError>> {
         let revision = self.revision + 1;
-        let (groups, warnings) = compiler.programs_with_warnings(revision).map_err(|error| vec![error])?;
-        let mut pods = BTreeMap::new();
-        let mut changed = Vec::new();
-        for group in groups {
-            let fresh = Arc::new(group.program);
-            for name in group.pods {
-                let Some(uid) = inventory.pods.get(&name).map(|pod| pod.uid.clone()) else { continue };
-                let program = match self.pods.get(&uid) {
-                    Some(old) if same_content(&old.program, &fresh) => old.program.clone(),
-                    Some(_) | None => {
-                        changed.push(uid.clone());
-                        fresh.clone()
-                    }
-                };
-                pods.insert(uid, IndexedPod { name, program });
-            }
+        let renewed = self.kept.apply(differences, revision)?;
+        let programs = self.kept.programs();
+        for uid in &renewed.gone {
+            self.pods.remove(uid);
         }
-        let removed = self.pods.keys().filter(|uid| !pods.contains_key(*uid)).cloned().collect();
+        let mut changed = Vec::new();
+        for name in renewed.changed {
+            let kept = &programs[&name];
+            changed.push(kept.uid.clone());
+            self.pods.insert(kept.uid.clone(), IndexedPod { name, program: kept.program.clone() });
+        }
         changed.sort_unstable();
         if !changed.is_empty() {
             self.revision = revision;
         }
-        self.pods = pods;
-        Ok(Change { changed, removed, warnings })
+        // A pod that got another name is not gone.
+        let removed = renewed.gone.into_iter().filter(|uid| !self.pods.contains_key(uid)).collect();
+        Ok(Change { changed, removed, warnings: self.kept.warnings() })
     }
-}
-
-/// True if two programs judge alike and say the same of it, whatever their revisions.
-fn same_content(one: &Arc<Program>, other: &Arc<Program>) -> bool {
-    if Arc::ptr_eq(one, other) {
-        return true;
-    }
-    // Taken apart so that a new field cannot be forgotten here.
-    let Program { revision: _, workload, collection, mode, rules, answers, l7_chains, ingress, egress } =
-        &**one;
-    *workload == other.workload
-        && *collection == other.collection
-        && *mode == other.mode
-        && *rules == other.rules
-        && *answers == other.answers
-        && *l7_chains == other.l7_chains
-        && *ingress == other.ingress
-        && *egress == other.egress
 }
 
 #[cfg(test)]

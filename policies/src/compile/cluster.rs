@@ -80,7 +80,7 @@ impl<'a> Cluster<'a> {
             renumbered: renumbered(&services),
             lacking: (0..services.len()).filter(|at| lacks_endpoints(services[*at].1)).collect(),
             namespaces: namespaces(inventory),
-            by_label: HashMap::new(),
+            by_label: HashMap::with_capacity(selectable.len()),
             by_port_name: HashMap::new(),
             pod_addresses,
             pods,
@@ -193,7 +193,10 @@ impl<'a> Cluster<'a> {
 /// Namespaces with the label that the API server guarantees, also those that only pods tell of.
 fn namespaces(inventory: &Inventory) -> BTreeMap<&str, Labels> {
     let told = inventory.namespaces.iter().map(|(name, labels)| (name.as_str(), labels.clone()));
-    let implied = inventory.pods.keys().map(|pod| (pod.namespace.as_str(), Labels::new()));
+    // Pods are sorted by namespace.
+    let mut implied: Vec<_> = inventory.pods.keys().map(|pod| pod.namespace.as_str()).collect();
+    implied.dedup();
+    let implied = implied.into_iter().map(|name| (name, Labels::new()));
     let mut all: BTreeMap<&str, Labels> = implied.chain(told).collect();
     for (name, labels) in &mut all {
         labels.insert(NAMESPACE_NAME_LABEL.to_owned(), (*name).to_owned());
@@ -236,7 +239,8 @@ fn renumbered(services: &[(&ObjectName, &Service)]) -> Vec<Renumbered> {
     by_ports.into_iter().map(|(changes, services)| Renumbered { changes, services }).collect()
 }
 
-fn lacks_endpoints(service: &Service) -> bool {
+/// True if a port has no ready endpoint of a family that the Service has an address of.
+pub(crate) fn lacks_endpoints(service: &Service) -> bool {
     let lacks = |port: &ServicePort, v4: bool| {
         port.endpoints.iter().all(|(address, _)| address.to_canonical().is_ipv4() != v4)
     };
@@ -261,11 +265,11 @@ fn inside(pods: &AddressSet, services: &[(&ObjectName, &Service)]) -> AddressSet
 }
 
 fn contested(pods: &[(&ObjectName, &Pod)], selectable: &[PodIndex]) -> BTreeMap<IpAddr, Vec<PodIndex>> {
-    let mut holders: BTreeMap<IpAddr, Vec<PodIndex>> = BTreeMap::new();
-    for at in selectable {
-        let own: Vec<_> = sorted(pods[*at].1.addresses.iter().map(|address| address.to_canonical()));
-        own.into_iter().for_each(|address| holders.entry(address).or_default().push(*at));
-    }
-    holders.retain(|_, pods| pods.len() > 1);
-    holders
+    let held = selectable.iter().flat_map(|at| {
+        let own = pods[*at].1.addresses.iter();
+        own.map(move |address| (address.to_canonical(), *at))
+    });
+    let held = sorted(held);
+    let runs = held.chunk_by(|(one, _), (other, _)| one == other).filter(|run| run.len() > 1);
+    runs.map(|run| (run[0].0, run.iter().map(|(_, at)| *at).collect())).collect()
 }

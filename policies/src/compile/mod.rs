@@ -10,11 +10,13 @@ mod boxes;
 mod classes;
 mod clauses;
 mod cluster;
+mod dependents;
 mod emit;
 mod evaluate;
 mod infrastructure;
 mod intern;
 mod intervals;
+mod kept;
 mod lineup;
 mod peers;
 mod policies;
@@ -25,6 +27,7 @@ mod touched;
 mod trace;
 
 pub use infrastructure::{BUILTIN_KIND, builtin_policy};
+pub use kept::{Difference, Kept, KeptProgram, Renewed};
 pub use peers::METADATA;
 pub use trace::{PolicyTrace, RuleTrace};
 
@@ -185,9 +188,15 @@ pub struct ProgramGroup {
 impl<'a> Compiler<'a> {
     /// Sorts and indexes policies and inventory; refuses a set that contradicts itself.
     pub fn new(set: &'a PolicySet, inventory: &'a Inventory) -> Result<Self, Vec<CompileError>> {
-        let cluster = Cluster::new(inventory);
-        let policies = Policies::new(set);
-        let mut collections: Vec<&Collection> = set.collections.iter().collect();
+        Self::of(Cluster::new(inventory), Policies::new(&set.policies), &set.collections)
+    }
+
+    fn of(
+        cluster: Cluster<'a>,
+        policies: Policies<'a>,
+        collections: &'a [Collection],
+    ) -> Result<Self, Vec<CompileError>> {
+        let mut collections: Vec<&Collection> = collections.iter().collect();
         collections.sort_unstable();
         let mut errors = misplaced(&policies);
         let pods = 0..cluster.pods.len();
@@ -226,7 +235,7 @@ impl<'a> Compiler<'a> {
     ) -> Result<(Vec<ProgramGroup>, Vec<CompileWarning>), CompileError> {
         let mut warnings = self.contested();
         let mut groups = Vec::new();
-        for (pods, selecting) in self.groups() {
+        for (pods, selecting) in self.groups(0..self.cluster.pods.len()) {
             let compiled = self.compile_selected(pods[0], &selecting, revision)?;
             warnings.extend(compiled.warnings);
             let pods = pods.iter().map(|at| self.cluster.pods[*at].0.clone()).collect();
@@ -259,10 +268,12 @@ impl<'a> Compiler<'a> {
         self.cluster.contested.iter().map(warning).collect()
     }
 
-    /// Pods for which everything is alike that a program depends on, with the policies that select them.
-    fn groups(&self) -> Vec<(Vec<PodIndex>, Vec<PolicyIndex>)> {
+    /// These pods, those together for which everything is alike that a program depends on, with the policies that select
+    /// them.
+    fn groups(&self, pods: impl Iterator<Item = PodIndex>) -> Vec<(Vec<PodIndex>, Vec<PolicyIndex>)> {
         let mut groups: BTreeMap<_, Vec<PodIndex>> = BTreeMap::new();
-        for (at, (_, pod)) in self.cluster.pods.iter().enumerate().filter(|(_, (_, pod))| !pod.host_network) {
+        for at in pods.filter(|at| !self.cluster.pods[*at].1.host_network) {
+            let pod = self.cluster.pods[at].1;
             let selecting = self.policies.selecting(&self.cluster, at);
             let own = (&pod.workload, &pod.node, &pod.ports, &pod.probe_ports, self.covered_by[at]);
             groups.entry((selecting, own)).or_default().push(at);

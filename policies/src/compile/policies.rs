@@ -5,7 +5,7 @@ use super::cluster::{Cluster, PodIndex};
 use super::peers::{Reach, Reading, reach};
 use super::selectors::selects;
 use crate::inventory::Pod;
-use crate::model::{NamespaceMatch, Operator, Peers, Policy, PolicySet, Rule, Subject};
+use crate::model::{NamespaceMatch, Operator, Peers, Policy, Rule, Selector, Subject};
 use bulkhead_facts::Direction;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -13,8 +13,8 @@ use std::sync::{Arc, OnceLock};
 /// Position of a policy in the order of evaluation.
 pub(crate) type PolicyIndex = usize;
 
-/// A subject's index key: its namespace if it is one, and one label it asks for if it asks for one.
-type SubjectKey<'a> = (Option<&'a str>, Option<(&'a str, &'a str)>);
+/// A selector's index key: its namespace if it is one, and one label it asks for if it asks for one.
+pub(crate) type SubjectKey<'a> = (Option<&'a str>, Option<(&'a str, &'a str)>);
 
 /// All policies of a set.
 pub(crate) struct Policies<'a> {
@@ -41,8 +41,8 @@ struct SharedReach<'a> {
 }
 
 impl<'a> Policies<'a> {
-    pub(crate) fn new(set: &'a PolicySet) -> Self {
-        let mut all: Vec<&Policy> = set.policies.iter().collect();
+    pub(crate) fn new(policies: impl IntoIterator<Item = &'a Policy>) -> Self {
+        let mut all: Vec<&Policy> = policies.into_iter().collect();
         all.sort_by_cached_key(|policy| (policy.tier, policy.priority, &policy.origin, *policy));
         let mut policies =
             Self { rules: Vec::with_capacity(all.len()), all, by_subject: HashMap::new(), reaches: vec![] };
@@ -53,7 +53,7 @@ impl<'a> Policies<'a> {
 
     fn index_subjects(&mut self) {
         for (at, policy) in self.all.iter().enumerate() {
-            for key in subject_keys(&policy.subject) {
+            for key in subject_keys(&policy.subject.namespaces, &policy.subject.workloads) {
                 self.by_subject.entry(key).or_default().push(at);
             }
         }
@@ -128,13 +128,16 @@ pub(crate) fn covers(cluster: &Cluster<'_>, subject: &Subject, namespace: &str, 
     cluster.namespace_matches(&subject.namespaces, namespace) && selects(&subject.workloads, &pod.labels)
 }
 
-/// Keys under one of which every selected pod finds the subject.
-fn subject_keys(subject: &Subject) -> Vec<SubjectKey<'_>> {
-    let namespace = match &subject.namespaces {
+/// Keys under one of which every selected pod finds the selector.
+pub(crate) fn subject_keys<'a>(
+    namespaces: &'a NamespaceMatch,
+    workloads: &'a Selector,
+) -> Vec<SubjectKey<'a>> {
+    let namespace = match namespaces {
         NamespaceMatch::Own(own) => Some(own.as_str()),
         NamespaceMatch::Labels(_) => None,
     };
-    let asked = subject.workloads.requirements.iter().find_map(|requirement| match &requirement.operator {
+    let asked = workloads.requirements.iter().find_map(|requirement| match &requirement.operator {
         Operator::In(values) => Some((requirement.key.as_str(), values)),
         Operator::NotIn(_) | Operator::Exists | Operator::DoesNotExist => None,
     });
