@@ -3,10 +3,9 @@
 //! Needs the binaries (`BULKHEAD_BIN_DIR`, set by `make test`) and root or user namespaces; without them every test
 //! here says that it was skipped. One lab at a time: they measure how long things take.
 
-use bulkhead_tests::root;
+use bulkhead_tests::{root, skip};
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -169,11 +168,6 @@ fn wrong_input_ends_with_code_2_and_starts_nothing() {
     elsewhere.env("BULKHEAD_BIN_DIR", "/nowhere");
     refused(&elsewhere.output().expect("it runs"), &["`bulkhead-proxy` is not in /nowhere", "cargo build"]);
     assert!(!lab.run_file().exists(), "something was started");
-}
-
-/// Past the harness, which hides what passing tests print.
-fn skip(what: &str) {
-    let _ = std::io::stderr().write_all(format!("skipped: {what}\n").as_bytes());
 }
 
 #[track_caller]

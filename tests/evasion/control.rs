@@ -3,6 +3,7 @@
 use bulkhead_lab::attack::KINDS;
 use bulkhead_lab::attack::targets::Family;
 use bulkhead_lab::attack::token::Token;
+use bulkhead_tests::skip;
 
 use crate::ground::{Ground, match_seen};
 use crate::namespaces;
@@ -10,7 +11,7 @@ use crate::namespaces;
 #[test]
 fn every_attack_arrives_where_there_is_no_firewall() -> anyhow::Result<()> {
     if !namespaces::possible() {
-        println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
+        skip("needs root, or `unshare --user --map-root-user` around the tests");
         return Ok(());
     }
     let ground = Ground::lay(false)?;
@@ -25,7 +26,7 @@ fn every_attack_arrives_where_there_is_no_firewall() -> anyhow::Result<()> {
             let attempted = ground.attack(kind, family, Token::new(1, index), "needed")?;
             let elapsed = started.elapsed();
             if attempted.unsupported() {
-                println!("SKIPPED {} {family:?}: {:?}", kind.name, attempted.not_made);
+                skip(&format!("{} {family:?}: {:?}", kind.name, attempted.not_made));
                 continue;
             }
             assert!(elapsed.as_millis() < 1500, "{} took {elapsed:?}", kind.name);

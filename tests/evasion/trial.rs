@@ -14,6 +14,7 @@ use bulkhead_lab::attack::token::Token;
 use bulkhead_lab::attack::{Attempted, KINDS, Kind, KnownBy};
 
 use bulkhead_proxy::firewall::Firewall;
+use bulkhead_tests::skip;
 
 use crate::ground::{Ground, Seen, WEB, match_seen};
 use crate::namespaces;
@@ -78,7 +79,7 @@ fn what_arrives_is_what_the_threat_model_says() -> anyhow::Result<()> {
 fn nothing_passes_the_kernel_tier_alone_though_user_and_marks_of_the_sidecar_are_known() -> anyhow::Result<()>
 {
     if !namespaces::possible() {
-        println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
+        skip("needs root, or `unshare --user --map-root-user` around the tests");
         return Ok(());
     }
     let ground = Ground::lay(true)?;
@@ -95,7 +96,7 @@ fn nothing_passes_the_kernel_tier_alone_though_user_and_marks_of_the_sidecar_are
 #[test]
 fn nothing_reaches_a_protected_pod_from_one_that_has_no_firewall() -> anyhow::Result<()> {
     if !namespaces::possible() {
-        println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
+        skip("needs root, or `unshare --user --map-root-user` around the tests");
         return Ok(());
     }
     let ground = Ground::lay(true)?;
@@ -113,7 +114,7 @@ fn nothing_reaches_a_protected_pod_from_one_that_has_no_firewall() -> anyhow::Re
 #[test]
 fn nothing_leaves_a_protected_pod_for_those_that_have_no_firewall() -> anyhow::Result<()> {
     if !namespaces::possible() {
-        println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
+        skip("needs root, or `unshare --user --map-root-user` around the tests");
         return Ok(());
     }
     let ground = Ground::lay(true)?;
@@ -131,7 +132,7 @@ fn nothing_leaves_a_protected_pod_for_those_that_have_no_firewall() -> anyhow::R
 #[test]
 fn a_rule_that_allows_too_much_shows_up_as_arrivals() -> anyhow::Result<()> {
     if !namespaces::possible() {
-        println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
+        skip("needs root, or `unshare --user --map-root-user` around the tests");
         return Ok(());
     }
     let ground = Ground::lay(true)?;
@@ -209,13 +210,11 @@ fn a_killed_sidecar_comes_back_to_the_table_it_left() -> anyhow::Result<()> {
 /// `None`, with the reason on screen, where these trials cannot be made.
 pub(crate) fn able() -> Option<()> {
     if !namespaces::possible() {
-        println!("SKIPPED: needs root, or `unshare --user --map-root-user` around the tests");
+        skip("needs root, or `unshare --user --map-root-user` around the tests");
         return None;
     }
     if sidecars::program().is_none() {
-        println!(
-            "SKIPPED: BULKHEAD_BIN_DIR names no folder with bulkhead-proxy; `make test` builds it and sets that"
-        );
+        skip("BULKHEAD_BIN_DIR names no folder with bulkhead-proxy; `make test` builds it and sets that");
         return None;
     }
     Some(())
