@@ -70,7 +70,7 @@ impl Relevance {
     }
 }
 
-/// `None` for an edge whose names cannot be told apart any more, which the store never holds.
+/// `None` for an edge that stands for a whole network: what a pod did there is too much to learn from.
 fn observation(seen: &SeenEdge) -> Option<Observation> {
     let (edge, totals) = (&seen.edge, &seen.totals);
     let request = edge.http.as_ref().map(|http| RequestKind {
@@ -104,6 +104,7 @@ fn endpoint(end: &Endpoint) -> Option<learn::Endpoint> {
         PartyKind::Workload => Party::Workload(WorkloadRef { namespace: namespace?, name }),
         PartyKind::Service => Party::Service(ObjectName { namespace: namespace?, name }),
         PartyKind::Node => Party::Node(name),
+        PartyKind::Outside if end.party.name.contains('/') => return None,
         PartyKind::Outside => Party::Outside(end.address),
     };
     Some(learn::Endpoint { party, pod: end.pod.clone() })

@@ -55,13 +55,17 @@ pub const JOIN_TOKENS_MAX: usize = 100_000;
 /// Bytes of a pod's UID. Longer: refused.
 pub const UID_BYTES_MAX: usize = 64;
 
-/// Distinct edges kept per pod and day. More: counted as dropped, which is an incident of its own.
+/// Distinct edges inside of the cluster kept per pod and day. More: counted as dropped, which is an incident of its own.
 pub const EDGES_PER_POD_AND_DAY_MAX: usize = 20_000;
+/// Distinct edges from or to outside kept per pod and day. More: one edge per network (/16, /48) and port.
+pub const EDGES_OUTSIDE_PER_POD_AND_DAY_MAX: usize = 5_000;
+/// Distinct edges of networks kept per pod and day. More: counted as dropped, which is an incident of its own.
+pub const NETWORKS_PER_POD_AND_DAY_MAX: usize = 5_000;
 /// How long before its arrival a flow may have been seen. Longer: its times are held to this.
 pub const FLOW_AGE_MAX: Duration = Duration::from_secs(2 * 86_400);
 /// Distinct edges in one report, whatever their number of rows. More: the oldest are left out, and the log says so.
 pub const FOLD_EDGES_MAX: usize = 400_000;
-/// Distinct edges in one report that one pod brought in. More: its oldest are left out, and the log says so.
+/// Distinct edges in one report that one pod brought in, those inside and those outside each. More: its oldest are left out, and the log says so.
 pub const FOLD_EDGES_PER_POD_MAX: usize = 20_000;
 /// Reports that wait while one is made. More: refused, 429.
 pub const REPORTS_WAITING_MAX: usize = 8;
@@ -69,8 +73,10 @@ pub const REPORTS_WAITING_MAX: usize = 8;
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Days that edges, losses and batch numbers are kept.
 pub const EDGE_DAYS_MAX: u64 = 35;
-/// Bytes of the store's file. Reached: nothing more is stored or acknowledged, sidecars keep what they have room for
-/// and count the rest; enforcement is not touched.
+/// Bytes of the store's file up to which new edges are added. Reached: they are counted as dropped; what is left is for
+/// revisions, tokens, proposals and the audit trail, so that policy goes on.
+pub const STORE_FLOW_BYTES_MAX: u64 = 15 << 30;
+/// Bytes of the store's file. Reached: writing fails; flows are acknowledged and counted as dropped.
 pub const STORE_BYTES_MAX: u64 = 16 << 30;
 /// Entries of the audit trail. More: the oldest are deleted.
 pub const AUDIT_ENTRIES_MAX: u64 = 100_000;

@@ -34,7 +34,7 @@ impl Metrics {
             programs: counters("programs_answered_total", "Programs by the sidecar's answer.", "answer")?,
             flow_batches: counters(
                 "flow_batches_total",
-                "Flow batches taken in; repeated ones changed nothing.",
+                "Flow batches acknowledged; repeated ones changed nothing, refused ones found no room.",
                 "kind",
             )?,
             flow_records: IntCounter::new("bulkhead_controller_flow_records_total", "Flow records stored.")?,
@@ -96,6 +96,11 @@ impl Metrics {
         if !repeated {
             self.flow_records.inc_by(records as u64);
         }
+    }
+
+    /// A batch of flows was acknowledged, but there was no room for it.
+    pub fn batch_refused(&self) {
+        self.flow_batches.with_label_values(&["refused"]).inc();
     }
 
     /// A request of the HTTP API was answered.

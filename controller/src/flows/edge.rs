@@ -1,8 +1,9 @@
 //! An edge as it is stored: what was seen from one side, with the names that addresses had when it came in.
 
-use bulkhead_api::rest::{Effect, HttpSummary, Party, RuleSummary, Side};
+use bulkhead_api::rest::{Effect, HttpSummary, Party, PartyKind, RuleSummary, Side};
+use bulkhead_policies::compile::METADATA;
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Everything that tells one edge from another. Its JSON is the key in the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +30,34 @@ pub struct Edge {
     pub enforced: Judgement,
     /// What would hold if audited policies counted.
     pub shadow: Judgement,
+}
+
+impl Edge {
+    /// True if an end is outside of the cluster, where a pod can name any number of addresses. Those of instance metadata
+    /// are few, and are told apart always.
+    pub fn is_outside(&self) -> bool {
+        let outside = |end: &Endpoint| end.party.kind == PartyKind::Outside;
+        (outside(&self.source) || outside(&self.destination)) && !METADATA.contains(&self.destination.address)
+    }
+
+    /// The edge that stands for all addresses of a network outside (/16 or /48) and this port, whatever was said.
+    pub fn by_network(&self) -> Self {
+        let mut edge = Self { http: None, application: String::new(), ..self.clone() };
+        for end in [&mut edge.source, &mut edge.destination] {
+            if end.party.kind == PartyKind::Outside {
+                let (network, bits) = network(end.address);
+                (end.address, end.party.name) = (network, format!("{network}/{bits}"));
+            }
+        }
+        edge
+    }
+}
+
+fn network(address: IpAddr) -> (IpAddr, u8) {
+    match address.to_canonical() {
+        IpAddr::V4(address) => (Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 16)).into(), 16),
+        IpAddr::V6(address) => (Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into(), 48),
+    }
 }
 
 /// One end of an edge.
@@ -85,4 +114,33 @@ pub struct SeenEdge {
     pub edge: Edge,
     /// What was counted.
     pub totals: Totals,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flows::testing::{Seen, seen};
+
+    #[test]
+    fn addresses_of_one_network_outside_are_one_edge_and_the_own_end_stays() {
+        let cases = [
+            ("8.8.4.4", "8.8.0.0/16"),
+            ("8.9.4.4", "8.9.0.0/16"),
+            ("::ffff:8.8.8.8", "8.8.0.0/16"),
+            ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ];
+        for (address, network) in cases {
+            let edge = seen(Seen { destination: "", address, path: Some("/a"), ..Seen::default() }).edge;
+            assert!(edge.is_outside());
+            let folded = edge.by_network();
+            assert_eq!(folded.destination.party.name, network);
+            assert_eq!((folded.source, folded.http, folded.port), (edge.source, None, edge.port));
+        }
+    }
+
+    #[test]
+    fn neighbours_and_metadata_are_not_outside() {
+        assert!(!seen(Seen::default()).edge.is_outside());
+        let metadata = Seen { destination: "", address: "169.254.169.254", ..Seen::default() };
+        assert!(!seen(metadata).edge.is_outside());
+    }
 }

@@ -24,8 +24,8 @@ pub enum Detail {
 pub struct Fold {
     detail: Detail,
     edges: BTreeMap<Key, Totals>,
-    /// Edges that each pod's sidecar has brought in.
-    shares: BTreeMap<String, usize>,
+    /// Edges that each pod's sidecar has brought in, outside (true) and inside: the one must not crowd out the other.
+    shares: BTreeMap<(String, bool), usize>,
     left_out: u64,
 }
 
@@ -41,6 +41,7 @@ impl Fold {
     /// Takes in one row.
     pub fn add(&mut self, one: SeenEdge) {
         let SeenEdge { day, pod_uid, edge, totals } = one;
+        let is_outside = edge.is_outside();
         let key = match self.detail {
             Detail::Workload => (0, String::new(), without_pods(edge)),
             Detail::Pod => (0, pod_uid.clone(), edge),
@@ -49,7 +50,7 @@ impl Fold {
         if let Some(held) = self.edges.get_mut(&key) {
             return add_totals(held, totals);
         }
-        let share = self.shares.entry(pod_uid).or_default();
+        let share = self.shares.entry((pod_uid, is_outside)).or_default();
         if *share >= FOLD_EDGES_PER_POD_MAX || self.edges.len() >= FOLD_EDGES_MAX {
             self.left_out += 1;
             return;
@@ -143,7 +144,13 @@ mod tests {
         let mut fold = fold(Detail::Workload, (0..FOLD_EDGES_PER_POD_MAX + 3).map(noise).collect());
         fold.add(seen(Seen { pod: "web-1", denied: Some("no_rule"), ..Seen::default() }));
         assert_eq!(fold.left_out(), 3);
-        assert_eq!(verdicts(&fold.finish()).len(), 1, "another pod's denial is there");
+        fold.add(seen(Seen {
+            destination: "",
+            address: "1.1.1.1",
+            denied: Some("no_rule"),
+            ..Seen::default()
+        }));
+        assert_eq!(verdicts(&fold.finish()).len(), 2, "another pod's denial is there, and its own outside");
     }
 
     fn fold(detail: Detail, rows: Vec<SeenEdge>) -> Fold {

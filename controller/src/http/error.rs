@@ -107,7 +107,10 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::TooManyTokens => Self::Busy(error.to_string()),
-            StoreError::Failed { .. } | StoreError::Newer { .. } | StoreError::Closed => Self::Store(error),
+            StoreError::Failed { .. }
+            | StoreError::Full { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Closed => Self::Store(error),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::clock::now_ms;
 use crate::flows::{self, Observer};
 use crate::identity::PodIdentity;
 use crate::limits::{HELLO_TIMEOUT, PROGRAM_ANSWER_TIMEOUT};
-use crate::store::{Appended, Batch};
+use crate::store::{Appended, Batch, StoreError};
 use crate::world::World;
 use bulkhead_api::rest::{Party, PartyKind};
 use bulkhead_api::{ControllerMessage, FlowBatch, Hello, ProgramResult, SidecarMessage, v1};
@@ -33,6 +33,8 @@ pub(super) struct Session {
     unanswered: Option<Unanswered>,
     nonce: u64,
     observer: Observer,
+    /// Flow records for which the store had no room, to be told with the next batch that it takes.
+    lost: u64,
 }
 
 struct Unanswered {
@@ -74,6 +76,7 @@ impl Session {
             unanswered: None,
             nonce: 0,
             observer,
+            lost: 0,
         }
     }
 
@@ -186,8 +189,8 @@ impl Session {
         Ok(())
     }
 
-    /// Stores a batch and acknowledges it after the commit. A store that fails ends the stream: the sidecar keeps
-    /// the batch and sends it again.
+    /// Stores a batch and acknowledges it after the commit. A store without room loses the batch, counts it and keeps
+    /// the stream, on which policy comes. A store that fails ends the stream: the sidecar sends the batch again.
     async fn store(&mut self, batch: FlowBatch) -> Result<(), Status> {
         let FlowBatch { sequence, flows, dropped } = batch;
         let received_ms = now_ms();
@@ -202,12 +205,23 @@ impl Session {
             instance: self.instance.clone(),
             sequence,
             edges,
-            dropped,
+            dropped: dropped.saturating_add(self.lost),
             received_ms,
         };
-        let stored = self.port.records.append(batch).await;
-        let appended = stored.map_err(|error| Status::unavailable(error.to_string()))?;
-        self.port.metrics.batch_taken(count, appended == Appended::Repeated);
+        match taken(self.port.records.append(batch).await)? {
+            Some(appended) => {
+                // What came again was told of before; what was lost since is told next time.
+                if appended == Appended::Stored {
+                    self.lost = 0;
+                }
+                self.port.metrics.batch_taken(count, appended == Appended::Repeated);
+            }
+            None => {
+                self.lost = self.lost.saturating_add(dropped).saturating_add(count as u64);
+                self.port.metrics.batch_refused();
+                tracing::error!(uid = self.pod.uid, records = count, "no room for flows: counted as dropped");
+            }
+        }
         self.send(&ControllerMessage::FlowAck { sequence }).await
     }
 
@@ -229,6 +243,15 @@ impl Session {
     }
 }
 
+/// What became of a batch; `None` if there was no room for it.
+fn taken(stored: Result<Appended, StoreError>) -> Result<Option<Appended>, Status> {
+    match stored {
+        Ok(appended) => Ok(Some(appended)),
+        Err(StoreError::Full { .. }) => Ok(None),
+        Err(error) => Err(Status::unavailable(error.to_string())),
+    }
+}
+
 async fn hello(inbound: &mut Streaming<v1::FromSidecar>) -> Result<Hello, Status> {
     let first = timeout(HELLO_TIMEOUT, inbound.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no hello in time"))??;
@@ -239,5 +262,17 @@ async fn hello(inbound: &mut Streaming<v1::FromSidecar>) -> Result<Hello, Status
             Err(Status::invalid_argument("the first message is not a hello"))
         }
         Err(error) => Err(Status::invalid_argument(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_without_room_keeps_the_stream_and_one_that_fails_ends_it() {
+        assert!(matches!(taken(Ok(Appended::Stored)), Ok(Some(Appended::Stored))));
+        assert!(matches!(taken(Err(StoreError::Full { what: "store flows" })), Ok(None)));
+        assert!(taken(Err(StoreError::Closed)).is_err());
     }
 }

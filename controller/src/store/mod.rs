@@ -3,6 +3,7 @@
 //! [`Store`] is the contract, blocking, for one caller at a time; [`sqlite`] keeps it. [`Records`] is what the
 //! rest of the controller holds: it runs a store on threads of its own and answers to async callers.
 
+mod edges;
 mod records;
 pub mod sqlite;
 #[cfg(test)]
@@ -33,6 +34,12 @@ pub enum StoreError {
         found: i64,
         /// The newest that is known here.
         known: i64,
+    },
+    /// There is no room on the disk, or the store is as large as it may be.
+    #[error("store: cannot {what}: there is no room: make room on the disk of the state folder")]
+    Full {
+        /// What was tried.
+        what: &'static str,
     },
     /// The store's thread has ended.
     #[error("store: closed, the controller is shutting down")]

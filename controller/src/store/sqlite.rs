@@ -3,44 +3,61 @@
 //! Formats are migrated forward at opening, each in one transaction; `PRAGMA user_version` says which one a file
 //! has.
 
+use super::edges::{self, Room};
 use super::{Appended, Batch, Loss, Store, StoreError};
-use crate::flows::{Edge, SeenEdge, Totals};
+use crate::flows::{SeenEdge, Totals};
 use crate::limits::{
-    AUDIT_ENTRIES_MAX, EDGES_PER_POD_AND_DAY_MAX, INSTANCES_PER_POD_MAX, JOIN_TOKENS_MAX,
-    PROPOSALS_PER_COLLECTION_MAX, STORE_BYTES_MAX,
+    AUDIT_ENTRIES_MAX, INSTANCES_PER_POD_MAX, JOIN_TOKENS_MAX, PROPOSALS_PER_COLLECTION_MAX, STORE_BYTES_MAX,
+    STORE_FLOW_BYTES_MAX,
 };
 use bulkhead_api::rest::{AuditEntry, Proposal, ProposalState};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
-use std::collections::BTreeMap;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, params};
 use std::path::Path;
 use std::time::Duration;
 
 /// One script per format, in order; the file is brought to the last.
-const MIGRATIONS: &[&str] = &[include_str!("format_1.sql"), include_str!("format_2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("format_1.sql"), include_str!("format_2.sql"), include_str!("format_3.sql")];
 /// A connection waits this long for the other one's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Counters stop here: two of them still fit an integer of SQLite, and JSON readers keep them exact.
-const COUNT_MAX: u64 = (1 << 53) - 1;
+pub(super) const COUNT_MAX: u64 = (1 << 53) - 1;
 /// Milliseconds of a day.
-const DAY_MS: u64 = 86_400_000;
+pub(super) const DAY_MS: u64 = 86_400_000;
 
 /// A connection to the store's file.
 #[derive(Debug)]
 pub struct Sqlite {
     connection: Connection,
-    /// Edges per pod of one day, so that the limit needs no count at each insertion.
-    edges_of_day: BTreeMap<(u64, String), usize>,
+    room: Room,
+    /// Above this many bytes there is no room for new edges.
+    flow_bytes_max: u64,
+    is_full: bool,
+}
+
+/// How large the file may become, by what is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// With flows.
+    pub(super) flow_bytes_max: u64,
+    /// With everything.
+    pub(super) bytes_max: u64,
 }
 
 impl Sqlite {
     /// Opens the file; makes it, and brings it to the newest format, if need be.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_bounded(path, Bounds { flow_bytes_max: STORE_FLOW_BYTES_MAX, bytes_max: STORE_BYTES_MAX })
+    }
+
+    pub(super) fn open_bounded(path: &Path, bounds: Bounds) -> Result<Self, StoreError> {
         let connection = Connection::open(path).map_err(failed("open the database"))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(failed("set the time-out"))?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed("switch to write-ahead"))?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(failed("switch to full sync"))?;
-        bound_size(&connection).map_err(failed("bound the size"))?;
-        let mut store = Self { connection, edges_of_day: BTreeMap::new() };
+        bound_size(&connection, bounds.bytes_max).map_err(failed("bound the size"))?;
+        let mut store =
+            Self { connection, room: Room::default(), flow_bytes_max: bounds.flow_bytes_max, is_full: false };
         store.migrate(path)?;
         Ok(store)
     }
@@ -72,12 +89,18 @@ impl Store for Sqlite {
     fn append(&mut self, batches: &[Batch]) -> Result<Vec<Appended>, StoreError> {
         let transaction = self.connection.transaction().map_err(failed("begin"))?;
         // A transaction that fails leaves the counts of before, which are then too high at most.
-        let outcome = batches
-            .iter()
-            .map(|batch| append_one(&transaction, &mut self.edges_of_day, batch))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed("store flows"))?;
+        let mut is_full = self.is_full;
+        let mut append = |batch: &Batch| {
+            is_full = edges::used_bytes(&transaction)? >= self.flow_bytes_max;
+            append_one(&transaction, &mut self.room, batch, is_full)
+        };
+        let outcome = batches.iter().map(&mut append).collect::<Result<Vec<_>, _>>();
+        let outcome = outcome.map_err(failed("store flows"))?;
         transaction.commit().map_err(failed("store flows"))?;
+        if is_full && !self.is_full {
+            tracing::error!("flows have used up their part of the store: new edges are counted as lost");
+        }
+        self.is_full = is_full;
         Ok(outcome)
     }
 
@@ -105,7 +128,7 @@ impl Store for Sqlite {
     }
 
     fn forget(&mut self, before_day: u64) -> Result<(), StoreError> {
-        self.edges_of_day.retain(|(day, _), _| *day >= before_day);
+        self.room.forget(before_day);
         let before_ms = to_sql(before_day.saturating_mul(DAY_MS));
         let forget = || -> rusqlite::Result<()> {
             self.connection.execute("DELETE FROM edges WHERE day < ?", [to_sql(before_day)])?;
@@ -272,26 +295,22 @@ impl Store for Sqlite {
 }
 
 /// SQLite counts pages; an insertion beyond the bound fails.
-fn bound_size(connection: &Connection) -> rusqlite::Result<()> {
+fn bound_size(connection: &Connection, bytes_max: u64) -> rusqlite::Result<()> {
     let page_bytes: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
-    let pages = to_sql(STORE_BYTES_MAX) / page_bytes.max(1);
+    let pages = to_sql(bytes_max) / page_bytes.max(1);
     connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
 }
 
 fn append_one(
     transaction: &Transaction<'_>,
-    edges_of_day: &mut BTreeMap<(u64, String), usize>,
+    room: &mut Room,
     batch: &Batch,
+    is_full: bool,
 ) -> rusqlite::Result<Appended> {
     if !advance(transaction, batch)? {
         return Ok(Appended::Repeated);
     }
-    let mut over_limit = 0u64;
-    for (edge, totals) in &batch.edges {
-        if !add_edge(transaction, edges_of_day, &batch.pod_uid, edge, totals)? {
-            over_limit += 1;
-        }
-    }
+    let over_limit = edges::add_all(transaction, room, batch, is_full)?;
     if batch.dropped > 0 || over_limit > 0 {
         transaction.execute(
             "INSERT INTO losses (pod_uid, by_sidecar, by_controller, last_ms) VALUES (?1, ?2, ?3, ?5) ON CONFLICT (pod_uid) DO \
@@ -335,73 +354,6 @@ fn advance(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<boo
         )?;
     }
     Ok(true)
-}
-
-/// Adds to an edge; false if it is a new one and the pod has no room left for this day.
-fn add_edge(
-    transaction: &Transaction<'_>,
-    edges_of_day: &mut BTreeMap<(u64, String), usize>,
-    pod_uid: &str,
-    edge: &Edge,
-    totals: &Totals,
-) -> rusqlite::Result<bool> {
-    let day = totals.last_seen_ms / DAY_MS;
-    let key = serde_json::to_string(edge).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
-    let mut update = transaction.prepare_cached(
-        "UPDATE edges SET count = min(count + ?4, ?12), \
-         bytes_to_destination = min(bytes_to_destination + ?5, ?12), \
-         bytes_to_source = min(bytes_to_source + ?6, ?12), first_seen_ms = min(first_seen_ms, ?7), \
-         last_seen_ms = max(last_seen_ms, ?8), revision = max(revision, ?9), \
-         sender_uid = coalesce(?10, sender_uid), report_id = coalesce(?11, report_id) \
-         WHERE day = ?1 AND pod_uid = ?2 AND edge = ?3",
-    )?;
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO edges (day, pod_uid, edge, count, bytes_to_destination, bytes_to_source, first_seen_ms, \
-         last_seen_ms, revision, sender_uid, report_id) VALUES (?1, ?2, ?3, min(?4, ?12), min(?5, ?12), min(?6, ?12), ?7, ?8, ?9, ?10, \
-         ?11)",
-    )?;
-    let values = params![
-        to_sql(day),
-        pod_uid,
-        key,
-        to_sql(totals.count.min(COUNT_MAX)),
-        to_sql(totals.bytes_to_destination.min(COUNT_MAX)),
-        to_sql(totals.bytes_to_source.min(COUNT_MAX)),
-        to_sql(totals.first_seen_ms),
-        to_sql(totals.last_seen_ms),
-        to_sql(totals.revision),
-        totals.sender_uid,
-        totals.report_id,
-        to_sql(COUNT_MAX),
-    ];
-    if update.execute(values)? > 0 {
-        return Ok(true);
-    }
-    let held = edges_held(transaction, edges_of_day, day, pod_uid)?;
-    if *held >= EDGES_PER_POD_AND_DAY_MAX {
-        return Ok(false);
-    }
-    insert.execute(values)?;
-    *held += 1;
-    Ok(true)
-}
-
-fn edges_held<'a>(
-    transaction: &Transaction<'_>,
-    edges_of_day: &'a mut BTreeMap<(u64, String), usize>,
-    day: u64,
-    pod_uid: &str,
-) -> rusqlite::Result<&'a mut usize> {
-    let key = (day, pod_uid.to_owned());
-    if !edges_of_day.contains_key(&key) {
-        let count: i64 = transaction.query_row(
-            "SELECT count(*) FROM edges WHERE day = ? AND pod_uid = ?",
-            params![to_sql(day), pod_uid],
-            |row| row.get(0),
-        )?;
-        edges_of_day.insert(key.clone(), usize::try_from(count).unwrap_or(usize::MAX));
-    }
-    Ok(edges_of_day.entry(key).or_default())
 }
 
 fn seen_edge(row: &Row<'_>) -> rusqlite::Result<SeenEdge> {
@@ -477,14 +429,17 @@ fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlit
 }
 
 /// SQLite's integers are signed; what does not fit is held at the largest.
-fn to_sql(value: u64) -> i64 {
+pub(super) fn to_sql(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn from_sql(value: i64) -> u64 {
+pub(super) fn from_sql(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
 fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
-    move |error| StoreError::Failed { what, problem: error.to_string() }
+    move |error| match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full { what },
+        Some(_) | None => StoreError::Failed { what, problem: error.to_string() },
+    }
 }

@@ -1,9 +1,9 @@
 //! What every store must do, run against each that there is.
 
-use super::sqlite::Sqlite;
+use super::sqlite::{Bounds, Sqlite};
 use super::{Appended, Batch, Loss, Records, Store, StoreError};
 use crate::flows::{Edge, Endpoint, Judgement, SeenEdge, Totals};
-use crate::limits::{EDGES_PER_POD_AND_DAY_MAX, INSTANCES_PER_POD_MAX};
+use crate::limits::{EDGES_OUTSIDE_PER_POD_AND_DAY_MAX, EDGES_PER_POD_AND_DAY_MAX, INSTANCES_PER_POD_MAX};
 use bulkhead_api::rest::{AuditEntry, Effect, Party, PartyKind, Proposal, ProposalState, Side};
 
 const DAY_MS: u64 = 86_400_000;
@@ -82,6 +82,77 @@ fn a_pod_that_fills_its_share_loses_new_edges_only_and_the_loss_is_counted() {
         let loss = Loss { pod_uid: "uid-1".into(), by_sidecar: 4, by_controller: 7, last_ms: 0 };
         assert_eq!(store.losses(), Ok(vec![loss]));
     });
+}
+
+#[test]
+fn what_a_pod_does_outside_crowds_out_nothing_inside_and_is_told_by_network() {
+    with_store(|store| {
+        let mut flood = batch("a", 1, 1);
+        let first = flood.edges[0].clone();
+        let outside = |number: usize| {
+            let mut edge = first.clone();
+            let address = std::net::Ipv4Addr::from_bits(0x0808_0000 + u32::try_from(number).expect("small"));
+            edge.0.destination.address = address.into();
+            let (kind, name) = (PartyKind::Outside, address.to_string());
+            edge.0.destination.party = Party { kind, namespace: None, name };
+            edge
+        };
+        flood.edges = (0..EDGES_OUTSIDE_PER_POD_AND_DAY_MAX + 3).map(outside).collect();
+        store.append(&[flood, batch("a", 2, 1)]).expect("stored");
+        let names: Vec<_> = edges(store).into_iter().map(|one| one.edge.destination.party.name).collect();
+        assert_eq!(names.len(), EDGES_OUTSIDE_PER_POD_AND_DAY_MAX + 2, "one network, and one inside");
+        assert!(names.contains(&"8.8.0.0/16".to_owned()) && names.contains(&"db".to_owned()));
+        assert_eq!(count(store), EDGES_OUTSIDE_PER_POD_AND_DAY_MAX as u64 + 4, "nothing is lost");
+        assert_eq!(store.losses(), Ok(vec![]));
+    });
+}
+
+#[test]
+fn a_store_full_of_flows_still_takes_revisions_tokens_and_audit_and_counts_what_it_refuses() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bounds = Bounds { flow_bytes_max: 512 << 10, bytes_max: 1 << 20 };
+    let mut store = Sqlite::open_bounded(&folder.path().join("store.sqlite"), bounds).expect("made");
+    let mut sequence = 0;
+    let mut append = |store: &mut Sqlite, day: u64| {
+        sequence += 1;
+        let mut one = batch("a", sequence, 1);
+        one.edges[0].0.application = format!("{sequence}{}", "x".repeat(2_000));
+        one.edges[0].1.last_seen_ms += day * DAY_MS;
+        one.received_ms = day * DAY_MS;
+        store.append(&[one])
+    };
+    for _ in 0..400 {
+        assert_eq!(append(&mut store, 0), Ok(vec![Appended::Stored]), "the stream goes on");
+    }
+    let kept = edges(&mut store).len();
+    assert!(kept < 400);
+    assert_eq!(store.losses().expect("read")[0].by_controller, 400 - kept as u64);
+    let audit = AuditEntry {
+        at_ms: 5,
+        actor: "admin".into(),
+        action: "approve".into(),
+        subject: "x".repeat(1_000),
+        detail: String::new(),
+    };
+    for number in 0..100 {
+        store.set_revision(number).expect("policy goes on");
+        store.add_token(&number.to_string(), "uid-1", 1_000, 0).expect("pods may join");
+        store.add_audit(&audit).expect("the trail goes on");
+    }
+    store.forget(1).expect("forgotten");
+    append(&mut store, 1).expect("stored");
+    assert_eq!(edges(&mut store).len(), 1, "there is room again");
+}
+
+#[test]
+fn no_room_at_all_is_told_from_other_failures() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bounds = Bounds { flow_bytes_max: 1 << 30, bytes_max: 256 << 10 };
+    let mut store = Sqlite::open_bounded(&folder.path().join("store.sqlite"), bounds).expect("made");
+    let mut one = batch("a", 1, 1);
+    one.edges[0].0.application = "x".repeat(512 << 10);
+    assert_eq!(store.append(&[one]), Err(StoreError::Full { what: "store flows" }));
+    assert_eq!(store.append(&[batch("a", 2, 1)]), Ok(vec![Appended::Stored]), "what fits is stored");
 }
 
 #[test]
@@ -175,6 +246,20 @@ fn a_file_of_a_newer_version_is_refused_and_left_alone() {
     assert!(matches!(Sqlite::open(&path), Err(StoreError::Newer { found: 99, .. })));
     let format: i64 = newer.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("read");
     assert_eq!(format, 99);
+}
+
+#[test]
+fn a_file_of_the_first_format_is_brought_to_the_newest_with_what_it_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store.sqlite");
+    let old = rusqlite::Connection::open(&path).expect("made");
+    old.execute_batch(include_str!("format_1.sql")).expect("made");
+    old.execute_batch("INSERT INTO tokens VALUES ('one', 'uid-1', 1000, NULL); PRAGMA user_version = 1")
+        .expect("filled");
+    drop(old);
+    let mut store = Sqlite::open(&path).expect("brought up");
+    assert_eq!(store.use_token("one", "key", 10), Ok(true));
+    assert_eq!(store.append(&[batch("a", 1, 2)]), Ok(vec![Appended::Stored]));
 }
 
 #[tokio::test]
