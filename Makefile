@@ -28,9 +28,8 @@ lab: binaries ## Run the main job: learn, propose, enforce, attack, report
 	$(BIN)/bulkhead lab $(LAB_ARGS)
 
 .PHONY: test
-test: tools ## Every test, the lab with real programs among them
+test: binaries ## Every test, the lab with real programs among them
 	@deploy/tools.sh lab
-	$(CARGO) build --locked --profile $(LAB_PROFILE) -p bulkhead-cli -p bulkhead-proxy -p bulkhead-controller
 	@mkdir -p target
 	BULKHEAD_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) test --locked --workspace 2>&1 | tee target/test.log
 	@echo "skipped here: $$(grep -o 'skipped: ' target/test.log | wc -l)"
