@@ -11,6 +11,12 @@ pub const CONNECTIONS_OPEN_MAX: usize = 8_192;
 /// Distinct flows aggregated before they are made into a batch. More: the flow is not reported, but counted as
 /// dropped; its verdict stands either way.
 pub const FLOW_ENTRIES_MAX: usize = 4_096;
+/// Of these, those that hold a request or a report identifier. More: the edge and its answer are counted without.
+pub const FLOW_REQUEST_ENTRIES_MAX: usize = FLOW_ENTRIES_MAX / 2;
+/// Room of these that only denials without a request may use, so that nobody hides them by a flood of allowed flows.
+pub const FLOW_ENTRIES_FOR_DENIALS: usize = FLOW_ENTRIES_MAX / 4;
+/// Distinct hosts, and distinct paths, per direction, peer and port between two batches. More: both become `*`.
+pub const FLOW_NAMES_PER_EDGE_MAX: usize = 64;
 /// Bytes of a path in a report. Longer: cut, which may join flows that differ later in their paths.
 pub const FLOW_PATH_BYTES_MAX: usize = 1_024;
 /// Bytes of a method in a report. Longer: cut.
@@ -26,6 +32,9 @@ pub const FLOW_REPORT_IDS_MAX: usize = 256;
 pub const KERNEL_FLOWS_TRACKED_MAX: usize = 16_384;
 /// Details of denied packets that wait for the exact counts. More: the detail is left out.
 pub const DENIAL_DETAILS_MAX: usize = 1_024;
+
+/// Denied edges that found no room in the report and are told later. More: counted as dropped.
+pub const DENIED_EDGES_WAITING_MAX: usize = 16_384;
 
 /// Commands waiting for the enforcement thread. More: the sender waits.
 pub const ENFORCEMENT_COMMANDS_MAX: usize = 8;

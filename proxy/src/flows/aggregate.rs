@@ -2,12 +2,20 @@
 //!
 //! Pure: the caller passes the time. Equal means all but time, size and count. Rules are named at the first sight
 //! of a flow, so that a record still names the right rule when the program changes before it is sent.
+//!
+//! Hosts, paths and peers come from the network, so whoever makes up many must not push others out: names are bounded per
+//! edge, requests share half of the room, and beyond it an edge and its answer are counted without the request. The last
+//! quarter is for denials alone.
 
 use super::Observation;
-use crate::limits::{FLOW_ENTRIES_MAX, FLOW_METHOD_BYTES_MAX, FLOW_PATH_BYTES_MAX, FLOW_REPORT_IDS_MAX};
+use super::names::{NamedEdge, Names};
+use crate::limits::{
+    FLOW_ENTRIES_FOR_DENIALS, FLOW_ENTRIES_MAX, FLOW_METHOD_BYTES_MAX, FLOW_PATH_BYTES_MAX,
+    FLOW_REPORT_IDS_MAX, FLOW_REQUEST_ENTRIES_MAX,
+};
 use bulkhead_api::{Flow, FlowAnswer, HttpSignature};
 use bulkhead_facts::limits::HOST_BYTES_MAX;
-use bulkhead_facts::{Direction, L4Protocol};
+use bulkhead_facts::{Direction, Effect, L4Protocol};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Answer, AnswerPair};
 use std::collections::HashMap;
@@ -17,6 +25,7 @@ use std::net::IpAddr;
 #[derive(Default)]
 pub(super) struct Aggregate {
     entries: HashMap<Key, Totals>,
+    names: Names,
     report_ids: usize,
     dropped: u64,
 }
@@ -26,8 +35,8 @@ pub(super) struct Aggregate {
 pub(super) enum Added {
     /// It was counted.
     Counted,
-    /// It is lost, and counted as lost.
-    Dropped,
+    /// There was none: the caller keeps it for later, or gives it up.
+    NoRoom,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -60,26 +69,41 @@ impl Aggregate {
     pub(super) fn add(&mut self, judge: &Judge, observation: Observation, now_ms: u64) -> Added {
         let (count, to_destination, to_source) =
             (observation.count, observation.bytes_to_destination, observation.bytes_to_source);
-        let key = self.key(judge, observation);
-        if let Some(totals) = self.entries.get_mut(&key) {
-            totals.add(count, to_destination, to_source, now_ms);
-            return Added::Counted;
+        let Some(key) = self.key_with_room(judge, observation) else { return Added::NoRoom };
+        let totals =
+            self.entries.entry(key).or_insert_with_key(|key| Totals::new(judge, &key.answers, now_ms));
+        totals.add(count, to_destination, to_source, now_ms);
+        Added::Counted
+    }
+
+    /// Counts as lost what found no room and will not be told later.
+    pub(super) fn give_up(&mut self, count: u64) {
+        self.dropped = self.dropped.saturating_add(count.max(1));
+    }
+
+    /// The key that this is counted under: as told, else without its request.
+    fn key_with_room(&mut self, judge: &Judge, observation: Observation) -> Option<Key> {
+        let mut key = self.key(judge, observation);
+        if self.entries.contains_key(&key) {
+            return Some(key);
         }
-        if self.entries.len() >= FLOW_ENTRIES_MAX {
-            self.dropped = self.dropped.saturating_add(count.max(1));
-            return Added::Dropped;
+        if self.entries.len() >= key.room() {
+            (key.http, key.report_id) = (None, None);
+            let has_place = self.entries.contains_key(&key) || self.entries.len() < key.room();
+            return has_place.then_some(key);
         }
         self.report_ids += usize::from(key.report_id.is_some());
-        let mut totals = Totals::new(judge, &key.answers, now_ms);
-        totals.add(count, to_destination, to_source, now_ms);
-        self.entries.insert(key, totals);
-        Added::Counted
+        if let Some(http) = &key.http {
+            self.names.learn(key.named_edge(), http);
+        }
+        Some(key)
     }
 
     /// Takes up to `limit` flows, the first seen first.
     pub(super) fn take(&mut self, limit: usize) -> Vec<Flow> {
         if self.entries.len() <= limit {
             self.report_ids = 0;
+            self.names = Names::default();
             let mut flows: Vec<_> = self.entries.drain().map(|(key, totals)| flow(key, totals)).collect();
             self.entries.shrink_to(limit);
             flows.sort_by_key(|flow| flow.first_seen_ms);
@@ -95,6 +119,12 @@ impl Aggregate {
         });
         let mut flows: Vec<_> = taken.map(|(key, totals)| flow(key, totals)).collect();
         self.report_ids = self.entries.keys().filter(|key| key.report_id.is_some()).count();
+        self.names = Names::default();
+        for key in self.entries.keys() {
+            if let Some(http) = &key.http {
+                self.names.learn(key.named_edge(), http);
+            }
+        }
         flows.sort_by_key(|flow| flow.first_seen_ms);
         flows
     }
@@ -111,7 +141,7 @@ impl Aggregate {
 
     fn key(&self, judge: &Judge, observation: Observation) -> Key {
         let report_id = observation.report_id.filter(|_| self.report_ids < FLOW_REPORT_IDS_MAX);
-        Key {
+        let mut key = Key {
             direction: observation.direction,
             peer: observation.peer.to_canonical(),
             local: observation.local.to_canonical(),
@@ -123,7 +153,27 @@ impl Aggregate {
             revision: judge.program().revision,
             sender_uid: observation.sender_uid,
             report_id,
+        };
+        let edge = key.named_edge();
+        if let Some(http) = &mut key.http {
+            self.names.bound(&edge, http);
         }
+        key
+    }
+}
+
+impl Key {
+    /// How many entries there may be before this one.
+    fn room(&self) -> usize {
+        match self.answers.enforced.effect {
+            _ if self.http.is_some() || self.report_id.is_some() => FLOW_REQUEST_ENTRIES_MAX,
+            Effect::Allow => FLOW_ENTRIES_MAX - FLOW_ENTRIES_FOR_DENIALS,
+            Effect::Deny => FLOW_ENTRIES_MAX,
+        }
+    }
+
+    fn named_edge(&self) -> NamedEdge {
+        (self.direction, self.peer, self.port)
     }
 }
 
@@ -195,6 +245,7 @@ fn cut(text: &mut String, bytes_max: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::FLOW_NAMES_PER_EDGE_MAX;
     use crate::test_program;
     use bulkhead_policies::program::AnswerId;
     use std::net::Ipv4Addr;
@@ -255,20 +306,92 @@ mod tests {
         assert_eq!(aggregate.take(10).len(), 5);
     }
 
+    fn requested(judge: &Judge, answer: u16, host: &str, path: &str) -> Observation {
+        let http = HttpSignature {
+            method: "GET".to_owned(),
+            path_template: path.to_owned(),
+            host: host.to_owned(),
+            status: 4,
+        };
+        Observation { http: Some(http), ..connection(judge, answer) }
+    }
+
+    fn to_port(judge: &Judge, answer: u16, port: usize) -> Observation {
+        Observation { port: u16::try_from(port).expect("a port"), ..connection(judge, answer) }
+    }
+
     #[test]
-    fn more_than_the_limit_is_counted_as_dropped_and_known_flows_go_on() {
+    fn more_than_the_limit_finds_no_room_and_known_flows_go_on() {
         let (judge, mut aggregate) = (judge(1), Aggregate::default());
-        let at_port =
-            |port: usize| Observation { port: u16::try_from(port).expect("a port"), ..connection(&judge, 1) };
-        for port in 0..FLOW_ENTRIES_MAX {
-            assert_eq!(aggregate.add(&judge, at_port(port), 1), Added::Counted);
+        let most = FLOW_ENTRIES_MAX - FLOW_ENTRIES_FOR_DENIALS;
+        for port in 0..most {
+            assert_eq!(aggregate.add(&judge, to_port(&judge, 1, port), 1), Added::Counted);
         }
-        assert_eq!(aggregate.add(&judge, at_port(FLOW_ENTRIES_MAX), 1), Added::Dropped);
-        assert_eq!(aggregate.add(&judge, at_port(0), 1), Added::Counted);
-        assert_eq!(
-            (aggregate.len(), aggregate.take_dropped(), aggregate.take_dropped()),
-            (FLOW_ENTRIES_MAX, 1, 0)
-        );
+        assert_eq!(aggregate.add(&judge, to_port(&judge, 1, most), 1), Added::NoRoom);
+        assert_eq!(aggregate.add(&judge, to_port(&judge, 1, 0), 1), Added::Counted);
+        aggregate.give_up(1);
+        assert_eq!((aggregate.len(), aggregate.take_dropped(), aggregate.take_dropped()), (most, 1, 0));
+    }
+
+    #[test]
+    fn a_flood_of_allowed_flows_and_requests_leaves_room_for_denials() {
+        let (judge, mut aggregate) = (judge(1), Aggregate::default());
+        for n in 0..2 * FLOW_ENTRIES_MAX {
+            aggregate.add(&judge, Observation { port: 80, ..requested(&judge, 0, &format!("h{n}"), "/") }, 1);
+            aggregate.add(&judge, to_port(&judge, 1, n), 1);
+            let asked = to_port(&judge, 1, n);
+            aggregate.add(&judge, Observation { http: requested(&judge, 1, "a", "/").http, ..asked }, 1);
+        }
+        for port in 0..FLOW_ENTRIES_FOR_DENIALS - 2 {
+            assert_eq!(aggregate.add(&judge, to_port(&judge, 0, port), 1), Added::Counted, "{port}");
+        }
+        assert!(aggregate.len() <= FLOW_ENTRIES_MAX);
+    }
+
+    #[test]
+    fn a_request_without_room_is_counted_by_edge_and_answer() {
+        let (judge, mut aggregate) = (judge(1), Aggregate::default());
+        for port in 0..FLOW_REQUEST_ENTRIES_MAX {
+            aggregate.add(&judge, to_port(&judge, 1, port + 10_000), 1);
+        }
+        for n in 0..1_000 {
+            let report_id = Some(format!("r{n}"));
+            let denied = Observation { report_id, ..requested(&judge, 0, "a", &format!("/{n}")) };
+            assert_eq!(aggregate.add(&judge, denied, 1), Added::Counted);
+        }
+        let denied: Vec<_> =
+            aggregate.take(FLOW_ENTRIES_MAX).into_iter().filter(|flow| flow.port == 5432).collect();
+        assert_eq!(denied.len(), 1, "{denied:?}");
+        assert_eq!((denied[0].count, &denied[0].http, &denied[0].report_id), (1_000, &None, &None));
+        assert_eq!(denied[0].enforced.effect, Effect::Deny);
+    }
+
+    #[test]
+    fn hosts_and_paths_beyond_the_limit_of_their_edge_become_any() {
+        let (judge, mut aggregate) = (judge(1), Aggregate::default());
+        for n in 0..1_000 {
+            aggregate.add(&judge, requested(&judge, 1, &format!("h{n}"), "/"), 1);
+            let elsewhere = Observation { port: 81, ..requested(&judge, 1, "a", &format!("/{n}")) };
+            aggregate.add(&judge, elsewhere, 1);
+        }
+        for limit in [10, FLOW_ENTRIES_MAX] {
+            aggregate.add(&judge, requested(&judge, 1, "h0", "/"), 1);
+            aggregate.add(&judge, requested(&judge, 1, "new", "/"), 1);
+            let flows = aggregate.take(limit);
+            assert!(flows.len() <= 2 * (FLOW_NAMES_PER_EDGE_MAX + 1));
+        }
+        for n in 0..100 {
+            aggregate.add(&judge, requested(&judge, 1, &format!("h{n}"), "/"), 1);
+        }
+        let flows = aggregate.take(FLOW_ENTRIES_MAX);
+        let any: Vec<_> = flows
+            .iter()
+            .filter(|flow| {
+                flow.http.as_ref().is_some_and(|http| http.host == "*" && http.path_template == "*")
+            })
+            .map(|flow| flow.count)
+            .collect();
+        assert_eq!((flows.len(), any), (FLOW_NAMES_PER_EDGE_MAX + 1, vec![36]), "a new batch begins anew");
     }
 
     #[test]

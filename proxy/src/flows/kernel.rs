@@ -11,11 +11,12 @@ use super::{Observation, Recorder};
 use crate::firewall::{
     Answers, Denials, DeniedEdge, DeniedPacket, KernelFlow, KernelFlowEvent, Mark, MarkedAnswer,
 };
-use crate::limits::{DENIAL_DETAILS_MAX, KERNEL_FLOWS_TRACKED_MAX};
+use crate::limits::{DENIAL_DETAILS_MAX, DENIED_EDGES_WAITING_MAX, KERNEL_FLOWS_TRACKED_MAX};
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Action, Answer, AnswerPair};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,6 +33,8 @@ struct State {
     connections: HashMap<u32, Tracked>,
     dumps: u64,
     details: HashMap<Edge, Detail>,
+    /// Denials that found no room in the report, by edge and mark.
+    waiting: HashMap<(Edge, u32), DeniedEdge>,
 }
 
 /// Who talks to whom.
@@ -66,7 +69,13 @@ impl KernelFlows {
         answers: Answers,
         closed: Arc<Judge>,
     ) -> Self {
-        let state = State { current: closed, connections: HashMap::new(), dumps: 0, details: HashMap::new() };
+        let state = State {
+            current: closed,
+            connections: HashMap::new(),
+            dumps: 0,
+            details: HashMap::new(),
+            waiting: HashMap::new(),
+        };
         Self { recorder, pod_addresses, answers, state: Mutex::new(state) }
     }
 
@@ -112,11 +121,21 @@ impl KernelFlows {
         }
     }
 
-    /// What was denied since the call before.
+    /// What was denied since the call before. What finds no room in the report is told by a later call.
     pub fn denied(&self, denials: &Denials, now_ms: u64) {
         let state = &mut *self.state();
+        let mut untold = std::mem::take(&mut state.waiting);
         for denied in &denials.edges {
-            self.report_denial(state, denied, now_ms);
+            add_denied(&mut untold, denied);
+        }
+        for (key, denied) in untold {
+            match self.report_denial(state, &denied, now_ms) {
+                true => {}
+                false if state.waiting.len() < DENIED_EDGES_WAITING_MAX => {
+                    state.waiting.insert(key, denied);
+                }
+                false => self.recorder.give_up(denied.packets),
+            }
         }
         state.details.clear();
     }
@@ -172,7 +191,7 @@ impl KernelFlows {
         self.recorder.record_at(&judge, observation, now_ms);
     }
 
-    fn report_denial(&self, state: &State, denied: &DeniedEdge, now_ms: u64) {
+    fn report_denial(&self, state: &State, denied: &DeniedEdge, now_ms: u64) -> bool {
         let edge = Edge::of_denial(denied);
         let detail = state.details.get(&edge);
         let (judge, answers) = state.answers(denied.answer.clone(), edge);
@@ -182,7 +201,7 @@ impl KernelFlows {
             sender_uid: detail.and_then(|detail| detail.sender_uid),
             ..observed(edge, local, never_allowed(answers))
         };
-        self.recorder.record_at(&judge, observation, now_ms);
+        self.recorder.record_if_room(&judge, observation, now_ms)
     }
 
     /// The pod's address of the peer's family.
@@ -230,6 +249,19 @@ impl Edge {
 impl Tracked {
     fn unmoved(mark: Mark) -> Self {
         Self { mark, bytes_to_destination: 0, bytes_to_source: 0, seen_in_dump: 0 }
+    }
+}
+
+fn add_denied(all: &mut HashMap<(Edge, u32), DeniedEdge>, denied: &DeniedEdge) {
+    match all.entry((Edge::of_denial(denied), denied.mark)) {
+        Entry::Occupied(mut known) => {
+            let known = known.get_mut();
+            known.packets = known.packets.saturating_add(denied.packets);
+            known.bytes = known.bytes.saturating_add(denied.bytes);
+        }
+        Entry::Vacant(place) => {
+            place.insert(denied.clone());
+        }
     }
 }
 

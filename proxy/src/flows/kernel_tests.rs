@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::firewall::Class;
+use crate::limits::FLOW_ENTRIES_MAX;
 use crate::metrics::Metrics;
 use crate::policy;
 use crate::test_program;
@@ -154,6 +155,27 @@ fn a_logged_packet_adds_its_sender_to_the_exact_count() {
     let flows = flows(&recorder);
     assert_eq!((flows[0].sender_uid, flows[0].local, flows[0].count), (Some(1_000), local, 7));
     assert_eq!((flows[0].enforced.reason, flows[0].revision), (Reason::NoRule, 8));
+}
+
+#[test]
+fn denials_that_find_no_room_in_the_report_are_told_later() {
+    let (kernel, recorder) = kernel();
+    let ports = u16::try_from(FLOW_ENTRIES_MAX).expect("a port") + 1_000;
+    for port in 0..ports {
+        denied(&kernel, port, 2, NO_RULE);
+    }
+    denied(&kernel, 0, 1, NO_RULE);
+    let mut told = 0;
+    while told < 2 * u64::from(ports) + 1 {
+        recorder.make_batch();
+        let batch = recorder.next_batch().expect("all is told in the end");
+        assert_eq!(batch.dropped, 0);
+        told += batch.flows.iter().map(|flow| flow.count).sum::<u64>();
+        recorder.acknowledge(batch.sequence);
+        kernel.denied(&Denials::default(), 2);
+    }
+    assert_eq!(told, 2 * u64::from(ports) + 1);
+    assert!(kernel.state().waiting.is_empty());
 }
 
 #[test]

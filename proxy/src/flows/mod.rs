@@ -9,6 +9,7 @@
 mod aggregate;
 mod batches;
 pub mod kernel;
+mod names;
 mod recorder;
 
 pub use bulkhead_api::HttpSignature;

@@ -33,10 +33,30 @@ impl Recorder {
 
     /// [`record`](Self::record) for something seen at `now_ms` since the epoch.
     pub fn record_at(&self, judge: &Judge, observation: Observation, now_ms: u64) {
+        let count = observation.count;
         self.metrics.observe(&observation);
-        if lock(&self.aggregate).add(judge, observation, now_ms) == Added::Dropped {
+        let mut aggregate = lock(&self.aggregate);
+        if aggregate.add(judge, observation, now_ms) == Added::NoRoom {
+            aggregate.give_up(count);
             self.metrics.flows_dropped.inc();
         }
+    }
+
+    /// [`record_at`](Self::record_at) for what the caller can tell later; false if there is no room now.
+    #[must_use]
+    pub fn record_if_room(&self, judge: &Judge, observation: Observation, now_ms: u64) -> bool {
+        let measured = observation.clone();
+        let counted = lock(&self.aggregate).add(judge, observation, now_ms) == Added::Counted;
+        if counted {
+            self.metrics.observe(&measured);
+        }
+        counted
+    }
+
+    /// Counts as lost what found no room and cannot wait any longer.
+    pub fn give_up(&self, count: u64) {
+        lock(&self.aggregate).give_up(count);
+        self.metrics.flows_dropped.inc();
     }
 
     /// Makes a batch of what was recorded, if there is something and room for it.
