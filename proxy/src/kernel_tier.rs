@@ -172,7 +172,7 @@ impl Table for KernelTier {
             self.forgetting_due = now + FORGETTING_INTERVAL;
             self.firewall.forget_replaced_programs()?;
         }
-        Ok(())
+        self.firewall.prepare_next()
     }
 }
 

@@ -157,6 +157,8 @@ pub struct Firewall {
     local: LocalAddresses,
     denials: DenialCounts,
     queues: Queues,
+    /// The generation whose marks no flow carries, if the next one was made ready.
+    cleared: Option<u16>,
     /// The kernel's count of transactions after our last one; `None` if somebody else's may have come between.
     transactions: Option<u32>,
 }
@@ -197,6 +199,7 @@ impl Firewall {
             local: LocalAddresses::default(),
             denials: DenialCounts::default(),
             queues: Queues::default(),
+            cleared: None,
             transactions: None,
         };
         firewall.devices = firewall.current_devices()?;
@@ -457,8 +460,22 @@ impl Firewall {
         Ok(())
     }
 
+    /// Clears the marks of the generation that comes next, which takes a look at every connection of the machine: for idle
+    /// times, so that [`apply`](Self::apply) need not. Nobody sets them before that generation begins.
+    pub fn prepare_next(&mut self) -> Result<(), FirewallError> {
+        let next = self.generation.next_number();
+        if self.cleared != Some(next) {
+            self.clear_marks_of(next)?;
+            self.cleared = Some(next);
+        }
+        Ok(())
+    }
+
     /// No flow may carry the mark of a generation that is about to begin: it would pass unjudged.
     fn clear_marks_of(&mut self, generation: u16) -> Result<(), FirewallError> {
+        if self.cleared.take() == Some(generation) {
+            return Ok(());
+        }
         let mark = Mark::nothing_matched(generation);
         for flow in self.conntrack.flows(mark, Mark::GENERATION_MASK)? {
             self.conntrack.set_mark(&flow, 0)?;

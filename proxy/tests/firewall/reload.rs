@@ -14,6 +14,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Flows of both directions and families on port 8000, as (client, server).
 fn flows(peer: &Peer) -> Vec<(TcpStream, TcpStream)> {
@@ -208,33 +209,65 @@ fn said_until(mut client: TcpStream, stop: &AtomicBool) -> u64 {
 
 #[test]
 fn a_generation_that_comes_again_admits_no_flow_of_its_first_time() {
-    in_own_network(
-        "reload::a_generation_that_comes_again_admits_no_flow_of_its_first_time",
-        &["conntrack"],
-        || {
-            let peer = Peer::connect();
-            let mut firewall = open();
-            let generation =
-                firewall.apply(&both_ways(What::Allow, 8000).judge()).expect("applied").generation;
-            let mut flows = flows(&peer);
-            // As if these flows had slept through all generations: they carry the mark of the next one.
-            let marked = |generation: u16| u32::from(generation) << 20;
-            let mut conntrack = Conntrack::open().expect("socket");
-            let sleeping = conntrack.flows(marked(generation), Mark::GENERATION_MASK).expect("dump");
-            assert_eq!(sleeping.len(), 4);
-            for flow in sleeping {
-                conntrack.set_mark(&flow, marked(generation + 1) | 0x1_0001).expect("set");
-            }
-            assert_eq!(
-                conntrack.flows(marked(generation + 1), Mark::GENERATION_MASK).expect("dump").len(),
-                4
-            );
-            firewall.apply(&Rules::new().judge()).expect("applied");
-            for (client, server) in &mut flows {
-                assert!(is_cut(client, server));
-            }
-        },
+    admits_no_sleeping_flow("reload::a_generation_that_comes_again_admits_no_flow_of_its_first_time", false);
+}
+
+#[test]
+fn a_generation_that_was_made_ready_admits_no_flow_of_its_first_time() {
+    admits_no_sleeping_flow(
+        "reload::a_generation_that_was_made_ready_admits_no_flow_of_its_first_time",
+        true,
     );
+}
+
+#[test]
+fn a_small_program_that_was_made_ready_for_is_soon_in_force() {
+    in_own_network("reload::a_small_program_that_was_made_ready_for_is_soon_in_force", &[], || {
+        let _peer = Peer::connect();
+        let mut firewall = open();
+        let mut apply = |ahead: bool| {
+            if ahead {
+                firewall.prepare_next().expect("cleared");
+            }
+            let started = Instant::now();
+            firewall.apply(&both_ways(What::Allow, 8000).judge()).expect("applied");
+            started.elapsed()
+        };
+        // The machine may be busy with other tests: the best of some says what it needs.
+        let [unprepared, prepared] =
+            [false, true].map(|ahead| (0..20).map(|_| apply(ahead)).min().expect("some"));
+        println!("in force after {prepared:?}, without being made ready {unprepared:?}");
+        assert!(prepared < Duration::from_millis(20), "{prepared:?}");
+    });
+}
+
+fn admits_no_sleeping_flow(test: &str, ahead: bool) {
+    in_own_network(test, &["conntrack"], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let generation = firewall.apply(&both_ways(What::Allow, 8000).judge()).expect("applied").generation;
+        let mut flows = flows(&peer);
+        // As if these flows had slept through all generations: they carry the mark of the next one.
+        let marked = |generation: u16| u32::from(generation) << 20;
+        let mut conntrack = Conntrack::open().expect("socket");
+        let sleeping = conntrack.flows(marked(generation), Mark::GENERATION_MASK).expect("dump");
+        assert_eq!(sleeping.len(), 4);
+        for flow in sleeping {
+            conntrack.set_mark(&flow, marked(generation + 1) | 0x1_0001).expect("set");
+        }
+        let next = |conntrack: &mut Conntrack| {
+            conntrack.flows(marked(generation + 1), Mark::GENERATION_MASK).expect("dump").len()
+        };
+        assert_eq!(next(&mut conntrack), 4);
+        if ahead {
+            firewall.prepare_next().expect("cleared");
+            assert_eq!(next(&mut conntrack), 0);
+        }
+        firewall.apply(&Rules::new().judge()).expect("applied");
+        for (client, server) in &mut flows {
+            assert!(is_cut(client, server));
+        }
+    });
 }
 
 #[test]
