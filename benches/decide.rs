@@ -1,13 +1,16 @@
 //! What a verdict costs: layer 4 and HTTP, with 50 rules and with 10,000. The ratio between the two says whether
 //! the indexes are flat.
+//!
+//! With `--instructions` the same cases are counted by callgrind instead of timed, one process for each: those figures are
+//! the same on a noisy machine.
 
-use bulkhead_benches::{Case, measure, report};
+use bulkhead_benches::{Case, instructions_per_iteration, measure, report, run_one};
 use bulkhead_facts::{
     Direction, Effect, HeaderField, HostName, HttpRequest, L4Protocol, Mode, PathTemplate, PolicyRef,
     PortRange, Reason, Request, Tier, UrlPath, WorkloadRef,
 };
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::model::HttpMatch;
+use bulkhead_policies::model::{HttpMatch, L7Section};
 use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId,
     L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo,
@@ -23,24 +26,34 @@ fn main() {
     let few = Judge::new(program(FEW)).expect("a valid program");
     let many = Judge::new(program(MANY)).expect("a valid program");
     let host = HostName::parse("payments.shop.svc").expect("a host name");
-    let rows = measure(
-        vec![
-            layer4("layer 4, 50 peers", &few, FEW),
-            layer4("layer 4, 10,000 peers", &many, MANY),
-            http("http, 50 rules, a rule matches", &few, FEW, &host, "orders"),
-            http("http, 10,000 rules, a rule matches", &many, MANY, &host, "orders"),
-            http("http, 50 rules, none matches", &few, FEW, &host, "admin"),
-            http("http, 10,000 rules, none matches", &many, MANY, &host, "admin"),
-        ],
-        ROUNDS,
-    );
-    let ratio = |many: usize, few: usize| rows[many].least_ns / rows[few].least_ns;
-    let figures = [
-        ("layer 4: 10,000 to 50", ratio(1, 0)),
-        ("http hit: 10,000 to 50", ratio(3, 2)),
-        ("http miss: 10,000 to 50", ratio(5, 4)),
+    let cases = vec![
+        layer4("layer 4, 50 peers", &few, FEW),
+        layer4("layer 4, 10,000 peers", &many, MANY),
+        http("http, 50 rules, a rule matches", &few, FEW, &host, "orders"),
+        http("http, 10,000 rules, a rule matches", &many, MANY, &host, "orders"),
+        http("http, 50 rules, none matches", &few, FEW, &host, "admin"),
+        http("http, 10,000 rules, none matches", &many, MANY, &host, "admin"),
     ];
-    report("decide", &rows, &figures);
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.iter().any(|argument| argument == "--instructions") {
+        let counts: Vec<f64> = (0..cases.len()).map(instructions_per_iteration).collect();
+        let mut figures: Vec<(&str, f64)> = cases.iter().map(Case::name).zip(counts.iter().copied()).collect();
+        figures.extend(ratios(&counts));
+        return report("decide-instructions", &[], &figures);
+    }
+    let Some(cases) = run_one(cases, &arguments) else { return };
+    let rows = measure(cases, ROUNDS);
+    let least: Vec<f64> = rows.iter().map(|row| row.least_ns).collect();
+    report("decide", &rows, &ratios(&least));
+}
+
+/// 10,000 rules to 50, for each kind of question.
+fn ratios(costs: &[f64]) -> [(&'static str, f64); 3] {
+    [
+        ("layer 4: 10,000 to 50", costs[1] / costs[0]),
+        ("http hit: 10,000 to 50", costs[3] / costs[2]),
+        ("http miss: 10,000 to 50", costs[5] / costs[4]),
+    ]
 }
 
 fn layer4<'a>(name: &str, judge: &'a Judge, peers: u32) -> Case<'a> {
@@ -106,6 +119,7 @@ fn program(rules: u32) -> Program {
             boxes: (0..rules).map(port_box).collect(),
         },
         egress: DirectionProgram::default(),
+        names: vec![],
     }
 }
 
@@ -135,5 +149,9 @@ fn entry(index: u32) -> L7Entry {
         path: Some(PathTemplate::parse(&template).expect("a template")),
         ..HttpMatch::default()
     };
-    L7Entry { rule: RuleIndex(index), effect: Some(Effect::Allow), http: Some(vec![http]) }
+    L7Entry {
+        rule: RuleIndex(index),
+        effect: Some(Effect::Allow),
+        section: Some(L7Section::Http(vec![http])),
+    }
 }

@@ -4,9 +4,18 @@
 //! tiers of policies of rules. Nothing here is text that still has to be understood; whoever builds it
 //! ([`crate::documents`]) has refused what it could not. Not here: evaluation ([`crate::compile`]).
 
-use bulkhead_facts::{
-    Cidr, Direction, Effect, HostPattern, L4Protocol, Mode, PathTemplate, PolicyRef, PortRange, Tier,
+mod collection;
+mod sections;
+
+pub use collection::{
+    Collection, CollectionDefault, Criticality, Date, Freeze, Infrastructure, ScheduleStep,
 };
+pub use sections::{
+    DnsMatch, HeaderMatch, HeaderValueMatch, HttpMatch, KafkaMatch, L7Section, PostgresMatch, QueryMatch,
+    RedisMatch, TlsMatch, TopicMatch,
+};
+
+use bulkhead_facts::{Cidr, Direction, Effect, L4Protocol, NamePattern, PolicyRef, PortRange, Tier};
 
 /// Everything that was checked together and is compiled together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +24,14 @@ pub struct PolicySet {
     pub policies: Vec<Policy>,
     /// Collections, at most one of which covers a workload.
     pub collections: Vec<Collection>,
+}
+
+impl PolicySet {
+    /// The set as it is held on a day: every collection in the mode that its schedule has come to.
+    pub fn on(&self, day: Date) -> Self {
+        let collections = self.collections.iter().map(|collection| collection.on(day)).collect();
+        Self { policies: self.policies.clone(), collections }
+    }
 }
 
 /// One policy document.
@@ -181,6 +198,8 @@ pub enum Peer {
     },
     /// A well-known group of addresses.
     Entity(Entity),
+    /// The addresses that the name system gives for a name. Nobody learns them yet: it matches none. Only in allows.
+    Name(NamePattern),
     /// Something we cannot evaluate. An allow with it matches nothing, a deny or pass with it matches all.
     Unknown(String),
 }
@@ -219,85 +238,4 @@ pub enum PortMatch {
     /// A container port's name, resolved at each destination; a name that does not resolve there, or with
     /// another protocol, matches nothing. `None` is any protocol (the native short form).
     Named(Option<L4Protocol>, String),
-}
-
-/// What a rule narrows to at layer 7.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum L7Section {
-    /// Requests of HTTP, as alternatives.
-    Http(Vec<HttpMatch>),
-}
-
-/// One kind of HTTP request: all parts that are named must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HttpMatch {
-    /// Methods; empty means any here, since a document that names none leaves the field out.
-    pub methods: Vec<String>,
-    /// Path template; `None` is any path that has a normal form.
-    pub path: Option<PathTemplate>,
-    /// Hosts; empty means any.
-    pub hosts: Vec<HostPattern>,
-    /// Requirements on header fields.
-    pub headers: Vec<HeaderMatch>,
-}
-
-/// A requirement on a header field.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HeaderMatch {
-    /// Lower-case name.
-    pub name: String,
-    /// What must hold for it.
-    pub value: HeaderValueMatch,
-}
-
-/// What must hold for a header field. For an allow, every instance must match; for a deny, one does.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum HeaderValueMatch {
-    /// At least one instance is there.
-    Present,
-    /// No instance is there.
-    Absent,
-    /// The value is exactly this.
-    Exact(String),
-    /// The value begins with this.
-    Prefix(String),
-}
-
-/// What a team owns and how strictly it is held.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Collection {
-    /// Name.
-    pub name: String,
-    /// What it covers.
-    pub covers: Subject,
-    /// Who may change and approve, as `user:NAME` or `group:NAME`.
-    pub owners: Vec<String>,
-    /// What holds where no policy selects a workload.
-    pub default: CollectionDefault,
-    /// How strictly the namespace tier and the default are held.
-    pub mode: Mode,
-    /// How much an incident in it weighs.
-    pub criticality: Criticality,
-}
-
-/// How much an incident in a collection weighs. Says nothing about verdicts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Criticality {
-    /// Less than others.
-    Low,
-    /// As others.
-    #[default]
-    Normal,
-    /// More than others.
-    High,
-}
-
-/// What holds where no policy selects a workload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CollectionDefault {
-    /// Nothing passes.
-    #[default]
-    Deny,
-    /// As Kubernetes: an unselected workload is open.
-    Kubernetes,
 }

@@ -6,8 +6,10 @@
 //!
 //! Built by [`crate::compile`]; crosses the wire in the form of `bulkhead-api`.
 
-use crate::model::HttpMatch;
-use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, PolicyRef, PortRange, Reason, Tier, WorkloadRef};
+use crate::model::L7Section;
+use bulkhead_facts::{
+    Direction, Effect, L4Protocol, Mode, NamePattern, PolicyRef, PortRange, Reason, Tier, WorkloadRef,
+};
 
 /// Everything one workload's sidecar needs to judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,17 @@ pub struct Program {
     pub ingress: DirectionProgram,
     /// Traffic from the workload.
     pub egress: DirectionProgram,
+    /// Names that rules allow traffic to. No address is known of them: no span or box follows from them yet.
+    pub names: Vec<RuleNames>,
+}
+
+/// The names among the peers of one egress rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleNames {
+    /// The rule.
+    pub rule: RuleIndex,
+    /// Sorted, each once.
+    pub names: Vec<NamePattern>,
 }
 
 impl Program {
@@ -172,6 +185,7 @@ pub struct L7Entry {
     pub rule: RuleIndex,
     /// `None` is pass: leave this stage.
     pub effect: Option<Effect>,
-    /// Requests it matches, as alternatives; `None` matches every request and opaque bytes.
-    pub http: Option<Vec<HttpMatch>>,
+    /// What it matches; `None` matches every request and opaque bytes. Asked about another protocol, an allow and a
+    /// pass do not match and a deny does.
+    pub section: Option<L7Section>,
 }

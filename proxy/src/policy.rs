@@ -42,6 +42,7 @@ pub fn closed() -> Arc<Judge> {
         l7_chains: Vec::new(),
         ingress: DirectionProgram::default(),
         egress: DirectionProgram::default(),
+        names: vec![],
     };
     // INVARIANT: the smallest valid program; a test builds it.
     #[expect(clippy::unwrap_used, reason = "a constant program, held valid by a test")]

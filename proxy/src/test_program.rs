@@ -20,6 +20,7 @@ pub(crate) fn allowing_nothing(revision: u64) -> Program {
         l7_chains: Vec::new(),
         ingress: DirectionProgram::default(),
         egress: DirectionProgram::default(),
+        names: vec![],
     }
 }
 

@@ -4,9 +4,10 @@ use crate::InvalidMessage;
 use crate::field::{effect_kind, effect_or_none, name, narrow, required, text};
 use crate::limits::FLOW_TEXT_BYTES_MAX;
 use crate::program::all;
+use crate::section::{section, write_section};
 use crate::v1;
 use bulkhead_facts::{HostPattern, PathTemplate};
-use bulkhead_policies::model::{HeaderMatch, HeaderValueMatch, HttpMatch};
+use bulkhead_policies::model::{HeaderMatch, HeaderValueMatch, HttpMatch, QueryMatch};
 use bulkhead_policies::program::{AnswerId, L7Chain, L7Entry, L7Stage, RuleIndex};
 
 impl TryFrom<v1::L7Chain> for L7Chain {
@@ -52,19 +53,18 @@ impl TryFrom<v1::L7Entry> for L7Entry {
         Ok(Self {
             rule: RuleIndex(wire.rule),
             effect: effect_or_none("entry.effect", wire.effect)?,
-            http: wire.http.map(|matches| all(matches.alternatives)).transpose()?,
+            section: section(wire.section, wire.narrowed)?,
         })
     }
 }
 
 impl From<&L7Entry> for v1::L7Entry {
     fn from(entry: &L7Entry) -> Self {
-        let matches =
-            |http: &Vec<HttpMatch>| v1::HttpMatches { alternatives: http.iter().map(Into::into).collect() };
         Self {
             rule: entry.rule.0,
             effect: entry.effect.map_or(v1::EffectKind::EffectUnspecified, effect_kind).into(),
-            http: entry.http.as_ref().map(matches),
+            section: entry.section.as_ref().map(write_section),
+            narrowed: entry.section.is_some(),
         }
     }
 }
@@ -84,6 +84,8 @@ impl TryFrom<v1::HttpMatch> for HttpMatch {
             path: wire.path.map(path).transpose()?,
             hosts: wire.hosts.into_iter().map(host).collect::<Result<_, _>>()?,
             headers: all(wire.headers)?,
+            query: all(wire.query)?,
+            websocket: wire.websocket,
         })
     }
 }
@@ -95,7 +97,23 @@ impl From<&HttpMatch> for v1::HttpMatch {
             path: http.path.as_ref().map(ToString::to_string),
             hosts: http.hosts.iter().map(ToString::to_string).collect(),
             headers: http.headers.iter().map(Into::into).collect(),
+            query: http.query.iter().map(Into::into).collect(),
+            websocket: http.websocket,
         }
+    }
+}
+
+impl TryFrom<v1::QueryMatch> for QueryMatch {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::QueryMatch) -> Result<Self, InvalidMessage> {
+        Ok(Self { name: name("query.name", wire.name)?, present: wire.present })
+    }
+}
+
+impl From<&QueryMatch> for v1::QueryMatch {
+    fn from(query: &QueryMatch) -> Self {
+        Self { name: query.name.clone(), present: query.present }
     }
 }
 

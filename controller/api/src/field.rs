@@ -3,7 +3,7 @@
 use crate::InvalidMessage;
 use crate::limits::NAME_BYTES_MAX;
 use crate::v1;
-use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, Reason, Tier};
+use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, NamePattern, Reason, Tier};
 use std::net::IpAddr;
 
 type Checked<T> = Result<T, InvalidMessage>;
@@ -24,6 +24,10 @@ pub(crate) fn name(field: &'static str, value: String) -> Checked<String> {
         return Err(InvalidMessage::Missing(field));
     }
     text(field, value, NAME_BYTES_MAX)
+}
+
+pub(crate) fn name_pattern(field: &'static str, value: String) -> Checked<NamePattern> {
+    NamePattern::parse(&value).map_err(|e| InvalidMessage::unreadable(field, &value, e))
 }
 
 pub(crate) fn direction(field: &'static str, value: i32) -> Checked<Direction> {

@@ -12,6 +12,7 @@ pub mod limits;
 mod message;
 mod program;
 pub mod rest;
+mod section;
 
 pub use error::InvalidMessage;
 pub use flow::{Flow, FlowAnswer, FlowBatch, HttpSignature};

@@ -6,13 +6,14 @@
 
 use crate::InvalidMessage;
 use crate::field::{
-    direction, direction_kind, effect, effect_kind, mode, name, narrow, protocol, reason, required, tier,
+    direction, direction_kind, effect, effect_kind, mode, name, name_pattern, narrow, protocol, reason,
+    required, tier,
 };
 use crate::v1;
 use bulkhead_facts::{L4Protocol, PolicyRef, PortRange, WorkloadRef};
 use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7ChainId, PortBox,
-    Program, RuleIndex, RuleInfo,
+    Program, RuleIndex, RuleInfo, RuleNames,
 };
 
 impl TryFrom<v1::Program> for Program {
@@ -32,6 +33,7 @@ impl TryFrom<v1::Program> for Program {
             l7_chains: all(wire.l7_chains)?,
             ingress: required("program.ingress", wire.ingress)?.try_into()?,
             egress: required("program.egress", wire.egress)?.try_into()?,
+            names: all(wire.names)?,
         })
     }
 }
@@ -49,7 +51,26 @@ impl From<&Program> for v1::Program {
             l7_chains: program.l7_chains.iter().map(Into::into).collect(),
             ingress: Some((&program.ingress).into()),
             egress: Some((&program.egress).into()),
+            names: program.names.iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl TryFrom<v1::RuleNames> for RuleNames {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::RuleNames) -> Result<Self, InvalidMessage> {
+        let pattern = |text| name_pattern("rule_names.names", text);
+        Ok(Self {
+            rule: RuleIndex(wire.rule),
+            names: wire.names.into_iter().map(pattern).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<&RuleNames> for v1::RuleNames {
+    fn from(named: &RuleNames) -> Self {
+        Self { rule: named.rule.0, names: named.names.iter().map(ToString::to_string).collect() }
     }
 }
 

@@ -2,13 +2,16 @@
 
 use bulkhead_api::{Flow, FlowAnswer, FlowBatch, HttpSignature, InvalidMessage, v1};
 use bulkhead_facts::{
-    Direction, Effect, HostPattern, L4Protocol, Mode, PathTemplate, PolicyRef, PortRange, Reason, Tier,
-    WorkloadRef,
+    Direction, Effect, HostPattern, L4Protocol, Mode, NamePattern, PathTemplate, PolicyRef, PortRange,
+    PostgresStatement, Reason, Tier, TlsVersion, WorkloadRef,
 };
-use bulkhead_policies::model::{HeaderMatch, HeaderValueMatch, HttpMatch};
+use bulkhead_policies::model::{
+    DnsMatch, HeaderMatch, HeaderValueMatch, HttpMatch, KafkaMatch, L7Section, PostgresMatch, QueryMatch,
+    RedisMatch, TlsMatch, TopicMatch,
+};
 use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId,
-    L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo,
+    L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo, RuleNames,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -32,10 +35,19 @@ proptest! {
 
 #[test]
 fn an_entry_without_alternatives_matches_nothing_after_the_wire_too() {
-    let nothing = L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), http: Some(vec![]) };
-    let everything = L7Entry { http: None, ..nothing.clone() };
+    let nothing =
+        L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), section: Some(L7Section::Http(vec![])) };
+    let everything = L7Entry { section: None, ..nothing.clone() };
     assert_eq!(L7Entry::try_from(v1::L7Entry::from(&nothing)), Ok(nothing));
     assert_eq!(L7Entry::try_from(v1::L7Entry::from(&everything)), Ok(everything));
+}
+
+#[test]
+fn an_entry_whose_section_is_of_an_unknown_kind_is_refused() {
+    let section = Some(L7Section::Tls(TlsMatch::default()));
+    let entry = L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), section };
+    let wire = v1::L7Entry { section: None, ..v1::L7Entry::from(&entry) };
+    assert_eq!(L7Entry::try_from(wire), Err(InvalidMessage::Missing("entry.section")));
 }
 
 #[test]
@@ -148,7 +160,10 @@ fn ingress(program: &mut v1::Program) -> &mut v1::DirectionProgram {
 
 fn http(program: &mut v1::Program) -> &mut v1::HttpMatch {
     let entry = &mut program.l7_chains[0].enforced[0].entries[0];
-    &mut entry.http.as_mut().expect("there").alternatives[0]
+    match &mut entry.section {
+        Some(v1::l7_entry::Section::Http(http)) => &mut http.alternatives[0],
+        other => panic!("no http section: {other:?}"),
+    }
 }
 
 fn small_program() -> Program {
@@ -158,8 +173,9 @@ fn small_program() -> Program {
         path: Some(PathTemplate::parse("/orders/{id}").expect("template")),
         hosts: vec![],
         headers: vec![HeaderMatch { name: "x-tenant".into(), value: HeaderValueMatch::Present }],
+        ..HttpMatch::default()
     };
-    let entry = L7Entry { rule: RuleIndex(0), effect: None, http: Some(vec![http]) };
+    let entry = L7Entry { rule: RuleIndex(0), effect: None, section: Some(L7Section::Http(vec![http])) };
     let direction = DirectionProgram {
         v4: vec![AddressSpan { first: 1, last: 2, class: ClassId(0) }],
         v6: vec![],
@@ -185,6 +201,7 @@ fn small_program() -> Program {
         }],
         ingress: direction.clone(),
         egress: direction,
+        names: vec![],
     }
 }
 
@@ -214,11 +231,29 @@ fn small_flow() -> Flow {
 fn program() -> impl Strategy<Value = Program> {
     let head = (any::<u64>(), workload(), option::of(name()), mode());
     let tables = (vec(rule_info(), 0..4), vec(answer_pair(), 0..4), vec(chain(), 0..3));
-    (head, tables, direction_program(), direction_program()).prop_map(|(head, tables, ingress, egress)| {
-        let (revision, workload, collection, mode) = head;
-        let (rules, answers, l7_chains) = tables;
-        Program { revision, workload, collection, mode, rules, answers, l7_chains, ingress, egress }
-    })
+    let names = vec((any::<u32>(), vec(pattern(), 0..3)), 0..3);
+    let names = names.prop_map(|all| {
+        let named = |(rule, names)| RuleNames { rule: RuleIndex(rule), names };
+        all.into_iter().map(named).collect()
+    });
+    (head, tables, direction_program(), direction_program(), names).prop_map(
+        |(head, tables, ingress, egress, names)| {
+            let (revision, workload, collection, mode) = head;
+            let (rules, answers, l7_chains) = tables;
+            Program {
+                revision,
+                workload,
+                collection,
+                mode,
+                rules,
+                answers,
+                l7_chains,
+                ingress,
+                egress,
+                names,
+            }
+        },
+    )
 }
 
 fn direction_program() -> impl Strategy<Value = DirectionProgram> {
@@ -266,8 +301,8 @@ fn chain() -> impl Strategy<Value = L7Chain> {
 }
 
 fn stage() -> impl Strategy<Value = L7Stage> {
-    let entry = (any::<u32>(), option::of(effect()), option::of(vec(http_match(), 0..3)))
-        .prop_map(|(rule, effect, http)| L7Entry { rule: RuleIndex(rule), effect, http });
+    let entry = (any::<u32>(), option::of(effect()), option::of(section()))
+        .prop_map(|(rule, effect, section)| L7Entry { rule: RuleIndex(rule), effect, section });
     vec(entry, 0..3).prop_map(|entries| L7Stage { entries })
 }
 
@@ -283,8 +318,50 @@ fn http_match() -> impl Strategy<Value = HttpMatch> {
         "[a-z]{0,5}".prop_map(HeaderValueMatch::Prefix),
     ];
     let header = ("[a-z-]{1,8}", value).prop_map(|(name, value)| HeaderMatch { name, value });
-    (vec("[A-Z]{1,7}", 0..3), option::of(path), vec(host, 0..3), vec(header, 0..3))
-        .prop_map(|(methods, path, hosts, headers)| HttpMatch { methods, path, hosts, headers })
+    let query = (name(), any::<bool>()).prop_map(|(name, present)| QueryMatch { name, present });
+    let rest = (vec(query, 0..2), option::of(any::<bool>()));
+    (vec("[A-Z]{1,7}", 0..3), option::of(path), vec(host, 0..3), vec(header, 0..3), rest).prop_map(
+        |(methods, path, hosts, headers, (query, websocket))| HttpMatch {
+            methods,
+            path,
+            hosts,
+            headers,
+            query,
+            websocket,
+        },
+    )
+}
+
+fn section() -> impl Strategy<Value = L7Section> {
+    let tls = (vec(pattern(), 0..3), option::of(select(TlsVersion::ALL.to_vec())), vec(name(), 0..3));
+    let tls = (tls, any::<(bool, bool)>()).prop_map(|((sni, min, alpn), (encrypted, nameless))| {
+        L7Section::Tls(TlsMatch { sni, min, alpn, encrypted, nameless })
+    });
+    let dns = (vec(pattern(), 0..3), vec(any::<u16>(), 0..3))
+        .prop_map(|(names, records)| DnsMatch { names, records });
+    let redis = (vec(name(), 0..3), option::of(name()), vec(any::<u32>(), 0..3))
+        .prop_map(|(commands, key_prefix, databases)| RedisMatch { commands, key_prefix, databases });
+    let statements = vec(select(PostgresStatement::NAMED.to_vec()), 0..3);
+    let postgres = (vec(name(), 0..3), vec(name(), 0..3), statements)
+        .prop_map(|(users, databases, statements)| PostgresMatch { users, databases, statements });
+    let topics = (vec(name(), 0..3), vec(name(), 0..3)).prop_map(|(exact, prefixes)| {
+        let exact = exact.into_iter().map(TopicMatch::Exact);
+        exact.chain(prefixes.into_iter().map(TopicMatch::Prefix)).collect()
+    });
+    let kafka = (vec(any::<u16>(), 0..3), topics).prop_map(|(apis, topics)| KafkaMatch { apis, topics });
+    prop_oneof![
+        vec(http_match(), 0..3).prop_map(L7Section::Http),
+        tls,
+        vec(dns, 0..3).prop_map(L7Section::Dns),
+        vec(redis, 0..3).prop_map(L7Section::Redis),
+        vec(postgres, 0..3).prop_map(L7Section::Postgres),
+        vec(kafka, 0..3).prop_map(L7Section::Kafka),
+    ]
+}
+
+fn pattern() -> impl Strategy<Value = NamePattern> {
+    select(vec!["shop.example", "*.shop.example", "**.shop.example"])
+        .prop_map(|text| NamePattern::parse(text).expect("pattern"))
 }
 
 fn batch() -> impl Strategy<Value = FlowBatch> {

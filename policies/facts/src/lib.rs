@@ -10,8 +10,10 @@ mod address;
 mod host;
 mod identity;
 pub mod limits;
+mod name;
 mod path;
 mod port;
+mod protocol;
 mod punycode;
 mod request;
 mod template;
@@ -20,8 +22,12 @@ mod verdict;
 pub use address::{Cidr, CidrError};
 pub use host::{HostName, HostNameError, HostPattern};
 pub use identity::{PolicyRef, ProvenBy, WorkloadRef};
+pub use name::NamePattern;
 pub use path::{PathError, UrlPath};
 pub use port::{Direction, IpFamily, L4Protocol, PortRange};
-pub use request::{HeaderField, HttpRequest, Request};
+pub use protocol::{PostgresStatement, TlsVersion};
+pub use request::{
+    DnsQuestion, HeaderField, HttpRequest, KafkaRequest, PostgresMessage, RedisCommand, Request, TlsHello,
+};
 pub use template::{PathTemplate, TemplateError};
 pub use verdict::{Effect, Mode, Reason, Tier};

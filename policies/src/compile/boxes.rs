@@ -35,7 +35,7 @@ pub(crate) struct BoxBuilder<'a, 'b> {
     pub(crate) interner: &'b mut Interner,
     /// What a person should know of Services.
     pub(crate) troubles: Vec<ServiceTrouble>,
-    known: HashMap<(Vec<u32>, bool, bool), Action>,
+    known: HashMap<(Vec<u32>, L4Protocol, bool), Action>,
 }
 
 /// Every port, in consecutive ranges.
@@ -90,9 +90,12 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
         let mut cut = |first: u8, last: u8| cuts.extend([u16::from(first), u16::from(last) + 1]);
         blocks.iter().for_each(|(_, block)| cut(block.protocol_first, block.protocol_last));
         overrides.keys().for_each(|(protocol, _)| cut(*protocol, *protocol));
-        let reads_http = blocks.iter().any(|(rule, _)| self.lineup.rules[*rule as usize].http.is_some());
-        if reads_http || self.lineup.mode == Mode::Observe {
-            cut(L4Protocol::TCP.0, L4Protocol::TCP.0);
+        let sections = || blocks.iter().filter_map(|(rule, _)| self.lineup.rules[*rule as usize].section);
+        for protocol in [L4Protocol::TCP, L4Protocol::UDP] {
+            let learns = protocol == L4Protocol::TCP && self.lineup.mode == Mode::Observe;
+            if learns || sections().any(|section| section.runs_on(protocol)) {
+                cut(protocol.0, protocol.0);
+            }
         }
         let cuts: Vec<u8> = cuts.into_iter().filter_map(|cut| u8::try_from(cut).ok()).collect();
         let ends = cuts.iter().skip(1).map(|next| next - 1).chain([u8::MAX]);
@@ -145,11 +148,15 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
     fn action(&mut self, rules: Vec<u32>, protocol: u8, class: &ClassKey) -> Result<Action, TooMany> {
         let tcp = protocol == L4Protocol::TCP.0;
         let learn = tcp && self.learns(class.inside || class.service.is_some());
-        let key = (rules, tcp, learn);
+        // No section runs on any other protocol, so that those share their answers.
+        let carriers = [L4Protocol::TCP, L4Protocol::UDP];
+        let carrier =
+            carriers.into_iter().find(|carrier| carrier.0 == protocol).unwrap_or(L4Protocol(u8::MAX));
+        let key = (rules, carrier, learn);
         if let Some(action) = self.known.get(&key) {
             return Ok(*action);
         }
-        let [enforced, shadow] = Version::BOTH.map(|version| plan(self.lineup, &key.0, version, tcp));
+        let [enforced, shadow] = Version::BOTH.map(|version| plan(self.lineup, &key.0, version, carrier));
         let action = self.interner.action(self.lineup, enforced, shadow, learn)?;
         self.known.insert(key, action);
         Ok(action)

@@ -157,7 +157,9 @@ fn names(policy: &Policy, whose: &Whose<'_>) -> bool {
         Peer::Workloads { namespaces, workloads } => {
             whose.is_in(namespaces) && selects(workloads, &whose.pod.labels)
         }
-        Peer::Service { .. } | Peer::Cidr { .. } | Peer::Entity(_) | Peer::Unknown(_) => false,
+        Peer::Service { .. } | Peer::Cidr { .. } | Peer::Entity(_) | Peer::Name(_) | Peer::Unknown(_) => {
+            false
+        }
     })
 }
 
@@ -187,7 +189,7 @@ fn handles(policy: &Policy) -> BTreeSet<Handle> {
             }
             Peer::Cidr { .. } => drop(handles.insert(Handle::Block)),
             Peer::Entity(_) => drop(handles.insert(Handle::Entity)),
-            Peer::Unknown(_) => {}
+            Peer::Name(_) | Peer::Unknown(_) => {}
         }
     }
     for rule in policy.rules(Direction::Egress) {

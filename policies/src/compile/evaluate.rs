@@ -3,7 +3,7 @@
 use super::lineup::{LineRule, Lineup, Version};
 use crate::model::RuleAction;
 use crate::program::{Answer, RuleIndex};
-use bulkhead_facts::{Effect, Reason, Tier};
+use bulkhead_facts::{Effect, L4Protocol, Reason, Tier};
 
 /// What holds in one version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,7 +21,7 @@ pub(crate) struct PlanEntry {
     pub(crate) rule: u32,
     /// `None` is pass.
     pub(crate) effect: Option<Effect>,
-    /// True if its HTTP section has to match as well.
+    /// True if its section has to match as well.
     pub(crate) conditional: bool,
 }
 
@@ -66,9 +66,9 @@ pub(crate) fn decided(rule: RuleIndex, effect: Effect) -> Answer {
     Answer { effect, rule: Some(rule), reason }
 }
 
-/// Evaluates the tiers over the rules that match (positions in the line-up, ascending). On a protocol other than
-/// TCP no HTTP section can be decided.
-pub(crate) fn plan(lineup: &Lineup<'_>, matching: &[u32], version: Version, tcp: bool) -> Plan {
+/// Evaluates the tiers over the rules that match (positions in the line-up, ascending). A section cannot be decided on
+/// a protocol that what it speaks of does not run on.
+pub(crate) fn plan(lineup: &Lineup<'_>, matching: &[u32], version: Version, protocol: L4Protocol) -> Plan {
     let mut stages: Vec<Vec<PlanEntry>> = Vec::new();
     let mut mismatch = None;
     for tier in [Tier::Admin, Tier::Infrastructure, Tier::Namespace, Tier::Baseline] {
@@ -76,9 +76,9 @@ pub(crate) fn plan(lineup: &Lineup<'_>, matching: &[u32], version: Version, tcp:
         let rules = rules.filter(|(_, rule)| rule.tier == tier && rule.counts[version as usize]);
         let mut stage = Vec::new();
         let mut outcome = match tier {
-            Tier::Namespace => union(rules, tcp, &mut stage),
+            Tier::Namespace => union(rules, protocol, &mut stage),
             Tier::Admin | Tier::Infrastructure | Tier::Baseline | Tier::Default => {
-                in_order(rules, tcp, &mut stage)
+                in_order(rules, protocol, &mut stage)
             }
         };
         if tier == Tier::Namespace {
@@ -108,16 +108,16 @@ fn denied(mismatch: Option<RuleIndex>) -> Answer {
 /// The first match decides.
 fn in_order<'a>(
     rules: impl Iterator<Item = (u32, &'a LineRule<'a>)>,
-    tcp: bool,
+    protocol: L4Protocol,
     stage: &mut Vec<PlanEntry>,
 ) -> Outcome {
     for (at, rule) in rules {
         let effect = rule.action.effect();
-        let undecidable = rule.http.is_some() && !tcp;
+        let undecidable = rule.section.is_some_and(|section| !section.runs_on(protocol));
         if undecidable && rule.action != RuleAction::Deny {
             continue;
         }
-        if rule.http.is_some() && tcp {
+        if rule.section.is_some() && !undecidable {
             stage.push(PlanEntry { rule: at, effect, conditional: true });
             continue;
         }
@@ -138,15 +138,15 @@ fn in_order<'a>(
 /// Allows are a union: one without L7 section makes all others moot.
 fn union<'a>(
     rules: impl Iterator<Item = (u32, &'a LineRule<'a>)>,
-    tcp: bool,
+    protocol: L4Protocol,
     stage: &mut Vec<PlanEntry>,
 ) -> Outcome {
     for (at, rule) in rules.filter(|(_, rule)| rule.action == RuleAction::Allow) {
-        if rule.http.is_none() {
+        let Some(section) = rule.section else {
             stage.clear();
             return Outcome::Decided(decided(rule.index, Effect::Allow));
-        }
-        if tcp {
+        };
+        if section.runs_on(protocol) {
             stage.push(PlanEntry { rule: at, effect: Some(Effect::Allow), conditional: true });
         }
     }

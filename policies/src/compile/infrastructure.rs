@@ -9,7 +9,7 @@ use super::clauses::{Clause, PortBlock};
 use super::cluster::Cluster;
 use super::peers::{Reach, Region, resolver};
 use crate::inventory::{Pod, ServicePort};
-use crate::model::CollectionDefault;
+use crate::model::{Collection, CollectionDefault, Infrastructure};
 use bulkhead_facts::{Direction, L4Protocol, PolicyRef, PortRange};
 use std::sync::Arc;
 
@@ -35,9 +35,11 @@ pub fn builtin_policy() -> PolicyRef {
 pub(crate) fn builtin_rules(
     cluster: &Cluster<'_>,
     pod: &Pod,
-    default: CollectionDefault,
+    collection: Option<&Collection>,
     direction: Direction,
 ) -> Vec<BuiltinRule> {
+    let default = collection.map_or(CollectionDefault::Kubernetes, |collection| collection.default);
+    let holds = collection.map_or(Infrastructure::ALL, |collection| collection.infrastructure);
     let node = || Arc::new(Reach::Set(Region::new(cluster.node(&pod.node))));
     let (name, reach, ports) = match (default, direction) {
         (CollectionDefault::Kubernetes, _) => ("own-node", node(), vec![every_port()]),
@@ -46,7 +48,13 @@ pub(crate) fn builtin_rules(
             ("resolver", Arc::new(Reach::Set(Region::new(resolver(cluster)))), resolver_ports(cluster))
         }
     };
-    let empty = ports.is_empty() || matches!(&*reach, Reach::Set(region) if region.addresses.is_empty());
+    let kept = match name {
+        "own-node" => holds.own_node,
+        "probes" => holds.probes,
+        _ => holds.resolver,
+    };
+    let empty =
+        !kept || ports.is_empty() || matches!(&*reach, Reach::Set(region) if region.addresses.is_empty());
     if empty { Vec::new() } else { vec![BuiltinRule { name, clauses: vec![Clause { reach, ports }] }] }
 }
 

@@ -3,7 +3,7 @@
 use super::evaluate::Plan;
 use super::lineup::Lineup;
 use crate::limits::{ANSWERS_MAX, CHAIN_ENTRIES_MAX, CHAINS_MAX};
-use crate::model::HttpMatch;
+use crate::model::L7Section;
 use crate::program::{Action, Answer, AnswerId, AnswerPair, L7Chain, L7ChainId, L7Entry, L7Stage};
 use bulkhead_facts::{Direction, Effect, Reason};
 use std::collections::HashMap;
@@ -107,24 +107,9 @@ impl Interner {
 fn stages(lineup: &Lineup<'_>, plan: &Plan) -> Vec<L7Stage> {
     let entry = |entry: &super::evaluate::PlanEntry| {
         let rule = &lineup.rules[entry.rule as usize];
-        let http = rule.http.filter(|_| entry.conditional).map(alternatives);
-        L7Entry { rule: rule.index, effect: entry.effect, http }
+        // Alternatives have no order of their own; sorted, equal rules give equal bytes.
+        let section = rule.section.filter(|_| entry.conditional).map(L7Section::sorted);
+        L7Entry { rule: rule.index, effect: entry.effect, section }
     };
     plan.stages.iter().map(|stage| L7Stage { entries: stage.iter().map(entry).collect() }).collect()
-}
-
-/// Alternatives have no order of their own; sorted, equal rules give equal bytes.
-fn alternatives(requests: &[HttpMatch]) -> Vec<HttpMatch> {
-    let mut sorted = requests.to_vec();
-    for request in &mut sorted {
-        request.methods.sort_unstable();
-        request.methods.dedup();
-        request.hosts.sort_unstable();
-        request.hosts.dedup();
-        request.headers.sort_unstable();
-        request.headers.dedup();
-    }
-    sorted.sort_unstable();
-    sorted.dedup();
-    sorted
 }

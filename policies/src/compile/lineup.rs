@@ -4,9 +4,10 @@ use super::clauses::Clause;
 use super::cluster::{Cluster, PodIndex};
 use super::infrastructure::{builtin_policy, builtin_rules};
 use super::policies::{Policies, PolicyIndex};
-use crate::model::{Collection, CollectionDefault, HttpMatch, L7Section, Policy, PolicyMode, RuleAction};
-use crate::program::{RuleIndex, RuleInfo};
-use bulkhead_facts::{Direction, Mode, Tier};
+use crate::model::{Collection, CollectionDefault, L7Section, Peer, Peers, Policy, PolicyMode, RuleAction};
+use crate::program::{RuleIndex, RuleInfo, RuleNames};
+use bulkhead_facts::{Direction, Mode, NamePattern, Tier};
+use std::collections::BTreeSet;
 
 /// Which of the two answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +43,16 @@ pub(crate) struct LineRule<'a> {
     pub(crate) tier: Tier,
     /// What a match means.
     pub(crate) action: RuleAction,
-    /// Requests that it narrows to.
-    pub(crate) http: Option<&'a [HttpMatch]>,
+    /// What it narrows to.
+    pub(crate) section: Option<&'a L7Section>,
     /// Whether it counts in each version.
     pub(crate) counts: [bool; 2],
     /// Where it matches.
     pub(crate) clauses: Vec<Clause>,
     /// Its number in the program.
     pub(crate) index: RuleIndex,
+    /// Names among its peers.
+    pub(crate) names: Vec<&'a NamePattern>,
 }
 
 impl Lineup<'_> {
@@ -79,7 +82,7 @@ pub(crate) fn lineup<'a>(
     for at in selecting.iter().filter(|at| policies.all[**at].tier == Tier::Admin) {
         lineup.add_policy(cluster, policies, *at, pod, infos);
     }
-    for rule in builtin_rules(cluster, pod, default, direction) {
+    for rule in builtin_rules(cluster, pod, collection, direction) {
         let info = RuleInfo {
             tier: Tier::Infrastructure,
             policy: builtin_policy(),
@@ -89,10 +92,11 @@ pub(crate) fn lineup<'a>(
         lineup.rules.push(LineRule {
             tier: Tier::Infrastructure,
             action: RuleAction::Allow,
-            http: None,
+            section: None,
             counts: [true, true],
             clauses: rule.clauses,
             index: push_info(infos, info),
+            names: Vec::new(),
         });
     }
     for at in selecting.iter().filter(|at| policies.all[**at].tier != Tier::Admin) {
@@ -127,13 +131,29 @@ impl<'a> Lineup<'a> {
             self.rules.push(LineRule {
                 tier: policy.tier,
                 action: rule.action,
-                http: rule.l7.as_ref().map(|L7Section::Http(requests)| requests.as_slice()),
+                section: rule.l7.as_ref(),
                 counts,
                 clauses: policies.clauses(cluster, (at, self.direction, position), pod),
                 index: push_info(infos, info),
+                names: names_of(&rule.peers),
             });
         }
     }
+}
+
+/// The names that rules of the line-up allow traffic to.
+pub(crate) fn names(lineup: &Lineup<'_>) -> Vec<RuleNames> {
+    let named = lineup.rules.iter().filter(|rule| !rule.names.is_empty());
+    named
+        .map(|rule| RuleNames { rule: rule.index, names: rule.names.iter().copied().cloned().collect() })
+        .collect()
+}
+
+fn names_of(peers: &Peers) -> Vec<&NamePattern> {
+    let Peers::These(peers) = peers else { return Vec::new() };
+    let names = peers.iter().filter_map(|peer| if let Peer::Name(name) = peer { Some(name) } else { None });
+    let names: BTreeSet<&NamePattern> = names.collect();
+    names.into_iter().collect()
 }
 
 /// In which versions a policy counts: its own mode, and for the namespace tier the collection's.

@@ -306,6 +306,7 @@ impl<'a> Compiler<'a> {
             emitted.troubles.into_iter().map(|trouble| warning(&pod.workload, trouble)).collect();
         warnings.sort_unstable();
         warnings.dedup();
+        let names = lineup::names(&egress);
         let program = Program {
             revision,
             workload: pod.workload.clone(),
@@ -316,6 +317,7 @@ impl<'a> Compiler<'a> {
             l7_chains: emitted.chains,
             ingress: emitted.ingress,
             egress: emitted.egress,
+            names,
         };
         Ok(Compiled { program, warnings })
     }

@@ -60,7 +60,7 @@ impl Region {
 /// What these peers reach.
 pub(crate) fn reach(cluster: &Cluster<'_>, peers: &Peers, reading: Reading) -> Reach {
     let Peers::These(peers) = peers else { return Reach::Any };
-    let unknown = peers.iter().any(|peer| matches!(peer, Peer::Unknown(_)));
+    let unknown = peers.iter().any(|peer| matches!(peer, Peer::Unknown(_) | Peer::Name(_)));
     if unknown && reading == Reading::Possible {
         return Reach::Any;
     }
@@ -79,7 +79,7 @@ fn addresses(cluster: &Cluster<'_>, peer: &Peer, reading: Reading) -> AddressSet
             AddressSet::block(*block).minus(&AddressSet::union(&except))
         }
         Peer::Entity(entity) => entity_addresses(cluster, *entity),
-        Peer::Unknown(_) => AddressSet::default(),
+        Peer::Unknown(_) | Peer::Name(_) => AddressSet::default(),
     }
 }
 

@@ -108,7 +108,7 @@ fn endpoint_plan(
         .filter(|(rule, _)| lineup.rules[*rule as usize].action == RuleAction::Deny);
     let clauses = classes.everybody.iter().chain(&classes.class_of(address).clauses).chain(own_denies);
     let matching = matching(lineup, clauses, protocol, port);
-    plan(lineup, &matching, version, protocol == L4Protocol::TCP)
+    plan(lineup, &matching, version, protocol)
 }
 
 /// Where a workload is confined, a Service without ready endpoint is denied in so many words.
@@ -119,7 +119,7 @@ fn no_endpoint(lineup: &Lineup<'_>, classes: &Classes, asked: &Asked<'_>, versio
     }
     let (protocol, port) = (asked.port.protocol, asked.port.port);
     let clauses = classes.everybody.iter().chain(&asked.address_class.clauses);
-    plan(lineup, &matching(lineup, clauses, protocol, port), version, protocol == L4Protocol::TCP)
+    plan(lineup, &matching(lineup, clauses, protocol, port), version, protocol)
 }
 
 /// The rules, ascending, that have a clause which covers the port.

@@ -7,7 +7,7 @@ use super::clauses::{Clause, egress_clauses, ingress_clauses, reading};
 use super::infrastructure::builtin_rules;
 use super::peers::{Reach, reach};
 use crate::inventory::ObjectName;
-use crate::model::{CollectionDefault, Policy, Rule};
+use crate::model::{Policy, Rule};
 use bulkhead_facts::{Direction, L4Protocol};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -82,9 +82,8 @@ impl<'a> Compiler<'a> {
         port: u16,
     ) -> Vec<&'static str> {
         let Some(at) = self.cluster.pod(pod) else { return Vec::new() };
-        let default =
-            self.collection_of(pod).map_or(CollectionDefault::Kubernetes, |covering| covering.default);
-        let rules = builtin_rules(&self.cluster, self.cluster.pods[at].1, default, direction);
+        let collection = self.collection_of(pod);
+        let rules = builtin_rules(&self.cluster, self.cluster.pods[at].1, collection, direction);
         let hit = |clauses: &[Clause]| {
             clauses.iter().any(|clause| covers(clause, peer.to_canonical(), protocol, port))
         };

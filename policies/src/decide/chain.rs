@@ -1,5 +1,6 @@
 //! The index of one layer-7 chain: stage after stage until one decides.
 
+use super::protocols::Protocols;
 use super::stage::StageIndex;
 use crate::program::{Answer, AnswerPair, L7Chain, L7Entry, L7Stage};
 use bulkhead_facts::{Effect, HttpRequest, Reason, Request};
@@ -9,6 +10,9 @@ use bulkhead_facts::{Effect, HttpRequest, Reason, Request};
 pub(super) struct ChainIndex {
     enforced: Vec<StageIndex>,
     shadow: Vec<StageIndex>,
+    /// Likewise, for protocols other than HTTP.
+    enforced_others: Vec<Protocols>,
+    shadow_others: Vec<Protocols>,
     /// Answers for bytes that cannot be read.
     opaque: AnswerPair,
 }
@@ -21,23 +25,48 @@ impl ChainIndex {
         Self {
             enforced: chain.enforced.iter().map(StageIndex::new).collect(),
             shadow: chain.shadow.iter().map(StageIndex::new).collect(),
+            enforced_others: chain.enforced.iter().map(Protocols::new).collect(),
+            shadow_others: chain.shadow.iter().map(Protocols::new).collect(),
             opaque: AnswerPair { enforced, shadow },
         }
     }
 
     /// The pair of answers for one request.
     pub(super) fn decide(&self, chain: &L7Chain, end: AnswerPair, request: &Request<'_>) -> AnswerPair {
-        let http = match request {
-            Request::Http(http) => http,
-            Request::Opaque => return self.opaque,
-        };
-        let enforced = decide_forms(&self.enforced, &chain.enforced, end.enforced, http);
-        let shadow = match &self.shadow[..] {
-            [] => enforced,
-            stages => decide_forms(stages, &chain.shadow, end.shadow, http),
-        };
-        AnswerPair { enforced, shadow }
+        match request {
+            Request::Opaque => self.opaque,
+            Request::Http(http) => {
+                let enforced = decide_forms(&self.enforced, &chain.enforced, end.enforced, http);
+                let shadow = match &self.shadow[..] {
+                    [] => enforced,
+                    stages => decide_forms(stages, &chain.shadow, end.shadow, http),
+                };
+                AnswerPair { enforced, shadow }
+            }
+            Request::Tls(_)
+            | Request::Dns(_)
+            | Request::Redis(_)
+            | Request::Postgres(_)
+            | Request::Kafka(_) => {
+                let enforced = decide_other(&self.enforced_others, &chain.enforced, end.enforced, request);
+                let shadow = match &self.shadow_others[..] {
+                    [] => enforced,
+                    stages => decide_other(stages, &chain.shadow, end.shadow, request),
+                };
+                AnswerPair { enforced, shadow }
+            }
+        }
     }
+}
+
+/// Decides a request of a protocol other than HTTP.
+fn decide_other(index: &[Protocols], stages: &[L7Stage], end: Answer, request: &Request<'_>) -> Answer {
+    for (index, stage) in index.iter().zip(stages) {
+        if let Some(answer) = index.first_match(stage, request).and_then(entry_answer) {
+            return answer;
+        }
+    }
+    end
 }
 
 /// Decides on the normal form of the path and on the raw one; only what both allow is allowed.
@@ -69,7 +98,7 @@ fn decide_path(
 /// Bytes that no section can be decided on: a deny matches, an allow and a pass do not.
 fn opaque_answer(stages: &[L7Stage], end: Answer) -> Answer {
     for stage in stages {
-        let first = stage.entries.iter().find(|e| e.http.is_none() || e.effect == Some(Effect::Deny));
+        let first = stage.entries.iter().find(|e| e.section.is_none() || e.effect == Some(Effect::Deny));
         if let Some(answer) = first.and_then(entry_answer) {
             return answer;
         }

@@ -18,6 +18,27 @@ pub(super) fn headers_match(
     requirements.iter().all(|requirement| holds(requirement, fields, effect))
 }
 
+/// True if a request asks to become a WebSocket (RFC 6455 section 4.1) as wanted. What only some servers read as such
+/// a request is neither for an allow or a pass, and both for a deny.
+pub(super) fn websocket_matches(
+    wanted: Option<bool>,
+    fields: &[HeaderField<'_>],
+    effect: Option<Effect>,
+) -> bool {
+    let Some(wanted) = wanted else { return true };
+    let mut values = fields.iter().filter(|f| f.name.eq_ignore_ascii_case(b"upgrade")).map(|f| f.value);
+    let is_websocket = |value: &[u8]| value.eq_ignore_ascii_case(b"websocket");
+    let certain = values.clone().next().is_some() && values.clone().all(is_websocket);
+    let possible =
+        values.any(|value| value.split(|b| *b == b',').any(|item| is_websocket(item.trim_ascii())));
+    match (effect, wanted) {
+        (Some(Effect::Deny), true) => possible,
+        (Some(Effect::Deny), false) => !certain,
+        (Some(Effect::Allow) | None, true) => certain,
+        (Some(Effect::Allow) | None, false) => !possible,
+    }
+}
+
 fn holds(requirement: &HeaderMatch, fields: &[HeaderField<'_>], effect: Option<Effect>) -> bool {
     let name = requirement.name.as_bytes();
     let is_named = |field: &&HeaderField<'_>| field.name.eq_ignore_ascii_case(name);
@@ -90,6 +111,25 @@ mod tests {
             assert!(check(user(), &[("x-role", list)], Some(Effect::Deny)), "{list}");
         }
         assert!(!check(user(), &[("x-role", "users, superuser")], Some(Effect::Deny)));
+    }
+
+    #[test]
+    fn a_websocket_in_doubt_is_neither_allowed_nor_missed_by_a_deny() {
+        let check = |sent: &[&str], wanted, effect| {
+            let fields: Vec<_> =
+                sent.iter().map(|value| HeaderField { name: b"Upgrade", value: value.as_bytes() }).collect();
+            websocket_matches(Some(wanted), &fields, effect)
+        };
+        let (allow, deny) = (Some(Effect::Allow), Some(Effect::Deny));
+        for effect in [allow, deny, None] {
+            assert!(check(&["WebSocket"], true, effect) && !check(&["websocket"], false, effect));
+            assert!(check(&[], false, effect) && !check(&[], true, effect));
+            assert!(check(&["h2c"], false, effect) && !check(&["h2c"], true, effect));
+        }
+        for doubtful in [&["h2c, websocket"][..], &["websocket", "h2c"]] {
+            assert!(!check(doubtful, true, allow) && !check(doubtful, false, allow));
+            assert!(check(doubtful, true, deny) && check(doubtful, false, deny));
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@
 mod addresses;
 mod chain;
 mod headers;
+mod protocols;
+mod query;
 mod stage;
 mod text_table;
 mod validate;
@@ -97,7 +99,7 @@ impl Judge {
         match (self.action(direction, peer, protocol, port), request) {
             (Action::Answer(id) | Action::Learn(id), _) => self.answer(id),
             (Action::Inspect { opaque, .. }, Request::Opaque) => self.answer(opaque),
-            (Action::Inspect { chain, .. }, Request::Http(_)) => self.decide_l7(chain, request),
+            (Action::Inspect { chain, .. }, _) => self.decide_l7(chain, request),
         }
     }
 

@@ -4,9 +4,10 @@
 //! No step looks at all entries, and none allocates. An entry without an HTTP section matches everything and
 //! bounds the search.
 
-use super::headers::headers_match;
+use super::headers::{headers_match, websocket_matches};
+use super::query::query_matches;
 use super::text_table::TextTable;
-use crate::model::{HeaderMatch, HttpMatch};
+use crate::model::{HeaderMatch, HttpMatch, L7Section, QueryMatch};
 use crate::program::{L7Entry, L7Stage};
 use bulkhead_facts::{Effect, HostName, HostPattern, HttpRequest};
 use std::collections::{BTreeMap, HashMap};
@@ -68,6 +69,17 @@ struct Terminal {
 struct Candidate {
     entry: u32,
     headers: Box<[HeaderMatch]>,
+    query: Box<[QueryMatch]>,
+    websocket: Option<bool>,
+}
+
+impl Candidate {
+    /// What method, path and host do not settle.
+    fn matches(&self, request: &HttpRequest<'_>, effect: Option<Effect>) -> bool {
+        headers_match(&self.headers, request.headers, effect)
+            && query_matches(&self.query, request.query, effect)
+            && websocket_matches(self.websocket, request.headers, effect)
+    }
 }
 
 impl StageIndex {
@@ -155,7 +167,7 @@ impl StageIndex {
                 return;
             }
             let effect = self.effects.get(candidate.entry as usize).copied().flatten();
-            if headers_match(&candidate.headers, question.request.headers, effect) {
+            if candidate.matches(question.request, effect) {
                 *best = candidate.entry;
                 return;
             }
@@ -198,12 +210,16 @@ impl Builder {
     fn build(mut self, stage: &L7Stage) -> StageIndex {
         self.add_node();
         for (position, entry) in (0..NONE).zip(&stage.entries) {
-            match &entry.http {
-                None => {
+            match (&entry.section, entry.effect) {
+                (Some(L7Section::Http(alternatives)), _) => {
+                    alternatives.iter().for_each(|m| self.add(position, entry, m));
+                }
+                // A section of another protocol cannot be decided on HTTP: a deny matches.
+                (None, _) | (Some(_), Some(Effect::Deny)) => {
                     self.index.unconditional = position;
                     break;
                 }
-                Some(alternatives) => alternatives.iter().for_each(|m| self.add(position, entry, m)),
+                (Some(_), Some(Effect::Allow) | None) => {}
             }
         }
         for (key, candidates) in self.lists {
@@ -237,7 +253,12 @@ impl Builder {
         let list = node * 2 + u32::from(below);
         for method in methods {
             for host in &hosts {
-                let candidate = Candidate { entry: position, headers: http.headers.clone().into() };
+                let candidate = Candidate {
+                    entry: position,
+                    headers: http.headers.clone().into(),
+                    query: http.query.clone().into(),
+                    websocket: http.websocket,
+                };
                 self.lists.entry((list, method, *host)).or_default().push(candidate);
             }
         }

@@ -1,7 +1,7 @@
 //! What a program from outside must keep; and that nothing is allocated to decide.
 
 use super::*;
-use crate::model::HttpMatch;
+use crate::model::{HttpMatch, L7Section};
 use crate::program::{AddressSpan, L7Entry, L7Stage, PortBox};
 use bulkhead_facts::{HttpRequest, Mode, PolicyRef, PortRange, Tier, UrlPath, WorkloadRef};
 
@@ -52,6 +52,7 @@ fn program() -> Program {
             ],
         },
         egress: DirectionProgram::default(),
+        names: vec![],
     }
 }
 
@@ -78,7 +79,7 @@ fn indexes_out_of_range_are_refused() {
         refused(|p| p.answers[1].shadow.rule = Some(RuleIndex(1))),
         InvalidProgram::RuleOutOfRange(RuleIndex(1))
     );
-    let entry = L7Entry { rule: RuleIndex(7), effect: None, http: None };
+    let entry = L7Entry { rule: RuleIndex(7), effect: None, section: None };
     let bad = L7Chain { enforced: vec![L7Stage { entries: vec![entry] }], shadow: vec![], end: AnswerId(0) };
     assert_eq!(refused(|p| p.l7_chains = vec![bad.clone()]), InvalidProgram::RuleOutOfRange(RuleIndex(7)));
     let bad = L7Chain { end: AnswerId(9), ..L7Chain::default() };
@@ -143,7 +144,7 @@ fn an_answer_of_another_program_is_a_denial() {
 #[test]
 fn a_flow_only_learns_where_no_bytes_can_be_denied_whatever_the_mode() {
     let only_learns = |effects: &[Option<Effect>], end: u16, opaque: u16| {
-        let entry = |effect: &Option<Effect>| L7Entry { rule: RuleIndex(0), effect: *effect, http: None };
+        let entry = |effect: &Option<Effect>| L7Entry { rule: RuleIndex(0), effect: *effect, section: None };
         let enforced = vec![L7Stage { entries: effects.iter().map(entry).collect() }];
         let denying = L7Stage { entries: vec![entry(&Some(Effect::Deny))] };
         let mut program = program();
@@ -171,9 +172,9 @@ fn chain_of(entries: &[(&str, &str, &str)]) -> Judge {
             } else {
                 vec![bulkhead_facts::HostPattern::parse(host).unwrap()]
             },
-            headers: vec![],
+            ..HttpMatch::default()
         };
-        L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), http: Some(vec![http]) }
+        L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), section: Some(L7Section::Http(vec![http])) }
     };
     let stage = L7Stage { entries: entries.iter().map(entry).collect() };
     let mut program = program();

@@ -6,9 +6,9 @@ use crate::limits::{
     ANSWERS_MAX, BOXES_MAX, CHAIN_ENTRIES_MAX, CHAIN_TEXT_BYTES_MAX, CHAINS_MAX, CLASSES_MAX,
     RULES_PER_WORKLOAD_MAX, SPANS_MAX,
 };
-use crate::model::HttpMatch;
+use crate::model::{HttpMatch, L7Section, TopicMatch};
 use crate::program::{Action, AddressSpan, AnswerId, L7Chain, L7ChainId, PortBox, Program, RuleIndex};
-use bulkhead_facts::{Direction, Effect, HostPattern};
+use bulkhead_facts::{Direction, Effect, HostPattern, NamePattern};
 use std::fmt;
 
 /// Why a program is refused whole.
@@ -67,6 +67,8 @@ pub(super) fn validate(program: &Program) -> Result<(), InvalidProgram> {
     at_most("layer-7 chains", program.l7_chains.len(), CHAINS_MAX)?;
     validate_answers(program)?;
     program.l7_chains.iter().try_for_each(|chain| validate_chain(program, chain))?;
+    at_most("rules with names", program.names.len(), RULES_PER_WORKLOAD_MAX)?;
+    program.names.iter().try_for_each(|named| rule_exists(program, named.rule))?;
     Direction::BOTH.into_iter().try_for_each(|direction| validate_direction(program, direction))
 }
 
@@ -87,13 +89,41 @@ fn validate_chain(program: &Program, chain: &L7Chain) -> Result<(), InvalidProgr
     answer_exists(program, chain.end)?;
     let entries = || chain.enforced.iter().chain(&chain.shadow).flat_map(|stage| &stage.entries);
     at_most("entries in a chain", entries().count(), CHAIN_ENTRIES_MAX)?;
-    let texts = entries().flat_map(|entry| entry.http.iter().flatten()).map(text_bytes);
+    let texts = entries().filter_map(|entry| entry.section.as_ref()).map(section_bytes);
     at_most("bytes of text in a chain", texts.sum(), CHAIN_TEXT_BYTES_MAX)?;
     entries().try_for_each(|entry| rule_exists(program, entry.rule))
 }
 
+/// Bytes of text in a section.
+fn section_bytes(section: &L7Section) -> usize {
+    let all = |texts: &[String]| texts.iter().map(String::len).sum::<usize>();
+    match section {
+        L7Section::Http(requests) => requests.iter().map(request_bytes).sum(),
+        L7Section::Tls(hello) => {
+            hello.sni.iter().map(NamePattern::text_bytes).sum::<usize>() + all(&hello.alpn)
+        }
+        L7Section::Dns(questions) => {
+            questions.iter().flat_map(|dns| &dns.names).map(NamePattern::text_bytes).sum()
+        }
+        L7Section::Redis(commands) => commands
+            .iter()
+            .map(|redis| all(&redis.commands) + redis.key_prefix.as_ref().map_or(0, String::len))
+            .sum(),
+        L7Section::Postgres(messages) => {
+            messages.iter().map(|postgres| all(&postgres.users) + all(&postgres.databases)).sum()
+        }
+        L7Section::Kafka(requests) => {
+            let topics = requests.iter().flat_map(|kafka| &kafka.topics);
+            let bytes = |topic: &TopicMatch| match topic {
+                TopicMatch::Exact(text) | TopicMatch::Prefix(text) => text.len(),
+            };
+            topics.map(bytes).sum()
+        }
+    }
+}
+
 /// Bytes of what the index keeps of a request.
-fn text_bytes(http: &HttpMatch) -> usize {
+fn request_bytes(http: &HttpMatch) -> usize {
     let path = http.path.as_ref().map_or(0, |path| path.as_str().len());
     let hosts = http.hosts.iter().map(|host| match host {
         HostPattern::Exact(name) | HostPattern::Below(name) => name.as_str().len(),

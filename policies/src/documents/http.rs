@@ -3,10 +3,9 @@
 //! Everything becomes the canonical form that requests are compared in, or is refused: a rule with a name that no
 //! request can have would never fire. There are no regular expressions; what looks like one is refused with the template to write instead.
 
-use super::peers::unsupported;
 use crate::diagnostics::{Report, Span, nearest, quoted};
 use crate::limits::{HEADER_VALUE_BYTES_MAX, REQUEST_ITEMS_MAX, RULE_ITEMS_MAX};
-use crate::model::{HeaderMatch, HeaderValueMatch, HttpMatch};
+use crate::model::{HeaderMatch, HeaderValueMatch, HttpMatch, QueryMatch};
 use crate::yaml::{Fields, Node, Nulls};
 use bulkhead_facts::{HostPattern, PathTemplate, TemplateError};
 
@@ -37,15 +36,13 @@ fn read_request(report: &mut Report, node: &Node) -> Option<HttpMatch> {
     let path = fields.get(report, "path");
     let hosts = fields.texts(report, "hosts");
     let headers = fields.list(report, "headers");
-    for name in ["query", "websocket"] {
-        if let Some(node) = fields.get(report, name) {
-            unsupported(report, node.span, &format!("`{name}` requirements"));
-        }
-    }
+    let query = fields.list(report, "query");
+    let websocket = fields.boolean(report, "websocket");
     let lists = [
         ("methods", methods.as_ref().map(Vec::len)),
         ("hosts", hosts.as_ref().map(Vec::len)),
         ("headers", headers.map(<[_]>::len)),
+        ("query", query.map(<[_]>::len)),
     ];
     for (name, length) in lists {
         check_length(report, node, name, length);
@@ -64,6 +61,8 @@ fn read_request(report: &mut Report, node: &Node) -> Option<HttpMatch> {
             .filter_map(|(text, span)| host(report, text, *span))
             .collect(),
         headers: headers.unwrap_or_default().iter().filter_map(|node| header(report, node)).collect(),
+        query: query.unwrap_or_default().iter().filter_map(|node| parameter(report, node)).collect(),
+        websocket,
     };
     found.methods.sort();
     found.methods.dedup();
@@ -71,6 +70,8 @@ fn read_request(report: &mut Report, node: &Node) -> Option<HttpMatch> {
     found.hosts.dedup();
     found.headers.sort();
     found.headers.dedup();
+    found.query.sort();
+    found.query.dedup();
     Some(found)
 }
 
@@ -218,6 +219,24 @@ fn header(report: &mut Report, node: &Node) -> Option<HeaderMatch> {
         (None, None, None) => return None,
     };
     Some(HeaderMatch { name, value })
+}
+
+/// A parameter of the query: its name, and whether it has to be there.
+fn parameter(report: &mut Report, node: &Node) -> Option<QueryMatch> {
+    let mut fields = Fields::open(report, node, "a query parameter", Nulls::Refused)?;
+    let name_node = fields.required(report, "name");
+    let name = name_node.and_then(|node| node.expect_text(report, "name"));
+    let present = fields.required(report, "present").and_then(|_| fields.boolean(report, "present"));
+    fields.finish(report);
+    let name = name?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    if name.is_empty() || name.len() > 100 || !name.bytes().all(plain) {
+        report
+            .error("bad-query", name_node?.span, format!("{} is no name of a parameter", quoted(name)))
+            .help("use up to 100 letters, digits, `-`, `.`, `_` and `~`: others are encoded in more than one way");
+        return None;
+    }
+    Some(QueryMatch { name: name.to_owned(), present: present? })
 }
 
 fn header_name(report: &mut Report, text: &str, span: Span) -> Option<String> {

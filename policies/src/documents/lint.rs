@@ -176,8 +176,16 @@ fn peer_covers(wide: &Peer, narrow: &Peer) -> bool {
         }
         (Peer::Unknown(_), _) | (_, Peer::Unknown(_)) => false,
         (
-            Peer::Service { .. } | Peer::Entity(_) | Peer::Cidr { .. } | Peer::Workloads { .. },
-            Peer::Service { .. } | Peer::Entity(_) | Peer::Cidr { .. } | Peer::Workloads { .. },
+            Peer::Service { .. }
+            | Peer::Entity(_)
+            | Peer::Name(_)
+            | Peer::Cidr { .. }
+            | Peer::Workloads { .. },
+            Peer::Service { .. }
+            | Peer::Entity(_)
+            | Peer::Name(_)
+            | Peer::Cidr { .. }
+            | Peer::Workloads { .. },
         ) => wide == narrow,
     }
 }
@@ -257,7 +265,7 @@ fn is_unmatchable(peer: &Peer) -> bool {
                 || matches!(namespaces, NamespaceMatch::Labels(selector) if contradicts(selector))
         }
         Peer::Cidr { block, except } => is_used_up(block.first(), block.last(), except),
-        Peer::Service { .. } | Peer::Entity(_) | Peer::Unknown(_) => false,
+        Peer::Service { .. } | Peer::Entity(_) | Peer::Name(_) | Peer::Unknown(_) => false,
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod cluster_network_policy;
 mod collection;
+mod dates;
 mod foreign;
 mod http;
 mod inventory;
@@ -20,6 +21,7 @@ mod places;
 mod ports;
 mod references;
 pub mod schema;
+mod sections;
 mod segment;
 mod selectors;
 

@@ -9,7 +9,7 @@ use super::selectors::{Of, short_or_full};
 use crate::diagnostics::{Report, Span, nearest, quoted};
 use crate::model::{Entity, NamespaceMatch, Peer, RuleAction, Selector};
 use crate::yaml::{Fields, Node, Nulls};
-use bulkhead_facts::Cidr;
+use bulkhead_facts::{Cidr, Direction, HostNameError, NamePattern};
 
 /// What a peer is read for.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,7 @@ pub(super) struct Scope<'a> {
     /// The policy's own namespace; `None` for cluster kinds.
     pub(super) namespace: Option<&'a str>,
     pub(super) action: RuleAction,
+    pub(super) direction: Direction,
 }
 
 /// Reads one peer.
@@ -64,8 +65,7 @@ pub(super) fn read(report: &mut Report, node: &Node, scope: Scope<'_>) -> Option
         return entity_peer(report, node);
     }
     if let Some(node) = fqdn {
-        unsupported(report, node.span, "`fqdn` peers");
-        return None;
+        return named_peer(report, node, scope);
     }
     if node.as_map().is_some_and(<[_]>::is_empty) {
         report
@@ -80,6 +80,53 @@ pub(super) fn unsupported(report: &mut Report, span: Span, what: &str) {
     report
         .error("unsupported", span, format!("{what} are unsupported here yet"))
         .help("leave it out: a rule that cannot be held as written is refused, never held in part");
+}
+
+/// A peer by name: in what a workload may reach, and nowhere else.
+fn named_peer(report: &mut Report, node: &Node, scope: Scope<'_>) -> Option<Peer> {
+    let text = node.expect_text(report, "fqdn")?;
+    let pattern = name_pattern(report, text, node.span)?;
+    if scope.direction == Direction::Ingress {
+        report
+            .error(
+                "bad-peer",
+                node.span,
+                "who connects cannot be told by name: anybody may own the name of an address",
+            )
+            .help("name the source by `workloads` or `cidr`");
+        return None;
+    }
+    if scope.action != RuleAction::Allow {
+        report
+            .error("never-fires", node.span, "a deny or pass by name is avoided by dialling the address")
+            .help("name the block by `cidr`, or allow the names that are meant and deny the rest");
+        return None;
+    }
+    report
+        .warning(
+            "name-unknown",
+            node.span,
+            "nobody learns the addresses of names yet: this peer matches no address",
+        )
+        .help("add a peer by `cidr` until answers of the resolver are inspected");
+    Some(Peer::Name(pattern))
+}
+
+/// `NAME`, `*.NAME` or `**.NAME`.
+pub(super) fn name_pattern(report: &mut Report, text: &str, span: Span) -> Option<NamePattern> {
+    match NamePattern::parse(text) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            let why = match error {
+                HostNameError::BelowAddress => "an address is no name".to_owned(),
+                other => other.to_string(),
+            };
+            report.error("bad-name", span, format!("name {}: {why}", quoted(text))).help(
+                "write the whole name, `*.example.com` for one label before it, or `**.example.com` for any number",
+            );
+            None
+        }
+    }
 }
 
 fn workloads_peer(

@@ -80,7 +80,7 @@ impl<'a> Check<'a> {
                     format!("Service {} is not in the inventory", quoted(&format!("{namespace}/{name}")))
                 })
             }
-            Peer::Cidr { .. } | Peer::Entity(_) | Peer::Unknown(_) => None,
+            Peer::Cidr { .. } | Peer::Entity(_) | Peer::Name(_) | Peer::Unknown(_) => None,
         }
     }
 

@@ -120,7 +120,28 @@ fn collection() -> Shape {
             Shape::Word(&["observe", "audit", "enforce"]),
             "How strictly it is held; absent: enforce.",
         ),
+        field("schedule", Shape::List(Box::new(schedule_step()), 0), "Modes that follow, by day."),
+        field("freeze", Shape::List(Box::new(freeze()), 0), "Times without changes of mode."),
+        field(
+            "infrastructure",
+            Shape::List(Box::new(Shape::Word(&["own-node", "probes", "resolver"])), 0),
+            "The built-in rules that hold; absent: all.",
+        ),
         field("criticality", Shape::Word(&["low", "normal", "high"]), "How much an incident weighs."),
+    ])
+}
+
+fn schedule_step() -> Shape {
+    Shape::Object(vec![
+        required("from", Shape::Text, "First day, `YYYY-MM-DD`."),
+        required("mode", Shape::Word(&["observe", "audit", "enforce"]), "The mode from then on."),
+    ])
+}
+
+fn freeze() -> Shape {
+    Shape::Object(vec![
+        required("from", Shape::Text, "First day, `YYYY-MM-DD`."),
+        required("to", Shape::Text, "Last day."),
     ])
 }
 
@@ -143,6 +164,74 @@ fn rule(peers: &'static str, actions: &'static [&'static str]) -> Shape {
             "`8080`, `\"8000-8010\"`, `http`, `udp/53`, `icmp/echo-request`; absent: all.",
         ),
         field("http", list(request()), "Narrows the rule to these requests."),
+        field("grpc", list(grpc()), "Narrows the rule to these calls."),
+        field("tls", tls(), "Narrows the rule to these TLS clients."),
+        field("dns", list(dns()), "Narrows the rule to these questions."),
+        field("redis", list(redis()), "Narrows the rule to these commands."),
+        field("postgres", list(postgres()), "Narrows the rule to these sessions and statements."),
+        field("kafka", list(kafka()), "Narrows the rule to these requests."),
+    ])
+}
+
+fn grpc() -> Shape {
+    Shape::Object(vec![
+        field("service", Shape::Text, "Full name; absent: every one."),
+        field("methods", list(Shape::Text), "Absent: all."),
+    ])
+}
+
+fn tls() -> Shape {
+    Shape::Object(vec![
+        field("sni", list(Shape::Text), "Server names: exact, `*.` for one label, `**.` for any number."),
+        field("min", Shape::Word(&["1.0", "1.1", "1.2", "1.3"]), "Lowest version that may be offered."),
+        field("alpn", list(Shape::Text), "Application protocols that may be offered."),
+        field("ech", Shape::Boolean, "Clients that encrypt the name are meant as well."),
+        field("noSni", Shape::Boolean, "Clients that send no name are meant as well."),
+    ])
+}
+
+fn dns() -> Shape {
+    Shape::Object(vec![
+        field("names", list(Shape::Text), "Exact, `*.` for one label, `**.` for any number."),
+        field("types", list(Shape::Text), "`A`, `AAAA`, … or `TYPE65`."),
+    ])
+}
+
+fn redis() -> Shape {
+    Shape::Object(vec![
+        field("commands", list(Shape::Text), "First words, without case."),
+        field("keyPrefix", Shape::Text, "How every key begins."),
+        field("databases", list(Shape::Integer(0, 65_535)), "Numbers of databases."),
+    ])
+}
+
+fn postgres() -> Shape {
+    Shape::Object(vec![
+        field("users", list(Shape::Text), "Roles."),
+        field("databases", list(Shape::Text), "Databases."),
+        field("statements", list(Shape::Word(STATEMENTS)), "Classes of statements."),
+    ])
+}
+
+const STATEMENTS: &[&str] = &[
+    "select",
+    "insert",
+    "update",
+    "delete",
+    "merge",
+    "truncate",
+    "copy",
+    "call",
+    "define",
+    "grant",
+    "transaction",
+    "session",
+];
+
+fn kafka() -> Shape {
+    Shape::Object(vec![
+        field("apis", list(Shape::Text), "`produce`, `fetch`, … or `api-NUMBER`."),
+        field("topics", list(Shape::Text), "Whole, or `orders.*` for how they begin."),
     ])
 }
 
@@ -155,6 +244,7 @@ fn peer() -> Shape {
         field("cidr", Shape::Text, "An address block."),
         field("except", list(Shape::Text), "Blocks inside of `cidr` that are not meant."),
         field("entity", Shape::Word(entities), "A well-known group of addresses."),
+        field("fqdn", Shape::Text, "A name, `*.NAME` or `**.NAME`; only in `to`."),
         field("serviceAccounts", list(Shape::Text), "Peers proven by mutual TLS."),
         field("identities", list(Shape::Text), "Peers proven by mutual TLS."),
     ])
@@ -167,11 +257,17 @@ fn request() -> Shape {
         field("exact", Shape::Text, "The whole value."),
         field("prefix", Shape::Text, "How the value begins."),
     ]);
+    let parameter = Shape::Object(vec![
+        required("name", Shape::Text, "Name, with its case."),
+        required("present", Shape::Boolean, "Whether it has to be there."),
+    ]);
     Shape::Object(vec![
         field("methods", list(Shape::Text), "Exact, with their case."),
         field("path", Shape::Text, "`/exact`, `/orders/{id}`, `/below/**`."),
         field("hosts", list(Shape::Text), "Exact, or `*.example.com`."),
         field("headers", list(header), "Requirements on header fields."),
+        field("query", list(parameter), "Requirements on parameters of the query."),
+        field("websocket", Shape::Boolean, "Whether it asks to become a WebSocket."),
     ])
 }
 
@@ -386,20 +482,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Fields that the readers know in order to refuse them.
-    const UNSUPPORTED: [&str; 12] = [
-        "grpc",
-        "tls",
-        "dns",
-        "redis",
-        "postgres",
-        "kafka",
-        "websocket",
-        "query",
-        "fqdn",
-        "schedule",
-        "freeze",
-        "infrastructure",
-    ];
+    const UNSUPPORTED: [&str; 1] = ["canary"];
     const STRANGE: &str = "zzzzzzzzzzzz";
 
     /// A value of the shape with every field, and a strange one in each object.

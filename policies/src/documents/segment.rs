@@ -6,10 +6,11 @@
 use super::Read;
 use super::names::{metadata, namespace_or_default, refuse_namespace};
 use super::network_policy::within_limit;
-use super::peers::{Scope, unsupported};
+use super::peers::Scope;
 use super::places::{PolicyPlace, RulePlace};
+use super::sections::{self, SECTIONS};
 use super::selectors::{Of, short_or_full};
-use super::{http, peers, ports};
+use super::{peers, ports};
 use crate::diagnostics::{Report, Span, quoted};
 use crate::limits::RULES_MAX;
 use crate::model::{
@@ -41,7 +42,8 @@ pub(super) fn read_namespaced(report: &mut Report, node: &Node) -> Read {
     };
     let mode = spec.choice(report, "mode", &MODES).unwrap_or_default();
     let isolates = [spec.has("ingress"), spec.has("egress")];
-    let scope = Scope { namespace: Some(namespace), action: RuleAction::Allow };
+    let scope =
+        Scope { namespace: Some(namespace), action: RuleAction::Allow, direction: Direction::Ingress };
     let (rules, places) = read_directions(report, &mut spec, scope);
     if isolates == [false; 2] && spec.unknown().next().is_none() {
         report
@@ -78,7 +80,7 @@ pub(super) fn read_cluster(report: &mut Report, node: &Node) -> Read {
     let subjects_node = spec.required(report, "subjects");
     let subject = subjects_node.and_then(|node| read_subjects(report, node, "subjects"));
     let mode = spec.choice(report, "mode", &MODES).unwrap_or_default();
-    let scope = Scope { namespace: None, action: RuleAction::Allow };
+    let scope = Scope { namespace: None, action: RuleAction::Allow, direction: Direction::Ingress };
     let (rules, places) = read_directions(report, &mut spec, scope);
     if !spec.has("ingress") && !spec.has("egress") && spec.unknown().next().is_none() {
         report
@@ -170,7 +172,7 @@ fn read_rule(
         None => format!("{direction}[{index}]"),
     };
     let action = read_action(report, &mut fields, scope)?;
-    let scope = Scope { action, ..scope };
+    let scope = Scope { action, direction, ..scope };
     let (peer_field, other_field) =
         if direction == Direction::Ingress { ("from", "to") } else { ("to", "from") };
     if let Some(entry) = node.as_map()?.iter().find(|entry| entry.key == other_field) {
@@ -185,12 +187,12 @@ fn read_rule(
     }
     let peers = read_peers(report, &mut fields, peer_field, scope);
     let ports = read_ports(report, &mut fields);
-    let l7 = read_section(report, &mut fields);
+    let l7 = read_section(report, &mut fields, action);
     fields.finish(report);
     let (peers, peer_spans) = peers?;
     let mut rule = Rule { name, action, peers, ports: ports?, l7: l7? };
-    if rule.l7.is_some() {
-        narrow_to_tcp(report, &mut rule, node);
+    if let Some(section) = rule.l7.clone() {
+        narrow_to_carriers(report, &mut rule, &section, node);
     }
     Some((rule, RulePlace { span: node.span, peers: peer_spans }))
 }
@@ -269,51 +271,108 @@ fn read_ports(report: &mut Report, fields: &mut Fields<'_>) -> Option<Ports> {
     Some(Ports::These(items.iter().flat_map(|item| ports::read(report, item)).collect()))
 }
 
-/// Sections that the documents know and the rest of the product does not yet.
-const UNSUPPORTED_SECTIONS: [&str; 7] = ["grpc", "tls", "dns", "redis", "postgres", "kafka", "websocket"];
-
 /// The L7 section, at most one; outer `None` if it was refused.
-fn read_section(report: &mut Report, fields: &mut Fields<'_>) -> Option<Option<L7Section>> {
-    let mut sound = true;
-    for name in UNSUPPORTED_SECTIONS {
-        if let Some(entry) = fields.entry(report, name) {
-            unsupported(report, entry.key_span, &format!("`{name}` sections"));
-            sound = false;
-        }
+fn read_section(
+    report: &mut Report,
+    fields: &mut Fields<'_>,
+    action: RuleAction,
+) -> Option<Option<L7Section>> {
+    let written: Vec<&'static str> = SECTIONS.into_iter().filter(|name| fields.has(name)).collect();
+    let entries: Vec<_> =
+        written.iter().map(|name| Some((*name, fields.entry(report, name)?))).collect::<Option<_>>()?;
+    let read: Vec<_> =
+        entries.iter().map(|(name, entry)| sections::read(report, name, &entry.value, action)).collect();
+    if let [(first, _), (second, entry), ..] = entries[..] {
+        let both = format!("a rule has one section, and this one has `{first}` and `{second}`");
+        report.error("two-sections", entry.key_span, both).help("give each its own rule: allows are a union");
+        return None;
     }
-    if !fields.has("http") {
-        return sound.then_some(None);
+    let Some((name, entry)) = entries.first() else { return Some(None) };
+    let section = read.into_iter().next()??;
+    if !matches!(section, L7Section::Http(_)) {
+        warn_unread(report, name, entry.key_span, action);
     }
-    let requests = fields.get(report, "http").and_then(|node| http::read(report, node))?;
-    sound.then_some(Some(L7Section::Http(requests)))
+    Some(Some(section))
 }
 
-/// HTTP is read on TCP. An allow keeps its TCP ports; one that names others only is an error.
-fn narrow_to_tcp(report: &mut Report, rule: &mut Rule, node: &Node) {
+/// No sidecar tells these protocols from other bytes yet.
+fn warn_unread(report: &mut Report, name: &str, span: Span, action: RuleAction) {
+    let (meaning, help) = match action {
+        RuleAction::Allow => {
+            ("nothing", "until then, a rule without the section lets the peers and ports through whole")
+        }
+        RuleAction::Pass => ("nothing", "until then, only a rule without the section passes"),
+        RuleAction::Deny => {
+            ("all bytes on its ports", "until then, what it should let through is denied as well")
+        }
+    };
+    report
+        .warning("section-unread", span, format!("no sidecar reads `{name}` yet: the rule matches {meaning}"))
+        .help(help);
+}
+
+/// A section is read on the protocols that what it speaks of runs on. An allow keeps its ports of those; one that names
+/// others is an error.
+fn narrow_to_carriers(report: &mut Report, rule: &mut Rule, section: &L7Section, node: &Node) {
     let span = node.child("ports").map_or(node.span, |ports| ports.span);
+    if matches!(section, L7Section::Dns(_)) && never_asks_resolvers(&rule.ports) {
+        report
+            .warning("unusual-port", span, "`dns` on ports that are not 53: few resolvers listen there")
+            .help("write `ports: [53, udp/53]`");
+    }
+    let carriers: Vec<L4Protocol> =
+        [L4Protocol::TCP, L4Protocol::UDP].into_iter().filter(|carrier| section.runs_on(*carrier)).collect();
     let is_other = |port: &PortMatch| match port {
-        PortMatch::Range(protocol, _) => *protocol != L4Protocol::TCP,
-        PortMatch::Named(protocol, _) => protocol.is_some_and(|protocol| protocol != L4Protocol::TCP),
+        PortMatch::Range(protocol, _) => !section.runs_on(*protocol),
+        PortMatch::Named(protocol, _) => protocol.is_some_and(|protocol| !section.runs_on(protocol)),
     };
     if let Ports::These(ports) = &rule.ports
         && ports.iter().any(is_other)
     {
+        let (name, on) =
+            (written_name(section, node), if carriers.len() > 1 { "TCP and UDP" } else { "TCP" });
+        let code = if name == "http" { "not-http" } else { "not-readable" };
+        let shown = if name == "http" { "HTTP" } else { name };
         report
-            .error("not-http", span, "`http` is read on TCP: a port of another protocol cannot be HTTP")
-            .help("give the other ports a rule of their own, without `http`");
+            .error(
+                code,
+                span,
+                format!("`{name}` is read on {on}: a port of another protocol cannot be {shown}"),
+            )
+            .help(format!("give the other ports a rule of their own, without `{name}`"));
     }
     if rule.action != RuleAction::Allow {
         return;
     }
+    let everywhere = |carrier: &L4Protocol| PortMatch::Range(*carrier, PortRange::ALL);
     rule.ports = match std::mem::replace(&mut rule.ports, Ports::Any) {
-        Ports::Any => Ports::These(vec![PortMatch::Range(L4Protocol::TCP, PortRange::ALL)]),
-        Ports::These(ports) => Ports::These(ports.into_iter().map(named_on_tcp).collect()),
+        Ports::Any => Ports::These(carriers.iter().map(everywhere).collect()),
+        Ports::These(ports) => {
+            Ports::These(ports.into_iter().flat_map(|port| on_carriers(port, &carriers)).collect())
+        }
     };
 }
 
-fn named_on_tcp(port: PortMatch) -> PortMatch {
+fn never_asks_resolvers(ports: &Ports) -> bool {
+    let elsewhere =
+        |port: &PortMatch| matches!(port, PortMatch::Range(_, range) if !range.contains(DNS_PORT));
+    matches!(ports, Ports::These(ports) if ports.iter().all(elsewhere))
+}
+
+/// Port on which a resolver is asked.
+const DNS_PORT: u16 = 53;
+
+/// The field that the section was written as.
+fn written_name(section: &L7Section, node: &Node) -> &'static str {
+    if node.child("grpc").is_some() { "grpc" } else { section.name() }
+}
+
+fn on_carriers(port: PortMatch, carriers: &[L4Protocol]) -> Vec<PortMatch> {
     match port {
-        PortMatch::Named(_, name) => PortMatch::Named(Some(L4Protocol::TCP), name),
-        range @ PortMatch::Range(..) => range,
+        PortMatch::Named(None, name) => {
+            carriers.iter().map(|carrier| PortMatch::Named(Some(*carrier), name.clone())).collect()
+        }
+        named @ PortMatch::Named(Some(_), _) => vec![named],
+        range @ PortMatch::Range(..) => vec![range],
     }
 }

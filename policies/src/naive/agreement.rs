@@ -9,7 +9,7 @@ use crate::compile::Compiler;
 use crate::decide::Judge;
 use crate::inventory::{Inventory, ObjectName};
 use crate::matrix::{Matrix, Probe};
-use crate::model::{Policy, PolicySet, RuleAction};
+use crate::model::{L7Section, Policy, PolicySet, RuleAction};
 use crate::program::{Action, Answer, PortBox};
 use bulkhead_facts::*;
 use std::collections::BTreeSet;
@@ -63,20 +63,14 @@ fn compiled_decisions_equal_the_reference() {
             let at = random.below(subjects.len());
             let packet = packet(&mut random);
             let asked = random::request(&mut random);
-            let path = UrlPath::parse(asked.path).unwrap();
-            let http = HttpRequest {
-                method: asked.method,
-                path: &path,
-                query: None,
-                host: asked.host.as_ref(),
-                headers: &asked.headers,
-            };
-            let request = if asked.opaque { Request::Opaque } else { Request::Http(http) };
-            let expected = decide(&set, &inventory, subjects[at], &packet, &request);
             let Packet { direction, peer, protocol, port } = packet;
-            let pair = judges[at].decide(direction, peer, protocol, port, &request);
-            let found = [pair.enforced, pair.shadow].map(|answer| spelled(&judges[at], answer));
-            assert_eq!(found, expected, "seed {seed}: {:?} {packet:?} {request:?}", subjects[at]);
+            let expected = asked.with(|request| {
+                let expected = decide(&set, &inventory, subjects[at], &packet, request);
+                let pair = judges[at].decide(direction, peer, protocol, port, request);
+                let found = [pair.enforced, pair.shadow].map(|answer| spelled(&judges[at], answer));
+                assert_eq!(found, expected, "seed {seed}: {:?} {packet:?} {request:?}", subjects[at]);
+                expected
+            });
             let kind = match judges[at].action(direction, peer, protocol, port) {
                 Action::Answer(_) => "answer",
                 Action::Inspect { .. } => "inspect",
@@ -169,8 +163,14 @@ fn permuted_input_gives_the_same_programs() {
             if let crate::model::Ports::These(ports) = &mut rule.ports {
                 random.shuffle(ports);
             }
-            if let Some(crate::model::L7Section::Http(requests)) = &mut rule.l7 {
-                random.shuffle(requests);
+            match &mut rule.l7 {
+                Some(L7Section::Http(requests)) => random.shuffle(requests),
+                Some(L7Section::Tls(hello)) => random.shuffle(&mut hello.sni),
+                Some(L7Section::Dns(questions)) => random.shuffle(questions),
+                Some(L7Section::Redis(commands)) => random.shuffle(commands),
+                Some(L7Section::Postgres(messages)) => random.shuffle(messages),
+                Some(L7Section::Kafka(requests)) => random.shuffle(requests),
+                None => {}
             }
         }
         for pod in inventory.pods.values_mut() {
@@ -246,16 +246,9 @@ fn an_allow_more_never_denies_more() {
         for _ in 0..QUESTIONS_PER_SET {
             let Packet { direction, peer, protocol, port } = packet(&mut random);
             let asked = random::request(&mut random);
-            let path = UrlPath::parse(asked.path).unwrap();
-            let http = HttpRequest {
-                method: asked.method,
-                path: &path,
-                query: None,
-                host: asked.host.as_ref(),
-                headers: &asked.headers,
-            };
-            let [before, after] = [&before, &after]
-                .map(|j| j.decide(direction, peer, protocol, port, &Request::Http(http)).enforced);
+            let [before, after] = [&before, &after].map(|judge| {
+                asked.with(|request| judge.decide(direction, peer, protocol, port, request).enforced)
+            });
             let narrowed = before.effect == Effect::Allow && after.effect == Effect::Deny;
             // The endpoints of one Service may now be judged by different rules: that is refused, and warned of.
             let disagree = after.rule.is_none() && after.reason == Reason::L7Mismatch;

@@ -4,6 +4,7 @@
 //! code with [`crate::compile`] or [`crate::decide`]. Only built for tests.
 
 mod agreement;
+mod protocols;
 pub(crate) mod random;
 
 use crate::inventory::{Inventory, Labels, ObjectName, Pod, ServicePort};
@@ -59,7 +60,7 @@ struct Hit<'a> {
     info: RuleInfo,
     action: RuleAction,
     /// `None`: whatever the bytes. `Some`: only these requests.
-    http: Option<&'a [HttpMatch]>,
+    section: Option<&'a L7Section>,
 }
 
 /// What the rules come to for one peer and port in one version.
@@ -185,10 +186,12 @@ impl<'a> World<'a> {
             rule: rule.name.clone(),
             direction: self.direction,
         };
-        let http = rule.l7.as_ref().map(|L7Section::Http(requests)| requests.as_slice());
-        match (http, packet.protocol == L4Protocol::TCP, rule.action) {
-            (None, _, _) | (Some(_), true, _) => Some(Hit { info, action: rule.action, http }),
-            (Some(_), false, RuleAction::Deny) => Some(Hit { info, action: rule.action, http: None }),
+        let section = rule.l7.as_ref();
+        let dns_on_udp = matches!(section, Some(L7Section::Dns(_))) && packet.protocol == L4Protocol::UDP;
+        let readable = packet.protocol == L4Protocol::TCP || dns_on_udp;
+        match (section, readable, rule.action) {
+            (None, _, _) | (Some(_), true, _) => Some(Hit { info, action: rule.action, section }),
+            (Some(_), false, RuleAction::Deny) => Some(Hit { info, action: rule.action, section: None }),
             (Some(_), false, RuleAction::Allow | RuleAction::Pass) => None,
         }
     }
@@ -214,7 +217,12 @@ impl<'a> World<'a> {
             rule: rule.into(),
             direction: self.direction,
         };
-        if matches { vec![Hit { info, action: RuleAction::Allow, http: None }] } else { vec![] }
+        let kept = self.collection().is_none_or(|c| match rule {
+            "own-node" => c.infrastructure.own_node,
+            "probes" => c.infrastructure.probes,
+            _ => c.infrastructure.resolver,
+        });
+        if matches && kept { vec![Hit { info, action: RuleAction::Allow, section: None }] } else { vec![] }
     }
 
     fn is_resolver_port(&self, packet: &Packet) -> bool {
@@ -279,7 +287,7 @@ impl<'a> World<'a> {
                 block.contains(address) && !except.iter().any(|cidr| cidr.contains(address))
             }
             Peer::Entity(entity) => self.in_entity(*entity, address),
-            Peer::Unknown(_) => action != RuleAction::Allow,
+            Peer::Unknown(_) | Peer::Name(_) => action != RuleAction::Allow,
         }
     }
 
@@ -343,7 +351,7 @@ fn labels_match(selector: &Selector, labels: &Labels) -> bool {
 impl Outcome<'_> {
     /// The effect, if it is the same whichever sections match.
     fn always(&self) -> Option<Effect> {
-        let conditional = self.hits.iter().filter(|hit| hit.http.is_some()).count();
+        let conditional = self.hits.iter().filter(|hit| hit.section.is_some()).count();
         let mut effects = (0..1u32 << conditional).map(|bits| self.walk(|at, _| bits & 1 << at != 0).effect);
         let first = effects.next()?;
         effects.all(|effect| effect == first).then_some(first)
@@ -351,7 +359,7 @@ impl Outcome<'_> {
 
     fn same_as(&self, other: &Self) -> bool {
         let conditional = |outcome: &Self| -> Vec<_> {
-            outcome.hits.iter().filter(|hit| hit.http.is_some()).map(|hit| hit.info.clone()).collect()
+            outcome.hits.iter().filter(|hit| hit.section.is_some()).map(|hit| hit.info.clone()).collect()
         };
         let mut all = [conditional(self), conditional(other)].concat();
         all.sort();
@@ -376,13 +384,17 @@ impl Outcome<'_> {
             }
             Request::Http(http) => {
                 let on = |path: &str| {
-                    self.walk(|_, hit| {
-                        hit.http.is_some_and(|m| m.iter().any(|m| requests(m, http, path, hit.action)))
+                    self.walk(|_, hit| match hit.section {
+                        Some(L7Section::Http(any)) => any.iter().any(|m| requests(m, http, path, hit.action)),
+                        Some(_) | None => hit.action == RuleAction::Deny,
                     })
                 };
                 let normal = on(http.path.normal());
                 if normal.effect == Effect::Deny { normal } else { on(http.path.raw()) }
             }
+            other => self.walk(|_, hit| {
+                hit.section.is_some_and(|section| protocols::matches(section, other, hit.action))
+            }),
         }
     }
 
@@ -391,7 +403,7 @@ impl Outcome<'_> {
         if let Some(fixed) = &self.fixed {
             return fixed.clone();
         }
-        let conditional: Vec<_> = self.hits.iter().filter(|hit| hit.http.is_some()).collect();
+        let conditional: Vec<_> = self.hits.iter().filter(|hit| hit.section.is_some()).collect();
         let holds = |hit: &Hit<'_>| match conditional.iter().position(|c| *c == hit) {
             Some(at) => matches(at, hit),
             None => true,
@@ -411,7 +423,7 @@ impl Outcome<'_> {
         }
         let namespace = || self.hits.iter().filter(|hit| hit.info.tier == Tier::Namespace);
         // A rule that needs no bytes is named before one that does.
-        let plain = namespace().find(|hit| hit.http.is_none());
+        let plain = namespace().find(|hit| hit.section.is_none());
         if let Some(hit) = plain.or_else(|| namespace().find(|hit| holds(hit))) {
             return rule(hit, Effect::Allow, Reason::AllowedByRule);
         }
@@ -462,7 +474,9 @@ fn requests(wanted: &HttpMatch, http: &HttpRequest<'_>, path: &str, action: Rule
             HeaderValueMatch::Prefix(text) => all_or_one(&|v| v.starts_with(text.as_bytes())),
         }
     };
-    method && by_path && host && wanted.headers.iter().all(header)
+    let query = wanted.query.iter().all(|wanted| protocols::parameter(wanted, http.query, deny));
+    let websocket = wanted.websocket.is_none_or(|wanted| protocols::websocket(wanted, http.headers, deny));
+    method && by_path && host && wanted.headers.iter().all(header) && query && websocket
 }
 
 fn path_matches(template: &str, path: &str) -> bool {

@@ -54,6 +54,11 @@ const TEMPLATES: [&str; 8] = ["/", "/a", "/a/", "/a/{id}", "/a/{id}/b", "/a/**",
 const PATHS: [&str; 12] =
     ["/", "/a", "/a/", "/a/b", "/a/7/b", "//a", "/./a/b", "/a/%62", "/b", "/a/b/c/d", "/A", "/a//b"];
 const HOSTS: [&str; 4] = ["a.test", "b.a.test", "c.b.a.test", "10.0.0.1"];
+const NAME_PATTERNS: [&str; 4] = ["a.test", "*.a.test", "**.a.test", "b.a.test"];
+const WORDS: [&str; 4] = ["a", "ab", "b", "A"];
+const RECORDS: [u16; 3] = [1, 28, 255];
+const QUERIES: [Option<&str>; 7] =
+    [None, Some(""), Some("debug"), Some("a=1&debug=2"), Some("%64ebug"), Some("a;debug"), Some("Debug=1")];
 const HOST_PATTERNS: [&str; 4] = ["a.test", "*.a.test", "*.test", "10.0.0.1"];
 
 fn v4(last: usize) -> IpAddr {
@@ -160,7 +165,8 @@ fn cidr(random: &mut Random) -> Cidr {
 fn peer(random: &mut Random, own: &str) -> Peer {
     const ENTITIES: [Entity; 6] =
         [Entity::World, Entity::Cluster, Entity::Node, Entity::KubeApiserver, Entity::Dns, Entity::Metadata];
-    match random.below(12) {
+    match random.below(13) {
+        12 => Peer::Name(NamePattern::parse(random.pick(&NAME_PATTERNS)).unwrap()),
         0..=5 => Peer::Workloads { namespaces: namespaces(random, own), workloads: selector(random) },
         6 | 7 => Peer::Cidr { block: cidr(random), except: random.some(2, cidr) },
         8 => Peer::Service { namespace: "shop".into(), name: "web".into() },
@@ -198,6 +204,48 @@ fn http_match(random: &mut Random) -> HttpMatch {
             random.some(2, |r| HostPattern::parse(r.pick(&HOST_PATTERNS)).unwrap())
         },
         headers: if random.once_in(2) { vec![] } else { random.some(1, header) },
+        query: if random.once_in(4) {
+            vec![QueryMatch { name: "debug".into(), present: random.once_in(2) }]
+        } else {
+            vec![]
+        },
+        websocket: random.once_in(6).then(|| random.once_in(2)),
+    }
+}
+
+/// Sections of HTTP half of the time.
+fn section(random: &mut Random) -> L7Section {
+    let names = |r: &mut Random| r.some(2, |r| NamePattern::parse(r.pick(&NAME_PATTERNS)).unwrap());
+    let words = |r: &mut Random| r.some(2, |r| r.pick(&WORDS).to_owned());
+    match random.below(10) {
+        0 => L7Section::Tls(TlsMatch {
+            sni: names(random),
+            min: random.once_in(2).then(|| random.pick(&TlsVersion::ALL)),
+            alpn: words(random),
+            encrypted: random.once_in(3),
+            nameless: random.once_in(3),
+        }),
+        1 => L7Section::Dns(
+            random.some(2, |r| DnsMatch { names: names(r), records: r.some(2, |r| r.pick(&RECORDS)) }),
+        ),
+        2 => L7Section::Redis(random.some(2, |r| RedisMatch {
+            commands: words(r),
+            key_prefix: r.once_in(2).then(|| "a".to_owned()),
+            databases: r.some(1, |r| r.pick(&[0, 1])),
+        })),
+        3 => L7Section::Postgres(random.some(2, |r| PostgresMatch {
+            users: words(r),
+            databases: words(r),
+            statements: r.some(2, |r| r.pick(&PostgresStatement::NAMED[..3])),
+        })),
+        4 => L7Section::Kafka(random.some(2, |r| KafkaMatch {
+            apis: r.some(2, |r| r.pick(&[0, 1, 3])),
+            topics: r.some(2, |r| match r.below(2) {
+                0 => TopicMatch::Exact(r.pick(&WORDS).to_owned()),
+                _ => TopicMatch::Prefix("a".to_owned()),
+            }),
+        })),
+        _ => L7Section::Http(random.some(2, http_match)),
     }
 }
 
@@ -208,7 +256,7 @@ fn rule(random: &mut Random, own: &str, name: String, tier: Tier) -> Rule {
     };
     let peers = if random.once_in(4) { Peers::Any } else { Peers::These(random.some(3, |r| peer(r, own))) };
     let ports = if random.once_in(3) { Ports::Any } else { Ports::These(random.some(3, port_match)) };
-    let l7 = random.once_in(3).then(|| L7Section::Http(random.some(2, http_match)));
+    let l7 = random.once_in(2).then(|| section(random));
     Rule { name, action, peers, ports, l7 }
 }
 
@@ -256,6 +304,13 @@ pub(crate) fn policy_set(random: &mut Random) -> PolicySet {
         owners: vec![],
         default: r.pick(&[CollectionDefault::Deny, CollectionDefault::Kubernetes]),
         mode: r.pick(&[Mode::Observe, Mode::Audit, Mode::Enforce, Mode::Enforce]),
+        schedule: vec![],
+        freeze: vec![],
+        infrastructure: Infrastructure {
+            own_node: !r.once_in(4),
+            probes: !r.once_in(4),
+            resolver: !r.once_in(4),
+        },
         criticality: Criticality::Normal,
     };
     let collections = vec![collection(random, "one", "shop"), collection(random, "two", "ops")];
@@ -295,12 +350,75 @@ pub(crate) struct RandomRequest {
     pub(crate) path: &'static str,
     pub(crate) host: Option<HostName>,
     pub(crate) headers: Vec<HeaderField<'static>>,
+    pub(crate) query: Option<&'static str>,
+    pub(crate) other: RandomOther,
+}
+
+/// The parts of a request of another protocol, owned.
+pub(crate) struct RandomOther {
+    /// Which protocol; HTTP beyond those there are.
+    kind: usize,
+    name: Option<HostName>,
+    versions: [TlsVersion; 2],
+    words: Vec<&'static str>,
+    keys: Vec<&'static [u8]>,
+    statements: Vec<PostgresStatement>,
+    flag: bool,
+    number: u16,
+}
+
+impl RandomRequest {
+    /// Asks with the request, whatever its protocol.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&Request<'_>) -> T) -> T {
+        let other = &self.other;
+        let path = UrlPath::parse(self.path).unwrap();
+        let word = other.words.first().copied().unwrap_or("b");
+        let request = match (other.kind, &other.name) {
+            (0, name) => Request::Tls(TlsHello {
+                server_name: name.as_ref(),
+                lowest: other.versions[0].min(other.versions[1]),
+                highest: other.versions[0].max(other.versions[1]),
+                application_protocols: &other.words,
+                encrypted: other.flag,
+            }),
+            (1, Some(name)) => Request::Dns(DnsQuestion { name, record: other.number }),
+            (2, _) => Request::Redis(RedisCommand {
+                name: word,
+                keys: &other.keys,
+                database: other.flag.then_some(u32::from(other.number % 2)),
+            }),
+            (3, _) => Request::Postgres(PostgresMessage {
+                user: word,
+                database: "a",
+                statements: &other.statements,
+            }),
+            (4, _) => Request::Kafka(KafkaRequest { api: other.number % 4, topics: &other.words }),
+            _ if self.opaque => Request::Opaque,
+            _ => Request::Http(HttpRequest {
+                method: self.method,
+                path: &path,
+                query: self.query,
+                host: self.host.as_ref(),
+                headers: &self.headers,
+            }),
+        };
+        ask(&request)
+    }
 }
 
 pub(crate) fn request(random: &mut Random) -> RandomRequest {
     let headers = random.some(2, |r| HeaderField {
-        name: r.pick(&[&b"x-role"[..], b"X-Role", b"other"]),
-        value: r.pick(&[&b"user"[..], b"admin", b"u", b"", b"admin, user", b"u,x"]),
+        name: r.pick(&[&b"x-role"[..], b"X-Role", b"other", b"Upgrade"]),
+        value: r.pick(&[
+            &b"user"[..],
+            b"admin",
+            b"u",
+            b"",
+            b"admin, user",
+            b"u,x",
+            b"WebSocket",
+            b"h2c, websocket",
+        ]),
     });
     RandomRequest {
         opaque: random.once_in(6),
@@ -308,5 +426,18 @@ pub(crate) fn request(random: &mut Random) -> RandomRequest {
         path: random.pick(&PATHS),
         host: (!random.once_in(5)).then(|| HostName::parse(random.pick(&HOSTS)).unwrap()),
         headers,
+        query: random.pick(&QUERIES),
+        other: RandomOther {
+            kind: random.below(10),
+            name: (!random.once_in(4)).then(|| HostName::parse(random.pick(&HOSTS[..3])).unwrap()),
+            versions: [random.pick(&TlsVersion::ALL), random.pick(&TlsVersion::ALL)],
+            words: random.some(2, |r| r.pick(&WORDS)),
+            keys: random.some(2, |r| r.pick(&[&b"a"[..], b"ab", b"b", b""])),
+            statements: random.some(2, |r| {
+                if r.once_in(6) { PostgresStatement::Other } else { r.pick(&PostgresStatement::NAMED[..3]) }
+            }),
+            flag: random.once_in(3),
+            number: random.pick(&RECORDS),
+        },
     }
 }

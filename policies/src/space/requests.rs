@@ -6,8 +6,8 @@
 use super::paths::{PathKind, fresh, paths};
 use super::{Gate, Sent};
 use crate::limits::{HEADER_VALUES_MAX, REQUEST_KINDS_MAX};
-use crate::model::{HeaderMatch, HeaderValueMatch, HttpMatch};
-use crate::program::Action;
+use crate::model::{HeaderMatch, HeaderValueMatch, HttpMatch, L7Section};
+use crate::program::{Action, L7Entry};
 use crate::questions::HttpQuestion;
 use bulkhead_facts::{HostName, HostPattern, PathTemplate, UrlPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +54,7 @@ pub fn requests(
         let Action::Inspect { chain, .. } = gate.action else { continue };
         let chain = &gate.judge.program().l7_chains[chain.0 as usize];
         let entries = chain.enforced.iter().chain(&chain.shadow).flat_map(|stage| &stage.entries);
-        matches.extend(entries.filter_map(|entry| entry.http.as_ref()).flatten());
+        matches.extend(entries.filter_map(|entry| http_of(entry)).flatten());
     }
     let templates: BTreeSet<&PathTemplate> = matches.iter().filter_map(|http| http.path.as_ref()).collect();
     let templates: Vec<&PathTemplate> = templates.into_iter().collect();
@@ -64,6 +64,13 @@ pub fn requests(
         at_path(&path, &here, &mut found)?;
     }
     Ok(found)
+}
+
+fn http_of(entry: &L7Entry) -> Option<&Vec<HttpMatch>> {
+    match &entry.section {
+        Some(L7Section::Http(requests)) => Some(requests),
+        Some(_) | None => None,
+    }
 }
 
 /// True if the path matches in normal form or as it is sent.

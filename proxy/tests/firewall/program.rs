@@ -148,5 +148,6 @@ fn empty() -> Program {
         l7_chains: Vec::new(),
         ingress: DirectionProgram::default(),
         egress: DirectionProgram::default(),
+        names: vec![],
     }
 }

@@ -14,7 +14,7 @@ mod program;
 mod support;
 
 use bulkhead_facts::{Direction, Effect, PathTemplate};
-use bulkhead_policies::model::HttpMatch;
+use bulkhead_policies::model::{HttpMatch, L7Section};
 use bulkhead_policies::program::{L7Entry, L7Stage, Program, RuleIndex};
 use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
 use network::{PEER, POD, Peer, SILENCE, accept, dial, talk};
@@ -37,8 +37,8 @@ fn program() -> Program {
         .tcp(What::Allow, Direction::Egress, &PEER, OPEN);
     let mut program = rules.judge().program().clone();
     let path = Some(PathTemplate::parse("/ok").expect("a path"));
-    let http = Some(vec![HttpMatch { path, ..HttpMatch::default() }]);
-    let allow = L7Entry { rule: RuleIndex(1), effect: Some(Effect::Allow), http };
+    let section = Some(L7Section::Http(vec![HttpMatch { path, ..HttpMatch::default() }]));
+    let allow = L7Entry { rule: RuleIndex(1), effect: Some(Effect::Allow), section };
     program.l7_chains[0].enforced = vec![L7Stage { entries: vec![allow] }];
     program
 }

@@ -152,6 +152,9 @@ fn a_change_that_does_not_compile_changes_nothing() {
         owners: vec![],
         default: Default::default(),
         mode: Mode::Enforce,
+        schedule: vec![],
+        freeze: vec![],
+        infrastructure: crate::model::Infrastructure::ALL,
         criticality: Default::default(),
     };
     let mut wrong = set.clone();

@@ -16,7 +16,7 @@ use crate::test_program::allowing_nothing;
 use bulkhead_api::Flow;
 use bulkhead_facts::{Direction, Effect, L4Protocol, PathTemplate, PolicyRef, PortRange, Reason, Tier};
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::model::HttpMatch;
+use bulkhead_policies::model::{HttpMatch, L7Section};
 use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, L7Chain, L7ChainId, L7Entry, L7Stage,
     PortBox, Program, RuleIndex, RuleInfo,
@@ -67,8 +67,9 @@ fn program(hold: Hold, direction: Direction) -> Program {
     });
     let paths = ["/ok/**", "/ws"]
         .map(|path| HttpMatch { path: PathTemplate::parse(path).ok(), ..HttpMatch::default() });
-    let narrow = L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), http: Some(paths.into()) };
-    let wide = L7Entry { http: None, ..narrow.clone() };
+    let section = Some(L7Section::Http(paths.into()));
+    let narrow = L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), section };
+    let wide = L7Entry { section: None, ..narrow.clone() };
     let stage = |entry| vec![L7Stage { entries: vec![entry] }];
     let (action, chain) = match hold {
         Hold::Gate => (
