@@ -48,8 +48,11 @@ pub struct Config {
     /// How long a join token is good, in minutes
     #[arg(long, value_name = "MINUTES", default_value_t = JOIN_TOKEN_MINUTES, value_parser = clap::value_parser!(u64).range(1..=1440))]
     pub join_token_minutes: u64,
-    /// Log lines as JSON
-    #[arg(long)]
+    /// What to log: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `bulkhead_controller=debug`
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "BULKHEAD_LOG")]
+    pub log: String,
+    /// Log as JSON, one object a line
+    #[arg(long, env = "BULKHEAD_LOG_JSON")]
     pub log_json: bool,
 }
 

@@ -15,6 +15,7 @@ pub mod incidents;
 pub mod learn;
 pub mod limits;
 mod listen;
+pub mod logging;
 pub mod metrics;
 pub mod push;
 pub mod store;

@@ -2,10 +2,10 @@
 
 use bulkhead_controller::app::App;
 use bulkhead_controller::config::Config;
+use bulkhead_controller::logging;
 use clap::Parser;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// What a wrong flag, environment or folder ends with; clap uses the same.
 const WRONG_CONFIGURATION: u8 = 2;
@@ -13,7 +13,10 @@ const WRONG_CONFIGURATION: u8 = 2;
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
-    start_log(config.log_json);
+    if let Err(problem) = logging::start(&config.log, config.log_json) {
+        eprintln!("{problem}");
+        return ExitCode::from(WRONG_CONFIGURATION);
+    }
     if let Err(error) = config.check() {
         eprintln!("error: {error}");
         return ExitCode::from(WRONG_CONFIGURATION);
@@ -38,11 +41,4 @@ async fn run(config: Config) -> anyhow::Result<()> {
     }
     app.shutdown().await;
     Ok(())
-}
-
-/// Lines to standard error; `RUST_LOG` chooses which.
-fn start_log(json: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json { lines.json().init() } else { lines.init() }
 }

@@ -57,6 +57,7 @@ fn wrong_flags_end_with_code_2_and_one_message_and_make_nothing() {
         (&[&good[..], &["--listen-http", "nonsense"]].concat(), "--listen-http"),
         (&[&good[..], &["--certificate-hours", "0"]].concat(), "--certificate-hours"),
         (&[&good[..], &["--unknown"]].concat(), "--unknown"),
+        (&[&good[..], &["--log", "bulkhead_controller=loud"]].concat(), "--log"),
     ];
     for (flags, named) in cases {
         let output =
