@@ -17,6 +17,8 @@ pub mod limits;
 mod listen;
 pub mod logging;
 pub mod metrics;
+#[cfg(test)]
+mod operating_page;
 pub mod push;
 pub mod store;
 pub mod watch;
