@@ -7,7 +7,7 @@ use super::counters::{COUNTERS, add};
 use super::leg::Leg;
 use super::limits::{
     CLIENT_BUFFER_BYTES, DIAL_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, SERVER_BUFFER_BYTES,
-    STALL_TIMEOUT,
+    SILENCE_TIMEOUT, STALL_TIMEOUT,
 };
 use super::report::Report;
 use super::verdict::{Plan, Verdicts};
@@ -52,7 +52,8 @@ pub(super) struct Connection {
     /// Bytes of our reply that were sent.
     pub(super) reply_sent: usize,
     last_moved: Instant,
-    head_since: Option<Instant>,
+    /// Since when the head that is being read has been incomplete.
+    pub(super) head_since: Option<Instant>,
 }
 
 /// Whether the bytes are still understood.
@@ -218,7 +219,12 @@ impl Connection {
         if let Some(since) = self.head_since {
             return since + HEAD_TIMEOUT;
         }
-        if self.is_unlimited() || !self.is_stalled() { idle } else { self.last_moved + STALL_TIMEOUT }
+        match self.is_unlimited() {
+            true => idle,
+            false if self.is_stalled() => self.last_moved + STALL_TIMEOUT,
+            false if self.is_silent() => self.last_moved + SILENCE_TIMEOUT,
+            false => idle,
+        }
     }
 
     /// The next deadline, or the end if this one has passed.
@@ -231,6 +237,8 @@ impl Connection {
             return Err(End::Closed);
         }
         if self.is_unlimited() {
+            // It counts from here on again, or the deadline that has passed would be found again at once.
+            self.last_moved = now;
             return Ok(now + IDLE_TIMEOUT);
         }
         add(&COUNTERS.timeouts, 1);
@@ -249,12 +257,20 @@ impl Connection {
             || http.is_some_and(|http| http.in_request_body() || http.reply().is_some())
     }
 
+    /// True while it is the client who has to go on with a head; not where we do not read on.
     fn in_unfinished_head(&self) -> bool {
-        let in_head = self.conversation.http1().is_none_or(|http| http.in_request_head());
+        let http = self.conversation.http1();
+        let in_head = http.is_none_or(|http| http.in_request_head() && !http.waits_for_server());
         !self.is_unlimited()
             && self.phase == Phase::Open
             && in_head
             && !self.client.inbound.unjudged().is_empty()
+            && !self.client.inbound.is_full()
+    }
+
+    /// True while neither side has said anything, and nothing could be judged.
+    fn is_silent(&self) -> bool {
+        self.conversation.protocol().is_none() && self.client.inbound.is_empty()
     }
 
     /// Applies another program to everything that is open.
@@ -271,6 +287,10 @@ impl Connection {
         }
         let gate = self.verdicts.gate();
         let replies = self.conversation.http1().is_some_and(|http| http.has_reply());
+        if gate && !self.gate {
+            // Deadlines begin with the gate.
+            self.last_moved = Instant::now();
+        }
         self.gate = gate || (self.gate && replies);
         Ok(())
     }

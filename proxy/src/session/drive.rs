@@ -19,7 +19,7 @@ impl Connection {
             return Ok(());
         }
         loop {
-            let Self { client, conversation, verdicts, report, gate, .. } = self;
+            let Self { client, conversation, verdicts, report, gate, head_since, .. } = self;
             match conversation.client(client.inbound.unjudged()) {
                 Step::NeedMore => break,
                 Step::Forward(count) => report.bytes_to_destination += client.inbound.approve(count),
@@ -31,10 +31,14 @@ impl Connection {
                         return Err(Event::End(End::Reset));
                     }
                 }
-                Step::Ask(question) => match decide(verdicts, report, *gate, &question) {
-                    None => conversation.allow(),
-                    Some(body) => conversation.deny(403, &body),
-                },
+                Step::Ask(question) => {
+                    // This head is complete; what comes after it is another one.
+                    *head_since = None;
+                    match decide(verdicts, report, *gate, &question) {
+                        None => conversation.allow(),
+                        Some(body) => conversation.deny(403, &body),
+                    }
+                }
                 Step::Opaque => return self.go_opaque(),
                 Step::Refuse(refusal) => return self.refuse_client(refusal),
             }

@@ -25,6 +25,9 @@ pub const PIPES_POOLED_MAX: usize = 8;
 
 /// Time to reach the destination. Longer: the client is reset, as if nobody listened.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which neither side says anything at all on a new connection, under the gate. Longer: closed, so that
+/// nobody holds connections with nothing.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time from the first byte of a request head to its last, under the gate. Longer: closed.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which nothing moves though a body or a response wants to, under the gate. Longer: reset.

@@ -1,0 +1,118 @@
+//! Under the gate: what is dropped on time, and who is not.
+
+use super::origin::{self, raw};
+use super::{Client, Hold, Lab};
+use crate::session::limits::{HEAD_TIMEOUT, IDLE_TIMEOUT, SILENCE_TIMEOUT, STALL_TIMEOUT};
+use bulkhead_inspect::limits::REQUESTS_OUTSTANDING_MAX;
+use std::future::pending;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")
+}
+
+/// Time until the connection is closed in order, or a moment more: virtual time passes only while every task waits,
+/// so the session may be behind the clock.
+async fn closed_after(client: &mut Client) -> Duration {
+    let start = Instant::now();
+    assert_eq!(client.stream.read(&mut [0; 1]).await.ok(), Some(0), "closed in order");
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_head_is_dropped_on_time_and_an_idle_connection_is_not() {
+    let origin = origin::http().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let mut idle = lab.connect().await;
+    idle.send(get("/ok/1")).await;
+    idle.read_until("GET /ok/1 0 0\n").await;
+    let mut slow = lab.connect().await;
+    slow.send("GET /ok/1 HTTP/1.1\r\n").await;
+    let after = closed_after(&mut slow).await;
+    assert!(after >= HEAD_TIMEOUT && after < HEAD_TIMEOUT * 2, "{after:?}");
+    slow.finish().await;
+    let after = closed_after(&mut idle).await;
+    assert!(after >= IDLE_TIMEOUT - HEAD_TIMEOUT * 2, "{after:?}");
+    idle.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_says_anything_is_dropped_soon() {
+    let origin = origin::http().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let mut silent = lab.connect().await;
+    let after = closed_after(&mut silent).await;
+    assert!(after >= SILENCE_TIMEOUT && after < SILENCE_TIMEOUT * 2, "{after:?}");
+    silent.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observed_client_may_be_silent() {
+    let origin = raw(|stream, _| async move {
+        pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let lab = Lab::inbound(Hold::Observe, origin.address);
+    let mut silent = lab.connect().await;
+    let patience = tokio::time::timeout(IDLE_TIMEOUT * 2, silent.stream.read(&mut [0; 1])).await;
+    assert!(patience.is_err() && !silent.session.is_finished(), "still open");
+}
+
+#[tokio::test(start_paused = true)]
+async fn heads_that_overlap_are_timed_each_on_its_own() {
+    let origin = origin::http().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let mut client = lab.connect().await;
+    let head = get("/ok/1");
+    let (first, rest) = head.split_at(10);
+    client.send(first).await;
+    for _ in 0..5 {
+        tokio::time::sleep(HEAD_TIMEOUT * 2 / 3).await;
+        client.send(format!("{rest}{first}")).await;
+        client.read_until("GET /ok/1 0 0\n").await;
+    }
+    let after = closed_after(&mut client).await;
+    assert!(after >= HEAD_TIMEOUT / 2 && after < HEAD_TIMEOUT * 2, "{after:?}");
+    client.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_waits_for_its_turn_is_not_unfinished() {
+    let silent = raw(|mut stream, _| async move {
+        let mut bytes = [0; 4096];
+        while stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+    })
+    .await;
+    let lab = Lab::inbound(Hold::Gate, silent.address);
+    let mut client = lab.connect().await;
+    client.send(get("/ok/1").repeat(REQUESTS_OUTSTANDING_MAX + 1)).await;
+    let after = closed_after(&mut client).await;
+    assert!(after >= IDLE_TIMEOUT, "{after:?}");
+    client.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stalls_is_reset_on_time() {
+    let silent = raw(|stream, _| async move {
+        pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let lab = Lab::inbound(Hold::Gate, silent.address);
+    let mut slow = lab.connect().await;
+    slow.send("POST /ok/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nonly a part").await;
+    let start = Instant::now();
+    assert!(slow.stream.read(&mut [0; 1]).await.is_err(), "reset");
+    assert!(start.elapsed() >= STALL_TIMEOUT && start.elapsed() < STALL_TIMEOUT * 2, "{:?}", start.elapsed());
+    slow.finish().await;
+
+    let mut waiting = lab.connect().await;
+    waiting.send(get("/ok/1")).await;
+    let start = Instant::now();
+    assert_eq!(waiting.stream.read(&mut [0; 1]).await.ok(), Some(0), "a slow answer is no stall");
+    assert!(start.elapsed() >= IDLE_TIMEOUT, "{:?}", start.elapsed());
+    waiting.finish().await;
+}
