@@ -12,6 +12,7 @@ mod denials;
 mod elements;
 mod frames;
 mod judgement;
+mod kernel_options;
 pub mod limits;
 mod mark;
 mod options;
@@ -22,6 +23,7 @@ mod table;
 
 pub use answers::{Answers, MarkedAnswer};
 pub use denials::{Denials, DeniedEdge};
+pub use kernel_options::{KernelOption, missing_kernel_option};
 pub use mark::{Class, Guard, Mark};
 pub use options::{FirewallOptions, INBOUND_PORT, Marks, OUTBOUND_PORT, ROUTE_MARK};
 pub use readers::{
@@ -52,6 +54,18 @@ pub enum FirewallError {
     /// The kernel refused.
     #[error(transparent)]
     Kernel(NetlinkError),
+    /// The kernel was built without something that the table needs.
+    #[error(
+        "this kernel lacks {}, needed for {}: the table is not loaded; boot a kernel built with {}, or load its module \
+         on the host ({source})",
+        option.name, option.purpose, option.name
+    )]
+    KernelOption {
+        /// What it was built without.
+        option: KernelOption,
+        /// What it refused.
+        source: NetlinkError,
+    },
     /// The program is too large.
     #[error("the program has {entries} entries, the kernel table takes {most}: select fewer peers or ports")]
     TooLarge {
@@ -454,7 +468,8 @@ impl Firewall {
         let closed = Generation { number: self.generation.next_number(), has_program: false };
         self.clear_marks_of(closed.number)?;
         let tables = (&self.packets, &self.frames);
-        table::load_closed(&mut self.connection, tables, &self.options, closed, &self.devices)?;
+        let loaded = table::load_closed(&mut self.connection, tables, &self.options, closed, &self.devices);
+        loaded.map_err(|error| self.explained(error))?;
         self.generation = closed;
         self.transactions = None;
         Ok(())
@@ -469,6 +484,15 @@ impl Firewall {
             self.cleared = Some(next);
         }
         Ok(())
+    }
+
+    /// Names the option that the kernel lacks, if that is why it refused the table.
+    fn explained(&mut self, source: NetlinkError) -> FirewallError {
+        let lacks = kernel_options::may_be_missing(&source);
+        match lacks.then(|| kernel_options::first_refused(&mut self.connection)).flatten() {
+            Some(option) => FirewallError::KernelOption { option, source },
+            None => source.into(),
+        }
     }
 
     /// No flow may carry the mark of a generation that is about to begin: it would pass unjudged.

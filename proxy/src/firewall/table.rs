@@ -155,7 +155,7 @@ pub(super) fn load_closed(
 }
 
 /// Ends of connections are reported soon; what is open and silent is kept for a day.
-const SHORT_TIMEOUTS: TcpTimeouts = TcpTimeouts {
+pub(super) const SHORT_TIMEOUTS: TcpTimeouts = TcpTimeouts {
     established_s: 86_400,
     fin_wait_s: 30,
     close_wait_s: 60,

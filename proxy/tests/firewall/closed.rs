@@ -7,6 +7,8 @@ use crate::program::{Rules, What};
 use crate::support::{in_own_network, ip, raw_socket};
 use crate::{at, open};
 use bulkhead_facts::{Direction, L4Protocol};
+use bulkhead_netfilter::{Connection, Table};
+use bulkhead_proxy::firewall::{TableState, missing_kernel_option};
 use std::io::ErrorKind;
 use std::net::{TcpListener, UdpSocket};
 
@@ -138,5 +140,19 @@ fn a_pod_that_is_an_open_router_forwards_nothing() {
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         let denials = firewall.denials().expect("dump");
         assert_eq!(denials.edges.iter().filter(|edge| edge.peer == PEER[0]).count(), 2, "{denials:?}");
+    });
+}
+
+#[test]
+fn a_kernel_that_takes_the_table_takes_every_probe_and_keeps_none() {
+    in_own_network("closed::a_kernel_that_takes_the_table_takes_every_probe_and_keeps_none", &[], || {
+        let _peer = Peer::connect();
+        let mut firewall = open();
+        assert_eq!(missing_kernel_option().expect("asked"), None);
+        let mut connection = Connection::open().expect("socket");
+        for table in [Table::inet("bulkhead_probe"), Table::netdev("bulkhead_probe")] {
+            assert!(!connection.table_exists(&table).expect("asked"));
+        }
+        assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
     });
 }
