@@ -57,3 +57,8 @@ format: ## Format the code
 .PHONY: bench
 bench: tools ## Benchmarks; tables as JSON in target/bench
 	$(CARGO) bench --locked -p bulkhead-benches
+
+.PHONY: bench-decide
+bench-decide: tools ## Instructions of a verdict, counted by callgrind; the same on a noisy machine
+	@deploy/tools.sh count
+	$(CARGO) bench --locked -p bulkhead-benches --bench decide -- --instructions

@@ -10,7 +10,7 @@ use bulkhead_facts::{
     PortRange, Reason, Request, Tier, UrlPath, WorkloadRef,
 };
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::model::{HttpMatch, L7Section};
+use bulkhead_policies::model::HttpMatch;
 use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId,
     L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo,
@@ -37,7 +37,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments.iter().any(|argument| argument == "--instructions") {
         let counts: Vec<f64> = (0..cases.len()).map(instructions_per_iteration).collect();
-        let mut figures: Vec<(&str, f64)> = cases.iter().map(Case::name).zip(counts.iter().copied()).collect();
+        let mut figures: Vec<(&str, f64)> =
+            cases.iter().map(Case::name).zip(counts.iter().copied()).collect();
         figures.extend(ratios(&counts));
         return report("decide-instructions", &[], &figures);
     }
@@ -119,7 +120,6 @@ fn program(rules: u32) -> Program {
             boxes: (0..rules).map(port_box).collect(),
         },
         egress: DirectionProgram::default(),
-        names: vec![],
     }
 }
 
@@ -149,9 +149,5 @@ fn entry(index: u32) -> L7Entry {
         path: Some(PathTemplate::parse(&template).expect("a template")),
         ..HttpMatch::default()
     };
-    L7Entry {
-        rule: RuleIndex(index),
-        effect: Some(Effect::Allow),
-        section: Some(L7Section::Http(vec![http])),
-    }
+    L7Entry { rule: RuleIndex(index), effect: Some(Effect::Allow), http: Some(vec![http]) }
 }

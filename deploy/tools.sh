@@ -3,6 +3,7 @@
 # elsewhere it names the exact command and stops.
 #   tools.sh build   what compiling needs
 #   tools.sh lab     what the lab's real programs and the network tests need
+#   tools.sh count   what counts instructions
 #   tools.sh deny    cargo-deny
 set -euo pipefail
 
@@ -28,11 +29,14 @@ case "${1:-}" in
         need python3 python3
         need curl curl
         ;;
+    count)
+        need valgrind valgrind
+        ;;
     deny)
         cargo deny --version >/dev/null 2>&1 || cargo install --locked --no-default-features cargo-deny
         ;;
     *)
-        echo "usage: deploy/tools.sh build|lab|deny" >&2
+        echo "usage: deploy/tools.sh build|lab|count|deny" >&2
         exit 2
         ;;
 esac

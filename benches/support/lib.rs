@@ -8,6 +8,10 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Instant;
 
+mod instructions;
+
+pub use instructions::{instructions_per_iteration, run_one};
+
 /// One thing to measure: a name and a closure that does the work `iterations` times.
 pub struct Case<'a> {
     name: String,
@@ -24,6 +28,11 @@ impl<'a> Case<'a> {
             }
         };
         Self { name: name.into(), iterations, work: Box::new(work) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -80,7 +89,11 @@ fn row(name: &str, mut samples: Vec<f64>) -> Row {
 /// # Panics
 /// If the file cannot be written.
 pub fn report(name: &str, rows: &[Row], figures: &[(&str, f64)]) {
-    println!("{:<44} {:>12} {:>12} {:>12}", name, "median ns", "least", "most");
+    if rows.is_empty() {
+        println!("{name}");
+    } else {
+        println!("{:<44} {:>12} {:>12} {:>12}", name, "median ns", "least", "most");
+    }
     for row in rows {
         println!("{:<44} {:>12.1} {:>12.1} {:>12.1}", row.name, row.median_ns, row.least_ns, row.most_ns);
     }
