@@ -10,7 +10,7 @@ use bulkhead_facts::{
     PortRange, Reason, Request, Tier, UrlPath, WorkloadRef,
 };
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::model::HttpMatch;
+use bulkhead_policies::model::{HttpMatch, L7Section};
 use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId,
     L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo,
@@ -120,6 +120,7 @@ fn program(rules: u32) -> Program {
             boxes: (0..rules).map(port_box).collect(),
         },
         egress: DirectionProgram::default(),
+        names: vec![],
     }
 }
 
@@ -149,5 +150,9 @@ fn entry(index: u32) -> L7Entry {
         path: Some(PathTemplate::parse(&template).expect("a template")),
         ..HttpMatch::default()
     };
-    L7Entry { rule: RuleIndex(index), effect: Some(Effect::Allow), http: Some(vec![http]) }
+    L7Entry {
+        rule: RuleIndex(index),
+        effect: Some(Effect::Allow),
+        section: Some(L7Section::Http(vec![http])),
+    }
 }
