@@ -157,3 +157,29 @@ fn evidence(evidence: &Evidence) -> rest::Evidence {
         unseen_millionths,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flows::testing::{Seen, seen};
+
+    #[test]
+    fn the_learner_gets_what_its_collection_did_and_one_sign_of_every_other_pod() {
+        let party = |one: &SeenEdge| one.edge.source.party.clone();
+        let own = seen(Seen { pod: "web-0", destination: "", address: "1.1.1.1", ..Seen::default() });
+        let foreign = seen(Seen { pod: "bank-0", source: "bank", destination: "vault", ..Seen::default() });
+        let towards = seen(Seen { pod: "bank-0", source: "bank", destination: "web", ..Seen::default() });
+        let denied = seen(Seen { pod: "web-0", denied: Some("no_rule"), ..Seen::default() });
+        let mut relevance = Relevance { workloads: [party(&own)].into(), reporting: BTreeSet::new() };
+        let wanted = [&own, &foreign, &own, &foreign, &towards, &denied].map(|one| relevance.wants(one));
+        assert_eq!(wanted, [true, true, true, false, true, false]);
+    }
+
+    #[test]
+    fn nothing_is_learned_from_a_whole_network() {
+        let mut one = seen(Seen { destination: "", address: "1.1.1.1", ..Seen::default() });
+        assert!(observation(&one).is_some());
+        one.edge = one.edge.by_network();
+        assert!(observation(&one).is_none());
+    }
+}

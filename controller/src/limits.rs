@@ -63,9 +63,10 @@ pub const EDGES_OUTSIDE_PER_POD_AND_DAY_MAX: usize = 5_000;
 pub const NETWORKS_PER_POD_AND_DAY_MAX: usize = 5_000;
 /// How long before its arrival a flow may have been seen. Longer: its times are held to this.
 pub const FLOW_AGE_MAX: Duration = Duration::from_secs(2 * 86_400);
-/// Distinct edges in one report, whatever their number of rows. More: the oldest are left out, and the log says so.
+/// Distinct edges in one report, whatever their number of rows. More: the oldest are left out; answer and log say so.
 pub const FOLD_EDGES_MAX: usize = 400_000;
-/// Distinct edges in one report that one pod brought in, those inside and those outside each. More: its oldest are left out, and the log says so.
+/// Distinct edges in one report that one pod brought in, those inside and those outside each. More: its oldest are left out; answer and log
+/// say so.
 pub const FOLD_EDGES_PER_POD_MAX: usize = 20_000;
 /// Reports that wait while one is made. More: refused, 429.
 pub const REPORTS_WAITING_MAX: usize = 8;

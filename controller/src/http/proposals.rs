@@ -26,7 +26,7 @@ pub(super) async fn propose(
     let learned = reports::report(&api, move |store| {
         let mut relevance = Relevance::new(&collection, &world);
         let wanted = |one: &SeenEdge| relevance.wants(one);
-        let edges = reports::folded(store, reports::since_day(None), Detail::Day, wanted)?;
+        let edges = reports::folded(store, reports::since_day(None), Detail::Day, wanted)?.edges;
         Ok(learn::propose(&collection, &edges, &world, now_ms()))
     });
     let mut proposal = learned.await??;

@@ -39,11 +39,12 @@ pub(super) async fn flows(
     report(&api, move |store| {
         let since_day = since_day(filter.since_ms);
         let touched = |one: &SeenEdge| filter.parties(&one.edge.source.party, &one.edge.destination.party);
-        let mut map = flows::service_map(&folded(store, since_day, Detail::Workload, touched)?);
+        let folded = folded(store, since_day, Detail::Workload, touched)?;
+        let mut map = flows::service_map(&folded.edges);
         map.retain(|edge| {
             filter.seen(edge.last_seen_ms) && filter.verdict.is_none_or(|verdict| verdict == edge.verdict)
         });
-        Ok(page(map))
+        Ok(page(map, folded.left_out))
     })
     .await
 }
@@ -61,12 +62,13 @@ pub(super) async fn verdicts(
             (edge.enforced.effect == Effect::Deny || edge.shadow.effect == Effect::Deny)
                 && filter.parties(&edge.source.party, &edge.destination.party)
         };
-        let mut verdicts = flows::verdicts(&folded(store, since_day, Detail::Workload, touched)?);
+        let folded = folded(store, since_day, Detail::Workload, touched)?;
+        let mut verdicts = flows::verdicts(&folded.edges);
         verdicts.retain(|verdict| {
             let effect = if verdict.enforced { Effect::Deny } else { Effect::Allow };
             filter.seen(verdict.last_seen_ms) && filter.verdict.is_none_or(|wanted| wanted == effect)
         });
-        Ok(page(verdicts))
+        Ok(page(verdicts, folded.left_out))
     })
     .await
 }
@@ -83,9 +85,9 @@ pub(super) async fn incidents(
         let (losses, approved_ms) = (store.losses()?, approvals(&store.proposals()?));
         // What passed matters only where something was approved: it may be new since.
         let matters = |one: &SeenEdge| one.edge.enforced.effect == Effect::Deny || !approved_ms.is_empty();
-        let edges = folded(store, since_day(filter.since_ms), Detail::Pod, matters)?;
+        let folded = folded(store, since_day(filter.since_ms), Detail::Pod, matters)?;
         let evidence = Evidence {
-            edges: &edges,
+            edges: &folded.edges,
             sidecars: &sidecars,
             losses: &losses,
             approved_ms: &approved_ms,
@@ -97,7 +99,7 @@ pub(super) async fn incidents(
             filter.seen(incident.last_seen_ms)
                 && (touches(&incident.attacker) || incident.targets.iter().any(touches))
         });
-        Ok(page(incidents))
+        Ok(page(incidents, folded.left_out))
     })
     .await
 }
@@ -108,13 +110,23 @@ fn approvals(proposals: &[Proposal]) -> BTreeMap<String, u64> {
     applied.filter_map(|proposal| Some((proposal.collection.clone(), proposal.decided_ms?))).collect()
 }
 
-/// At most [`HTTP_ITEMS_MAX`] items, and in a header how many there are.
-type Page<T> = ([(HeaderName, String); 1], Json<Vec<T>>);
+/// At most [`HTTP_ITEMS_MAX`] items, and in headers how many there are and what they were not made of.
+type Page<T> = ([(HeaderName, String); 2], Json<Vec<T>>);
 
-fn page<T>(mut items: Vec<T>) -> Page<T> {
-    let total = [(HeaderName::from_static("x-total-count"), items.len().to_string())];
+fn page<T>(mut items: Vec<T>, rows_left_out: u64) -> Page<T> {
+    let headers = [
+        (HeaderName::from_static("x-total-count"), items.len().to_string()),
+        (HeaderName::from_static("x-rows-left-out"), rows_left_out.to_string()),
+    ];
     items.truncate(HTTP_ITEMS_MAX);
-    (total, Json(items))
+    (headers, Json(items))
+}
+
+/// Stored edges, added up.
+pub(super) struct Folded {
+    pub(super) edges: Vec<SeenEdge>,
+    /// Rows that found no room.
+    pub(super) left_out: u64,
 }
 
 /// Makes a report when it is its turn; the turn is kept until it is made, whoever still waits for it.
@@ -137,17 +149,18 @@ pub(super) fn folded(
     since_day: u64,
     detail: Detail,
     mut wanted: impl FnMut(&SeenEdge) -> bool,
-) -> Result<Vec<SeenEdge>, StoreError> {
+) -> Result<Folded, StoreError> {
     let mut fold = Fold::new(detail);
     store.each_edge(since_day, &mut |one| {
         if wanted(&one) {
             fold.add(one);
         }
     })?;
-    if fold.left_out() > 0 {
-        tracing::warn!(rows = fold.left_out(), "a report lacks its oldest rows: ask with `since_ms`");
+    let left_out = fold.left_out();
+    if left_out > 0 {
+        tracing::warn!(rows = left_out, "a report lacks its oldest rows: ask with `since_ms`");
     }
-    Ok(fold.finish())
+    Ok(Folded { edges: fold.finish(), left_out })
 }
 
 /// The first day that is asked for and still remembered.
