@@ -31,8 +31,10 @@ fn every_document_of_the_reference_loads() {
     assert!(blocks.len() >= 5, "the reference has lost its documents");
     for block in blocks {
         let source = Source { name: "docs/POLICY.md".into(), text: block.into() };
-        let loaded = load(std::slice::from_ref(&source));
-        assert_eq!(loaded.diagnostics, [], "{block}");
+        let mut found = load(std::slice::from_ref(&source)).diagnostics;
+        // What the language has and no sidecar holds yet is warned of.
+        found.retain(|found| !["section-unread", "name-unknown"].contains(&found.code));
+        assert_eq!(found, [], "{block}");
         let (_, in_cases) = cases::load(std::slice::from_ref(&source));
         assert_eq!(in_cases, [], "{block}");
         let (_, in_proofs) = prove::load(&[source]);

@@ -11,6 +11,7 @@ use bulkhead_api::rest::{Diagnostic, Refusal};
 use bulkhead_index::{Change, Index};
 use bulkhead_policies::documents;
 use bulkhead_policies::inventory::Inventory;
+use bulkhead_policies::model::Date;
 use std::sync::Arc;
 
 /// The code of a refusal since a folder is not there any more.
@@ -31,8 +32,14 @@ impl Keeper {
         Self { index: Index::new(last_revision), policies: None, inventory: None }
     }
 
-    /// The world after these readings.
-    pub(super) fn next(&mut self, last: &World, policies: &Reading, inventory: &Reading) -> World {
+    /// The world after these readings, with collections in the mode that their schedules have come to `today`.
+    pub(super) fn next(
+        &mut self,
+        last: &World,
+        policies: &Reading,
+        inventory: &Reading,
+        today: Date,
+    ) -> World {
         let mut next = World { policies_refused: None, inventory_refused: None, ..last.clone() };
         let inventory = once(&mut self.inventory, inventory, read_inventory);
         match inventory.and_then(|inventory| not_emptied(&last.inventory, inventory)) {
@@ -47,18 +54,18 @@ impl Keeper {
                 next.policies_refused = Some(refused("policies", last.policies_refused.as_ref(), why))
             }
         }
-        self.compile(last, next)
+        self.compile(last, next, today)
     }
 
     /// Compiles the candidate. If it does not compile, the policies are to blame if they changed, else the inventory;
     /// what is to blame goes back to what it was.
-    fn compile(&mut self, last: &World, mut next: World) -> World {
+    fn compile(&mut self, last: &World, mut next: World, today: Date) -> World {
         loop {
             if next.policies.loaded_ms == 0 {
                 next.addresses = Arc::new(Addresses::new(&next.inventory));
                 return next;
             }
-            let errors = match self.index.update(next.policies.set(), &next.inventory) {
+            let errors = match self.index.update(&next.policies.set().on(today), &next.inventory) {
                 Ok(change) => return self.adopt(next, &change),
                 Err(errors) => errors,
             };
@@ -185,12 +192,13 @@ fn folder_diagnostic(error: &FolderError) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bulkhead_facts::Mode;
     use bulkhead_policies::diagnostics::Source;
 
     #[test]
     fn a_wrong_reading_is_refused_and_what_was_in_force_stays() {
         let mut keeper = Keeper::new(0);
-        let good = keeper.next(&World::default(), &policies(&["team: shop"]), &inventory("shop"));
+        let good = keeper.next(&World::default(), &policies(&["team: shop"]), &inventory("shop"), today());
         assert_eq!((good.revision, good.pods.len()), (1, 1));
         let broken = Arc::new(Ok(vec![source("policies.yaml", "kind: [")]));
         let cases: [(&str, Reading, Reading); 6] = [
@@ -202,11 +210,11 @@ mod tests {
             ("a broken inventory", policies(&["team: shop"]), broken),
         ];
         for (name, policies, inventory) in cases {
-            let next = keeper.next(&good, &policies, &inventory);
+            let next = keeper.next(&good, &policies, &inventory, today());
             assert!(next.policies_refused.is_some() != next.inventory_refused.is_some(), "{name}");
             assert_eq!((next.revision, &next.pods), (good.revision, &good.pods), "{name}");
         }
-        let again = keeper.next(&good, &policies(&["team: shop"]), &inventory("shop"));
+        let again = keeper.next(&good, &policies(&["team: shop"]), &inventory("shop"), today());
         assert_eq!(
             (again.policies_refused, again.inventory_refused),
             (None, None),
@@ -215,19 +223,37 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_comes_into_force_on_its_day() {
+        let collection = "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {name: shop}\nspec:\n  \
+             covers: {namespaces: {team: shop}}\n  mode: audit\n  schedule: [{from: 2026-11-26, mode: enforce}]\n";
+        let policies: Reading = Arc::new(Ok(vec![source("policies.yaml", collection)]));
+        let mut keeper = Keeper::new(0);
+        let modes = |world: &World| -> Vec<_> { world.pods.values().map(|pod| pod.program.mode).collect() };
+        let before = keeper.next(&World::default(), &policies, &inventory("shop"), today());
+        assert_eq!((before.revision, modes(&before)), (1, vec![Mode::Audit]));
+        let tomorrow = Date::parse("2026-11-26").expect("a day");
+        let after = keeper.next(&before, &policies, &inventory("shop"), tomorrow);
+        assert_eq!((after.revision, modes(&after)), (2, vec![Mode::Enforce]));
+    }
+
+    fn today() -> Date {
+        Date::parse("2026-11-25").expect("a day")
+    }
+
+    #[test]
     fn what_changed_is_to_blame_for_what_does_not_compile() {
         let mut keeper = Keeper::new(0);
         let (one, both) = (policies(&["team: shop"]), policies(&["team: shop", "stage: live"]));
         let plain = inventory("shop");
-        let good = keeper.next(&World::default(), &one, &plain);
+        let good = keeper.next(&World::default(), &one, &plain, today());
 
-        let twice = keeper.next(&good, &both, &inventory("shop, stage: live"));
+        let twice = keeper.next(&good, &both, &inventory("shop, stage: live"), today());
         assert!(twice.policies_refused.is_some(), "both changed: the policies are");
         assert_eq!(twice.inventory_refused, None, "the old policies compile with the new inventory");
 
-        let apart = keeper.next(&good, &both, &plain);
+        let apart = keeper.next(&good, &both, &plain, today());
         assert_eq!((&apart.policies_refused, &apart.inventory_refused), (&None, &None));
-        let labelled = keeper.next(&apart, &both, &inventory("shop, stage: live"));
+        let labelled = keeper.next(&apart, &both, &inventory("shop, stage: live"), today());
         assert!(labelled.inventory_refused.is_some(), "only the inventory changed");
         assert_eq!(labelled.inventory, apart.inventory);
     }
@@ -235,12 +261,12 @@ mod tests {
     #[test]
     fn a_refusal_that_lasts_keeps_its_time() {
         let mut keeper = Keeper::new(0);
-        let good = keeper.next(&World::default(), &policies(&["team: shop"]), &inventory("shop"));
-        let mut first = keeper.next(&good, &unreadable(), &inventory("shop"));
+        let good = keeper.next(&World::default(), &policies(&["team: shop"]), &inventory("shop"), today());
+        let mut first = keeper.next(&good, &unreadable(), &inventory("shop"), today());
         if let Some(refusal) = &mut first.policies_refused {
             refusal.at_ms = 7;
         }
-        let later = keeper.next(&first, &unreadable(), &inventory("shop"));
+        let later = keeper.next(&first, &unreadable(), &inventory("shop"), today());
         assert_eq!(later.policies_refused.map(|refusal| refusal.at_ms), Some(7));
     }
 
@@ -268,9 +294,10 @@ mod tests {
     #[test]
     fn an_inventory_may_be_empty_as_long_as_it_always_was() {
         let mut keeper = Keeper::new(0);
-        let first = keeper.next(&World::default(), &policies(&["team: shop"]), &Arc::new(Ok(vec![])));
+        let first =
+            keeper.next(&World::default(), &policies(&["team: shop"]), &Arc::new(Ok(vec![])), today());
         assert_eq!(first.inventory_refused, None);
-        let next = keeper.next(&first, &gone(), &inventory("shop"));
+        let next = keeper.next(&first, &gone(), &inventory("shop"), today());
         assert!(next.policies_are_gone());
         assert!(!first.policies_are_gone());
     }

@@ -5,6 +5,7 @@
 
 mod keeper;
 
+use crate::clock::now_ms;
 use crate::flows::Addresses;
 use crate::store::{Records, StoreError};
 use crate::watch::Reading;
@@ -14,7 +15,7 @@ use bulkhead_policies::compile::CompileError;
 use bulkhead_policies::diagnostics::{self, Source};
 use bulkhead_policies::documents::Loaded;
 use bulkhead_policies::inventory::{Inventory, ObjectName, Pod};
-use bulkhead_policies::model::PolicySet;
+use bulkhead_policies::model::{Date, PolicySet};
 use keeper::Keeper;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use tokio::time::sleep;
 
 /// After the store failed, the same change is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a new day (UTC) has begun: schedules of collections go by days.
+const DAY_LOOKED_AT: Duration = Duration::from_secs(60);
 
 /// What is in force at one moment.
 #[derive(Clone, Debug, Default)]
@@ -91,15 +94,18 @@ pub async fn follow(
     let mut keeper = Keeper::new(records.read(|store| store.revision()).await?);
     let mut current = World::default();
     policies.mark_changed();
+    let mut day = today();
     loop {
         tokio::select! {
+            () = sleep(DAY_LOOKED_AT) => if today() == day { continue },
             changed = inventory.changed() => if changed.is_err() { return Ok(()) },
             changed = policies.changed() => if changed.is_err() { return Ok(()) },
             () = world.closed() => return Ok(()),
         }
         // Both are looked at: at the start, and often later, they change together.
         let readings = (policies.borrow_and_update().clone(), inventory.borrow_and_update().clone());
-        let next = step(&mut keeper, &current, readings).await;
+        day = today();
+        let next = step(&mut keeper, &current, readings, day).await;
         if let Err(error) = remember(&records, &current, &next).await {
             tracing::error!(%error, "a new policy waits: its revision cannot be stored");
             sleep(RETRY).await;
@@ -113,10 +119,15 @@ pub async fn follow(
 
 /// Reads and compiles on a thread of its own: both take long in a large cluster. A panic there is a mistake of ours
 /// and is answered like a mistake of theirs: refused, everything stays.
-async fn step(keeper: &mut Keeper, last: &World, (policies, inventory): (Reading, Reading)) -> World {
+async fn step(
+    keeper: &mut Keeper,
+    last: &World,
+    (policies, inventory): (Reading, Reading),
+    today: Date,
+) -> World {
     let (mut candidate, before) = (keeper.clone(), last.clone());
     let made = tokio::task::spawn_blocking(move || {
-        let next = candidate.next(&before, &policies, &inventory);
+        let next = candidate.next(&before, &policies, &inventory, today);
         (candidate, next)
     });
     match made.await {
@@ -126,6 +137,10 @@ async fn step(keeper: &mut Keeper, last: &World, (policies, inventory): (Reading
         }
         Err(panic) => keeper::refused_by_panic(last, &panic.to_string()),
     }
+}
+
+fn today() -> Date {
+    Date::of_unix_seconds(now_ms() / 1_000)
 }
 
 /// Stores a new revision before any sidecar sees it: after a restart no revision is given twice.

@@ -20,7 +20,7 @@ pub(super) fn headers_match(
 
 /// True if a request asks to become a WebSocket (RFC 6455 section 4.1) as wanted. What only some servers read as such
 /// a request is neither for an allow or a pass, and both for a deny.
-pub(super) fn websocket_matches(
+pub(crate) fn websocket_matches(
     wanted: Option<bool>,
     fields: &[HeaderField<'_>],
     effect: Option<Effect>,

@@ -14,6 +14,8 @@ mod stage;
 mod text_table;
 mod validate;
 
+pub(crate) use headers::websocket_matches;
+pub(crate) use query::query_matches;
 pub use validate::InvalidProgram;
 
 use crate::program::{

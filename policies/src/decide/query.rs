@@ -8,7 +8,7 @@ use crate::model::QueryMatch;
 use bulkhead_facts::Effect;
 
 /// True if all requirements hold for a rule of this effect (`None` is pass).
-pub(super) fn query_matches(wanted: &[QueryMatch], query: Option<&str>, effect: Option<Effect>) -> bool {
+pub(crate) fn query_matches(wanted: &[QueryMatch], query: Option<&str>, effect: Option<Effect>) -> bool {
     let query = query.unwrap_or_default();
     wanted.iter().all(|wanted| {
         let name = wanted.name.as_bytes();

@@ -174,7 +174,11 @@ fn chain_of(entries: &[(&str, &str, &str)]) -> Judge {
             },
             ..HttpMatch::default()
         };
-        L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), section: Some(L7Section::Http(vec![http])) }
+        L7Entry {
+            rule: RuleIndex(0),
+            effect: Some(Effect::Allow),
+            section: Some(L7Section::Http(vec![http])),
+        }
     };
     let stage = L7Stage { entries: entries.iter().map(entry).collect() };
     let mut program = program();
@@ -214,4 +218,99 @@ fn a_hostile_path_over_branching_templates_is_decided_at_once() {
     let path = UrlPath::parse(&long).unwrap();
     let request = HttpRequest { method: "GET", path: &path, query: None, host: None, headers: &[] };
     assert_eq!(judge.decide_l7(L7ChainId(0), &Request::Http(request)).enforced.effect, Effect::Deny);
+}
+
+/// The effects that a rule with this section has on requests: `[allow, deny]`, true where it matches.
+fn matched(section: &str, ask: impl Fn(&Judge) -> Answer) -> [bool; 2] {
+    [("allow", Effect::Allow), ("deny", Effect::Deny)].map(|(action, effect)| {
+        let text = format!(
+            "apiVersion: bulkhead.dev/v1alpha1\nkind: ClusterSegmentPolicy\nmetadata: {{name: a}}\nspec:\n  tier: admin\n  \
+             priority: 1\n  subjects: {{namespaces: {{}}}}\n  ingress: [{{action: {action}, {section}}}]\n"
+        );
+        let loaded =
+            crate::documents::load(&[crate::diagnostics::Source { name: "a.yaml".into(), text }]);
+        assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
+        let section = loaded.set.policies[0].ingress[0].l7.clone();
+        let entry = L7Entry { rule: RuleIndex(0), effect: Some(effect), section };
+        let mut program = program();
+        let end = if effect == Effect::Allow { AnswerId(0) } else { AnswerId(1) };
+        program.l7_chains = vec![L7Chain {
+            enforced: vec![L7Stage { entries: vec![entry] }],
+            shadow: vec![],
+            end,
+        }];
+        ask(&Judge::new(program).unwrap()).rule.is_some()
+    })
+}
+
+#[test]
+fn each_protocol_is_decided_by_its_section_and_in_doubt_against_the_sender() {
+    use bulkhead_facts::{
+        DnsQuestion, HostName, KafkaRequest, PostgresMessage, PostgresStatement, RedisCommand, TlsHello,
+        TlsVersion,
+    };
+    let name = HostName::parse("api.a.test").unwrap();
+    let hello = TlsHello {
+        server_name: Some(&name),
+        lowest: TlsVersion::V1_2,
+        highest: TlsVersion::V1_3,
+        application_protocols: &["h2", "http/1.1"],
+        encrypted: false,
+    };
+    let hidden = TlsHello { encrypted: true, ..hello };
+    let question = DnsQuestion { name: &name, record: 1 };
+    let get = RedisCommand { name: "GET", keys: &[b"cart:1", b"user:1"], database: None };
+    let mixed = PostgresMessage {
+        user: "pay",
+        database: "pay",
+        statements: &[PostgresStatement::Select, PostgresStatement::Other],
+    };
+    let fetch = KafkaRequest { api: 1, topics: &["orders.new"] };
+    let (yes, no, doubt) = ([true, true], [false, false], [false, true]);
+    let cases = [
+        ("tls: {sni: ['*.a.test'], min: '1.2'}", Request::Tls(hello), yes),
+        ("tls: {sni: ['b.test']}", Request::Tls(hello), no),
+        ("tls: {min: '1.3'}", Request::Tls(hello), doubt),
+        ("tls: {alpn: [h2]}", Request::Tls(hello), doubt),
+        ("tls: {sni: ['*.a.test']}", Request::Tls(hidden), doubt),
+        ("tls: {ech: true}", Request::Tls(hidden), yes),
+        ("dns: [{names: ['**.test'], types: [A]}]", Request::Dns(question), yes),
+        ("dns: [{types: [AAAA]}]", Request::Dns(question), no),
+        ("dns: [{types: [AAAA]}]", Request::Dns(DnsQuestion { record: 255, ..question }), doubt),
+        ("redis: [{commands: [get]}]", Request::Redis(get), yes),
+        ("redis: [{keyPrefix: 'cart:'}]", Request::Redis(get), doubt),
+        ("redis: [{databases: [0]}]", Request::Redis(get), doubt),
+        ("postgres: [{users: [pay]}]", Request::Postgres(mixed), yes),
+        ("postgres: [{statements: [select]}]", Request::Postgres(mixed), doubt),
+        ("postgres: [{users: [ann]}]", Request::Postgres(mixed), no),
+        ("kafka: [{apis: [fetch], topics: ['orders.*']}]", Request::Kafka(fetch), yes),
+        ("kafka: [{topics: [orders]}]", Request::Kafka(fetch), no),
+        // Of another protocol than the section's: a deny matches, an allow does not.
+        ("kafka: [{}]", Request::Tls(hello), doubt),
+        ("http: [{}]", Request::Dns(question), doubt),
+        ("tls: {}", Request::Opaque, doubt),
+    ];
+    for (section, request, expected) in cases {
+        let found = matched(section, |judge| judge.decide_l7(L7ChainId(0), &request).enforced);
+        assert_eq!(found, expected, "{section}: {request:?}");
+    }
+}
+
+#[test]
+fn a_call_of_grpc_is_the_request_that_it_is() {
+    let path = UrlPath::parse("/ledger.v1.Ledger/Append").unwrap();
+    let ask = |section: &str, content_type: &str| {
+        let headers = [bulkhead_facts::HeaderField { name: b"Content-Type", value: content_type.as_bytes() }];
+        let call = HttpRequest { method: "POST", path: &path, query: None, host: None, headers: &headers };
+        matched(section, |judge| judge.decide_l7(L7ChainId(0), &Request::Http(call)).enforced)
+    };
+    let ledger = "grpc: [{service: ledger.v1.Ledger, methods: [Append, Get]}]";
+    assert_eq!(ask(ledger, "application/grpc+proto"), [true, true]);
+    assert_eq!(ask(ledger, "application/json"), [false, true], "a server may take it all the same");
+    assert_eq!(ask("grpc: [{}]", "application/grpc"), [true, true]);
+    assert_eq!(
+        ask("grpc: [{service: ledger.v1.Ledger, methods: [Get]}]", "application/grpc"),
+        [false, false]
+    );
+    assert_eq!(ask("grpc: [{service: ledger.v1}]", "application/grpc"), [false, false]);
 }

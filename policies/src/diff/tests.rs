@@ -161,9 +161,9 @@ fn a_port_that_becomes_inspected_announces_that_flows_are_reset() {
 
 /// A set, and the same set with something about it changed.
 fn changed(random: &mut Random) -> [PolicySet; 2] {
-    let old = random::policy_set(random);
+    let old = random::http_policy_set(random);
     let mut new = old.clone();
-    let other = random::policy_set(random);
+    let other = random::http_policy_set(random);
     match random.below(4) {
         0 => {}
         1 => new.policies.extend(other.policies.into_iter().take(1).map(|mut policy| {

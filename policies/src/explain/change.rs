@@ -61,8 +61,19 @@ impl Flow<'_> {
                 Difference::Header(name) if !new_request => {
                     changes.push(format!("send the header `{name}` as the rule requires"));
                 }
-                Difference::Header(_) | Difference::Method(_) | Difference::Path(_) | Difference::Host(_) => {
+                Difference::Query(name) if !new_request => {
+                    changes.push(format!("send the parameter `{name}` as the rule requires"));
                 }
+                Difference::Websocket if !new_request => {
+                    changes.push("ask for a WebSocket as the rule requires".to_owned());
+                }
+                Difference::Section(name) => changes.push(format!("write a rule without `{name}`")),
+                Difference::Header(_)
+                | Difference::Query(_)
+                | Difference::Websocket
+                | Difference::Method(_)
+                | Difference::Path(_)
+                | Difference::Host(_) => {}
             }
         }
         if let Some(request) = self.request.filter(|_| new_request) {

@@ -81,6 +81,12 @@ pub enum Difference {
     Host(Option<String>),
     /// A header field.
     Header(String),
+    /// A parameter of the query.
+    Query(String),
+    /// Whether it asks to become a WebSocket.
+    Websocket,
+    /// The section speaks of another protocol.
+    Section(&'static str),
 }
 
 impl fmt::Display for Difference {
@@ -94,6 +100,9 @@ impl fmt::Display for Difference {
             Self::Host(Some(host)) => write!(f, "host `{host}` is not named"),
             Self::Host(None) => f.write_str("the request names no host"),
             Self::Header(name) => write!(f, "header `{name}` is not as required"),
+            Self::Query(name) => write!(f, "parameter `{name}` of the query is not as required"),
+            Self::Websocket => f.write_str("whether it becomes a WebSocket is not as required"),
+            Self::Section(name) => write!(f, "only what `{name}` names is meant, and that is not seen"),
         }
     }
 }
@@ -273,8 +282,13 @@ fn weight(difference: &Difference) -> usize {
     match difference {
         Difference::Peer => 5,
         Difference::Port => 3,
-        Difference::NoRequest => 2,
-        Difference::Method(_) | Difference::Path(_) | Difference::Host(_) | Difference::Header(_) => 1,
+        Difference::NoRequest | Difference::Section(_) => 2,
+        Difference::Method(_)
+        | Difference::Path(_)
+        | Difference::Host(_)
+        | Difference::Header(_)
+        | Difference::Query(_)
+        | Difference::Websocket => 1,
     }
 }
 

@@ -1,13 +1,20 @@
 //! In which parts a request differs from what a rule narrows to.
 
 use super::Difference;
+use crate::decide::{query_matches, websocket_matches};
 use crate::model::{HeaderMatch, HeaderValueMatch, HttpMatch, L7Section, Rule, RuleAction};
 use crate::questions::HttpQuestion;
-use bulkhead_facts::{HostName, UrlPath};
+use bulkhead_facts::{HeaderField, HostName, UrlPath};
 
 /// The differences to the kind of request that comes nearest; none if one matches or the rule narrows nothing.
 pub(super) fn differences(rule: &Rule, request: Option<&HttpQuestion>) -> Vec<Difference> {
-    let Some(L7Section::Http(kinds)) = &rule.l7 else { return Vec::new() };
+    let kinds = match &rule.l7 {
+        Some(L7Section::Http(kinds)) => kinds,
+        // Neither a request of HTTP nor opaque bytes are of such a protocol: a deny matches them.
+        Some(_) if rule.action == RuleAction::Deny => return Vec::new(),
+        Some(other) => return vec![Difference::Section(other.name())],
+        None => return Vec::new(),
+    };
     let Some(request) = request else { return vec![Difference::NoRequest] };
     let each = kinds.iter().map(|kind| compare(kind, request, rule.action));
     each.min_by_key(Vec::len).unwrap_or_else(|| vec![Difference::NoRequest])
@@ -35,6 +42,19 @@ fn compare(kind: &HttpMatch, request: &HttpQuestion, action: RuleAction) -> Vec<
     }
     let missing = kind.headers.iter().filter(|header| !header_holds(header, request, action));
     found.extend(missing.map(|header| Difference::Header(header.name.clone())));
+    let query = request.target.split_once('?').map(|(_, query)| query);
+    let effect = action.effect();
+    let missing =
+        kind.query.iter().filter(|wanted| !query_matches(std::slice::from_ref(wanted), query, effect));
+    found.extend(missing.map(|wanted| Difference::Query(wanted.name.clone())));
+    let fields: Vec<HeaderField<'_>> = request
+        .headers
+        .iter()
+        .map(|(name, value)| HeaderField { name: name.as_bytes(), value: value.as_bytes() })
+        .collect();
+    if !websocket_matches(kind.websocket, &fields, effect) {
+        found.push(Difference::Websocket);
+    }
     found
 }
 

@@ -317,6 +317,16 @@ pub(crate) fn policy_set(random: &mut Random) -> PolicySet {
     PolicySet { policies, collections }
 }
 
+/// The same with no sections but those of HTTP.
+pub(crate) fn http_policy_set(random: &mut Random) -> PolicySet {
+    let mut set = policy_set(random);
+    for rule in set.policies.iter_mut().flat_map(|policy| policy.ingress.iter_mut().chain(&mut policy.egress))
+    {
+        rule.l7 = rule.l7.take().filter(|section| matches!(section, L7Section::Http(_)));
+    }
+    set
+}
+
 /// An address that something is known of, one next to it, or one far away.
 pub(crate) fn address(random: &mut Random) -> IpAddr {
     const KNOWN: [usize; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 40, 255];

@@ -137,7 +137,7 @@ fn a_counter_example_is_really_allowed_and_none_means_that_no_request_is() {
     for seed in 0..200 {
         println!("seed {seed}");
         let mut random = Random(seed);
-        let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
+        let (inventory, set) = (random::inventory(&mut random), random::http_policy_set(&mut random));
         let compiler = Compiler::new(&set, &inventory).unwrap();
         let programs = Programs::new(&compiler).unwrap();
         let mut judges = Judges::new(&compiler, &inventory);

@@ -7,7 +7,7 @@ use super::paths::{PathKind, fresh, paths};
 use super::{Gate, Sent};
 use crate::limits::{HEADER_VALUES_MAX, REQUEST_KINDS_MAX};
 use crate::model::{HeaderMatch, HeaderValueMatch, HttpMatch, L7Section};
-use crate::program::{Action, L7Entry};
+use crate::program::Action;
 use crate::questions::HttpQuestion;
 use bulkhead_facts::{HostName, HostPattern, PathTemplate, UrlPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,11 +31,23 @@ impl RequestKind {
 
 /// Rules tell more kinds apart than a comparison looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyKinds;
+pub enum TooManyKinds {
+    /// Of HTTP requests.
+    Requests,
+    /// Of a protocol whose requests are not laid out yet.
+    Protocol(&'static str),
+}
 
 impl fmt::Display for TooManyKinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rules tell more than {REQUEST_KINDS_MAX} kinds of requests apart: split them")
+        match self {
+            Self::Requests => {
+                write!(f, "rules tell more than {REQUEST_KINDS_MAX} kinds of requests apart: split them")
+            }
+            Self::Protocol(section) => {
+                write!(f, "rules with `{section}` bear on it, and only HTTP is compared request by request")
+            }
+        }
     }
 }
 
@@ -54,23 +66,22 @@ pub fn requests(
         let Action::Inspect { chain, .. } = gate.action else { continue };
         let chain = &gate.judge.program().l7_chains[chain.0 as usize];
         let entries = chain.enforced.iter().chain(&chain.shadow).flat_map(|stage| &stage.entries);
-        matches.extend(entries.filter_map(|entry| http_of(entry)).flatten());
+        for entry in entries {
+            match &entry.section {
+                Some(L7Section::Http(requests)) => matches.extend(requests),
+                Some(other) => return Err(TooManyKinds::Protocol(other.name())),
+                None => {}
+            }
+        }
     }
     let templates: BTreeSet<&PathTemplate> = matches.iter().filter_map(|http| http.path.as_ref()).collect();
     let templates: Vec<&PathTemplate> = templates.into_iter().collect();
-    for path in paths(&templates, spelled, REQUEST_KINDS_MAX).ok_or(TooManyKinds)? {
+    for path in paths(&templates, spelled, REQUEST_KINDS_MAX).ok_or(TooManyKinds::Requests)? {
         let here: Vec<&HttpMatch> =
             matches.iter().copied().filter(|http| concerns(http, &path.text)).collect();
         at_path(&path, &here, &mut found)?;
     }
     Ok(found)
-}
-
-fn http_of(entry: &L7Entry) -> Option<&Vec<HttpMatch>> {
-    match &entry.section {
-        Some(L7Section::Http(requests)) => Some(requests),
-        Some(_) | None => None,
-    }
 }
 
 /// True if the path matches in normal form or as it is sent.
@@ -88,20 +99,23 @@ fn at_path(
     let methods = methods(matches);
     let hosts = hosts(matches);
     let headers = headers(matches)?;
+    let targets = targets(path, matches)?;
     let count = methods.len().saturating_mul(hosts.len()).saturating_mul(headers.len());
+    let count = count.saturating_mul(targets.len());
     if found.len().saturating_add(count) > REQUEST_KINDS_MAX {
-        return Err(TooManyKinds);
+        return Err(TooManyKinds::Requests);
     }
     for method in &methods {
         for host in &hosts {
-            for headers in &headers {
+            for (headers, (target, path)) in headers.iter().flat_map(|h| targets.iter().map(move |t| (h, t)))
+            {
                 let request = HttpQuestion {
                     method: method.clone(),
-                    target: path.text.clone(),
+                    target: target.clone(),
                     host: host.clone(),
                     headers: headers.clone(),
                 };
-                let shown = shown(&request, &path.shown);
+                let shown = shown(&request, path);
                 found.push(RequestKind { request: Some(request), shown });
             }
         }
@@ -118,6 +132,28 @@ fn shown(request: &HttpQuestion, path: &str) -> String {
         shown.push_str(&format!(" with `{name}: {value}`"));
     }
     shown
+}
+
+/// The path with every query that rules tell apart, as sent and as shown: each named parameter is absent, there, or there
+/// for some servers only.
+fn targets(path: &PathKind, matches: &[&HttpMatch]) -> Result<Vec<(String, String)>, TooManyKinds> {
+    let names: BTreeSet<&str> =
+        matches.iter().flat_map(|http| &http.query).map(|query| query.name.as_str()).collect();
+    let mut queries = vec![String::new()];
+    for name in names {
+        let coded: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        if queries.len().saturating_mul(3) > REQUEST_KINDS_MAX {
+            return Err(TooManyKinds::Requests);
+        }
+        let with = |before: &String| {
+            let more = [name, &coded]
+                .map(|item| format!("{before}{}{item}=", if before.is_empty() { "?" } else { "&" }));
+            [before.clone()].into_iter().chain(more)
+        };
+        queries = queries.iter().flat_map(with).collect();
+    }
+    let both = |query: String| (format!("{}{query}", path.text), format!("{}{query}", path.shown));
+    Ok(queries.into_iter().map(both).collect())
 }
 
 /// Every method that is named, and one that is not.
@@ -158,7 +194,7 @@ fn headers(matches: &[&HttpMatch]) -> Result<Vec<Vec<(String, String)>>, TooMany
         let sets = value_sets(requirements)?;
         for name in field_names(requirements) {
             if found.len().saturating_mul(sets.len()) > REQUEST_KINDS_MAX {
-                return Err(TooManyKinds);
+                return Err(TooManyKinds::Requests);
             }
             let with = |before: &Vec<(String, String)>, set: &Vec<String>| {
                 let fields = set.iter().map(|value| (name.clone(), value.clone()));
@@ -216,7 +252,7 @@ fn value_sets(requirements: &[&HeaderMatch]) -> Result<Vec<Vec<String>>, TooMany
         .collect();
     values.extend(others);
     if values.len() > HEADER_VALUES_MAX {
-        return Err(TooManyKinds);
+        return Err(TooManyKinds::Requests);
     }
     let values: Vec<String> = values.into_iter().collect();
     let set = |bits: usize| {
