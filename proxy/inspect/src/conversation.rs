@@ -94,6 +94,13 @@ impl Conversation {
         }
     }
 
+    /// Reads no further request; see [`Http1::end_after_exchange`].
+    pub fn end_after_exchange(&mut self) {
+        if let State::Http1(http) = &mut self.state {
+            http.end_after_exchange();
+        }
+    }
+
     /// Our own response, once every earlier one is complete.
     pub fn reply(&self) -> Option<&[u8]> {
         self.http1().and_then(Http1::reply)

@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) draining: bool,
     /// Bytes of our reply that were sent.
     pub(super) reply_sent: usize,
+    /// Since when both sides have nothing more to do.
+    pub(super) finished_since: Option<Instant>,
     last_moved: Instant,
     /// Since when the head that is being read has been incomplete.
     pub(super) head_since: Option<Instant>,
@@ -120,6 +122,7 @@ impl Connection {
             phase: Phase::Open,
             draining: false,
             reply_sent: 0,
+            finished_since: None,
             last_moved: Instant::now(),
             head_since: None,
         }
@@ -216,6 +219,9 @@ impl Connection {
         if let Phase::Lingering { since, .. } = self.phase {
             return since + LINGER_TIMEOUT;
         }
+        if let Some(since) = self.finished_since {
+            return since + LINGER_TIMEOUT;
+        }
         if let Some(since) = self.head_since {
             return since + HEAD_TIMEOUT;
         }
@@ -233,7 +239,7 @@ impl Connection {
         if now < deadline {
             return Ok(deadline);
         }
-        if self.phase != Phase::Open {
+        if self.phase != Phase::Open || self.finished_since.is_some() {
             return Err(End::Closed);
         }
         if self.is_unlimited() {
@@ -292,6 +298,7 @@ impl Connection {
             self.last_moved = Instant::now();
         }
         self.gate = gate || (self.gate && replies);
+        self.end_if_answered_early();
         Ok(())
     }
 

@@ -5,10 +5,10 @@
 
 use super::connection::{Connection, End, Event, Reading};
 use super::counters::{COUNTERS, add};
-use super::denial::{Denial, denial};
+use super::denial::{Denial, denial, new_report_id};
 use super::report::Report;
 use super::verdict::Verdicts;
-use bulkhead_facts::Effect;
+use bulkhead_facts::{Effect, Reason};
 use bulkhead_inspect::{Protocol, Question, Refusal, Step};
 
 impl Connection {
@@ -65,14 +65,10 @@ impl Connection {
                 }
                 Step::Opaque => self.go_opaque()?,
                 Step::Refuse(refusal) => {
-                    add(&COUNTERS.refusals, 1);
-                    tracing::debug!(server = %self.ends.destination, detail = refusal.detail, "response refused");
-                    if self.gate {
-                        return Err(Event::End(End::Reset));
-                    }
-                    self.lose_track();
+                    self.refuse_server(refusal)?;
                 }
             }
+            self.end_if_answered_early();
             let (progress, application) = (self.conversation.take_progress(), self.application());
             self.report.progress(progress, application);
         }
@@ -113,6 +109,35 @@ impl Connection {
         self.report.denied(&self.verdicts.current, answers, None, application, report_id);
         self.client.inbound.drop_unjudged();
         if told { Ok(()) } else { Err(Event::End(End::Reset)) }
+    }
+
+    /// What a server says unasked answers what was not judged here, so it is reported like a request that was denied.
+    fn refuse_server(&mut self, refusal: Refusal) -> Result<(), Event> {
+        add(&COUNTERS.refusals, 1);
+        tracing::debug!(server = %self.ends.destination, detail = refusal.detail, "response refused");
+        if !self.gate {
+            self.lose_track();
+            return Ok(());
+        }
+        let unasked = self.conversation.http1().is_some_and(|http| http.outstanding() == 0);
+        // A server that waited for too long denies nobody anything.
+        if !(unasked && refusal.reason == Reason::Limit) {
+            let (answers, application) = (self.verdicts.refused(&refusal), self.application());
+            let report_id = new_report_id();
+            tracing::info!(
+                server = %self.ends.destination, client = %self.ends.client, report = report_id,
+                detail = refusal.detail, "response refused"
+            );
+            self.report.denied(&self.verdicts.current, answers, None, application, Some(report_id));
+        }
+        Err(Event::End(End::Reset))
+    }
+
+    /// Under the gate nothing follows a request that was answered before it was complete.
+    pub(super) fn end_if_answered_early(&mut self) {
+        if self.gate && self.conversation.http1().is_some_and(|http| http.is_answered_early()) {
+            self.conversation.end_after_exchange();
+        }
     }
 
     /// Under the tee only: what cannot be followed passes unread.

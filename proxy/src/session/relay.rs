@@ -106,6 +106,9 @@ impl Connection {
                 Some(_) => {}
             }
         }
+        if self.conversation.http1().is_some_and(|http| http.is_finished()) {
+            return self.close_finished(context);
+        }
         let http_only = self.gate && self.reading == Reading::Understood;
         let idle = self.conversation.http1().is_some_and(|http| http.is_idle());
         let Some(server) = &mut self.server else { return Ok(moved) };
@@ -128,6 +131,26 @@ impl Connection {
             moved = true;
         }
         if self.client.ended && server.shut { Err(Event::End(End::Closed)) } else { Ok(moved) }
+    }
+
+    /// Both sides are told that nothing follows. What the server says still is seen, and refused.
+    fn close_finished(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
+        let Some(server) = &mut self.server else { return Err(Event::End(End::Closed)) };
+        self.client.inbound.drop_unjudged();
+        if !server.is_flushed(true) || !self.client.is_flushed(true) {
+            return Ok(false);
+        }
+        if server.ended {
+            self.start_lingering(context);
+            return Ok(true);
+        }
+        let moved = self.finished_since.is_none();
+        if moved {
+            self.finished_since = Some(Instant::now());
+            server.shut(context);
+            self.client.shut(context);
+        }
+        Ok(moved)
     }
 
     /// True between two requests, and before the first byte.

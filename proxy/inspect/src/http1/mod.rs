@@ -29,6 +29,8 @@ pub struct Http1 {
     host: HostCache,
     reply: Option<Reply>,
     progress: Progress,
+    /// Nothing follows the exchange that is open.
+    last_exchange: bool,
 }
 
 /// What the last call of [`Http1::server`] or [`Http1::passed`] brought to the oldest open request.
@@ -330,6 +332,29 @@ impl Http1 {
         }
     }
 
+    /// True if the last request is answered, in part or whole, and its body is incomplete: nobody knows whether the
+    /// server will read what is left of it as a body, or as a request.
+    pub fn is_answered_early(&self) -> bool {
+        let incomplete = matches!(self.requests, Requests::Body { .. } | Requests::Releasing { .. });
+        let begun = matches!(self.responses, Responses::Body(_));
+        incomplete && self.outstanding.len() <= usize::from(begun)
+    }
+
+    /// Reads no request after the one whose body is open.
+    pub fn end_after_exchange(&mut self) {
+        match &mut self.requests {
+            Requests::Body { then, .. } => *then = After::Ended,
+            Requests::Releasing { pending, .. } => pending.then = After::Ended,
+            _ => return,
+        }
+        self.last_exchange = true;
+    }
+
+    /// True once the exchange that was to be the last is complete in both directions.
+    pub fn is_finished(&self) -> bool {
+        self.last_exchange && self.outstanding.is_empty() && matches!(self.requests, Requests::Ended)
+    }
+
     /// True between two requests, with nothing open.
     pub fn is_idle(&self) -> bool {
         matches!(self.requests, Requests::Head { .. } | Requests::Ended)
@@ -412,7 +437,7 @@ impl Http1 {
     fn response_head<'a>(&mut self, bytes: &[u8]) -> Step<'a> {
         let Responses::Head { scanned, interim } = &mut self.responses else { return Step::NeedMore };
         let Some(about) = self.outstanding.front().copied() else {
-            return refuse("response to no request");
+            return unasked(bytes);
         };
         let length = match head::find_end(bytes, scanned) {
             Err(refusal) => return Step::Refuse(Refusal { status: None, ..refusal }),
@@ -520,6 +545,15 @@ impl After {
             Self::Held => Requests::Held,
             Self::Ended => Requests::Ended,
         }
+    }
+}
+
+/// Some servers say 408 when they give up waiting for a request; anything else answers what was not seen here.
+fn unasked<'a>(bytes: &[u8]) -> Step<'a> {
+    let gives_up = bytes.starts_with(b"HTTP/1.1 408 ") || bytes.starts_with(b"HTTP/1.0 408 ");
+    match gives_up {
+        true => Step::Refuse(Refusal { reason: Reason::Limit, status: None, detail: "408 to no request" }),
+        false => refuse("response to no request"),
     }
 }
 

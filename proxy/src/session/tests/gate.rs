@@ -3,7 +3,6 @@
 use super::origin::{self, raw};
 use super::{Ends, Hold, Lab, To, lines, serve};
 use bulkhead_facts::Direction;
-use std::future::pending;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

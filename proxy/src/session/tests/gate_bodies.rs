@@ -1,13 +1,14 @@
 //! Under the gate: bodies of every framing, tunnels, early answers, ends.
 
 use super::origin::{self, pattern, raw};
-use super::{Hold, Lab, lines};
+use super::{Hold, Lab, PATIENCE, lines};
 use crate::session::COUNTERS;
 use crate::session::limits::PIPES_IN_USE_MAX;
 use crate::splice::tests::IN_USE_MAX;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn large_bodies_pass_unchanged_in_both_directions() {
@@ -223,7 +224,7 @@ async fn an_offer_of_clear_text_http2_is_cut_out() {
 }
 
 #[tokio::test]
-async fn an_early_answer_passes_while_the_body_stays_framed() {
+async fn an_early_answer_passes_while_the_body_stays_framed_and_nothing_follows() {
     let origin = raw(|mut stream, seen| async move {
         let mut bytes = [0; 4096];
         let mut first = true;
@@ -243,12 +244,45 @@ async fn an_early_answer_passes_while_the_body_stays_framed() {
     let body = "GET /canary HTTP/1.1\r\nhost: a\r\n\r\n";
     client.send(format!("POST /ok/1 HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len())).await;
     client.read_until("\r\n\r\n").await;
-    client.send(body).await;
-    client.send("GET /no HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    let text = client.read_until("}\n").await;
-    assert!(text.starts_with("HTTP/1.1 403"), "{text}");
+    client.send(format!("{body}GET /ok/2 HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+    assert_eq!(client.read_to_end().await, (String::new(), true));
     client.finish().await;
+    assert_eq!(lines(&lab.flows()), ["POST /ok/{id} 4 allow/allow allowed_by_rule x1"]);
     assert!(origin.seen.text().ends_with(body), "the body is forwarded as a body");
+}
+
+#[tokio::test]
+async fn a_body_that_the_server_runs_as_a_request_is_not_answered_and_reported() {
+    let origin = raw(|mut stream, _| async move {
+        let mut bytes = [0; 4096];
+        while let Ok(count) = stream.read(&mut bytes).await {
+            if count == 0 {
+                return;
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret").await;
+        }
+    })
+    .await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let body = "GET /canary HTTP/1.1\r\nhost: a\r\n\r\n";
+    for left_out in [0, 1] {
+        let mut client = lab.connect().await;
+        let length = body.len() + left_out;
+        client.send(format!("POST /ok/1 HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n")).await;
+        client.read_until("secret").await;
+        client.send(body).await;
+        let (text, _) = client.read_to_end().await;
+        assert_eq!(text, "");
+        timeout(PATIENCE, &mut client.session).await.expect("an end").expect("no panic");
+    }
+    assert_eq!(
+        lines(&lab.flows()),
+        [
+            "POST /ok/{id} 2 allow/allow allowed_by_rule x2",
+            "http/1.1 deny/deny malformed x1",
+            "http/1.1 deny/deny malformed x1"
+        ]
+    );
 }
 
 #[tokio::test]
