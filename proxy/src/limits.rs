@@ -5,8 +5,19 @@
 
 use std::time::Duration;
 
-/// Connections through the inspector at one time. More: the new one is reset, counted as `limit`.
+/// Connections through the inspector at one time; fewer where [`DESCRIPTORS_PER_CONNECTION`] and the limit of open
+/// files give fewer. More: the new one is reset, counted as `limit`.
 pub const CONNECTIONS_OPEN_MAX: usize = 8_192;
+/// Descriptors of a connection: two sockets, two pipes.
+pub const DESCRIPTORS_PER_CONNECTION: u64 = 6;
+/// Share of all connections that one peer may hold of those that can be denied. More: its new one is reset.
+pub const PEER_SHARE: usize = 8;
+/// Share of all connections that is kept for each direction. The other one's new connection is reset instead.
+pub const DIRECTION_RESERVE_SHARE: usize = 4;
+/// Share of connections below which there is no room to learn: what is inspected only to learn then passes by itself.
+pub const CROWDED_SHARE: usize = 8;
+/// Connections not accepted within one pulse. As many or more: as above.
+pub const ACCEPT_FAILURES_MAX: usize = 3;
 
 /// Distinct flows aggregated before they are made into a batch. More: the flow is not reported, but counted as
 /// dropped; its verdict stands either way.

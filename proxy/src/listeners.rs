@@ -13,7 +13,7 @@ use crate::policy::CurrentReceiver;
 use crate::session::{self, Ends, Shared};
 use bulkhead_facts::Direction;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -67,14 +67,15 @@ impl Traffic {
         self.beat().await;
     }
 
-    /// Beats while the workers make progress; a worker that hangs stops the heartbeat of learning.
+    /// Beats while the workers make progress and have room; a worker that hangs, or a crowd, stops the heartbeat of
+    /// learning, and what is inspected only to learn passes by itself.
     async fn beat(&self) {
         let mut ticks = interval(PULSE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stage = self.stage.clone();
         loop {
             tokio::select! {
-                _ = ticks.tick() => self.pulse.beat(),
+                _ = ticks.tick() => if !self.connections.is_crowded() { self.pulse.beat() },
                 _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
             }
         }
@@ -91,6 +92,7 @@ impl Traffic {
                 Ok((stream, peer)) => self.begin(direction, stream, peer, current.clone()),
                 Err(error) => {
                     tracing::warn!(%error, %direction, "connection not accepted");
+                    self.connections.accept_failed();
                     sleep(ACCEPT_RETRY).await;
                 }
             }
@@ -98,10 +100,6 @@ impl Traffic {
     }
 
     fn begin(&self, direction: Direction, stream: TcpStream, peer: SocketAddr, current: CurrentReceiver) {
-        let Some(guard) = self.connections.admit() else {
-            let _ = stream.set_zero_linger();
-            return;
-        };
         let destination = match intercept::original_destination(&stream) {
             Ok(destination) => destination,
             Err(error) => {
@@ -110,12 +108,29 @@ impl Traffic {
                 return;
             }
         };
+        let Some(guard) = self.connections.admit(direction, counted(direction, peer, destination, &current))
+        else {
+            let _ = stream.set_zero_linger();
+            return;
+        };
         self.metrics.connections[usize::from(direction == Direction::Egress)].inc();
         let ends = Ends { client: peer, destination };
         let shared = Shared { policy: current, recorder: self.recorder.clone(), stage: self.stage.clone() };
         let session = Session { direction, stream, ends, shared, sockets: self.sockets };
         tokio::spawn(session.serve(guard));
     }
+}
+
+/// The peer, where it may be refused for what it holds already: whoever connects to the workload and can be denied
+/// something. The app's own connections and those that are only observed are limited in all.
+fn counted(
+    direction: Direction,
+    peer: SocketAddr,
+    destination: SocketAddr,
+    current: &CurrentReceiver,
+) -> Option<IpAddr> {
+    let gated = || session::is_gated(&current.borrow(), direction, peer.ip(), destination.port());
+    (direction == Direction::Ingress && gated()).then(|| peer.ip())
 }
 
 struct Session {

@@ -32,6 +32,14 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// How many files may be open now. `None` if the system does not say.
+pub fn open_files_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer and outlives the call.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    (result == 0).then_some(limit.rlim_cur)
+}
+
 /// Gives memory that was freed back to the system, which the allocator does by itself only at the end of its heaps.
 /// Takes locks of the allocator for up to some milliseconds.
 pub fn give_back_memory() {
@@ -65,5 +73,6 @@ mod tests {
     fn raising_twice_is_the_same_as_once() {
         let once = raise_open_files_limit().expect("may raise the soft limit");
         assert_eq!(raise_open_files_limit().expect("again"), once);
+        assert_eq!(open_files_limit(), Some(once));
     }
 }

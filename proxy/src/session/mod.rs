@@ -26,12 +26,13 @@ pub use counters::{COUNTERS, Counters};
 
 use crate::drain::StageReceiver;
 use crate::flows::Recorder;
-use crate::policy::CurrentReceiver;
+use crate::policy::{Current, CurrentReceiver};
 use bulkhead_facts::{Direction, Effect};
 use connection::{Connection, reach};
 use report::Report;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use verdict::{Plan, Verdicts};
@@ -79,6 +80,11 @@ pub async fn serve<D: Dial>(direction: Direction, client: TcpStream, ends: Ends,
     };
     let mut connection = Connection::new(ends, client, server, verdicts, report);
     connection.run(dial, policy, stage).await;
+}
+
+/// True if something on such a connection can be denied.
+pub fn is_gated(current: &Arc<Current>, direction: Direction, peer: IpAddr, port: u16) -> bool {
+    Verdicts::new(Arc::clone(current), direction, peer, port).gate()
 }
 
 /// True if the destination is dialled before the first byte: for the app's own connections, which then fail as
