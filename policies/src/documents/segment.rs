@@ -289,7 +289,8 @@ fn read_section(
     }
     let Some((name, entry)) = entries.first() else { return Some(None) };
     let section = read.into_iter().next()??;
-    if !matches!(section, L7Section::Http(_)) {
+    // Calls of gRPC are requests of HTTP/2, which no sidecar reads.
+    if !matches!(section, L7Section::Http(_)) || *name == "grpc" {
         warn_unread(report, name, entry.key_span, action);
     }
     Some(Some(section))
