@@ -33,7 +33,12 @@ impl World {
         match random.below(16) {
             0..=3 => exchange(random, pods, &other.pods),
             4..=5 => remove(random, pods),
-            6..=8 => exchange(random, services, &other.services),
+            6..=8 => {
+                exchange(random, services, &other.services);
+                if !random.once_in(4) {
+                    services.values_mut().for_each(|service| fill(random, service));
+                }
+            }
             9 => remove(random, services),
             10..=11 => self.set.policies.extend(set.policies.into_iter().next()),
             12..=13 if !self.set.policies.is_empty() => {
@@ -51,6 +56,17 @@ impl World {
                     port.endpoints.extend(extra.flat_map(|port| &port.endpoints).next());
                 }
             }
+        }
+    }
+}
+
+/// Endpoints of both families on every port, sometimes on the port that is dialled: a Service that lacks none bears on few.
+fn fill(random: &mut Random, service: &mut Service) {
+    for port in &mut service.ports {
+        for family in ["10.0.0.", "fd00::"] {
+            let address = format!("{family}{}", random.below(6) + 1).parse().unwrap();
+            let target = if random.once_in(2) { port.port } else { 8080 };
+            port.endpoints.push((address, target));
         }
     }
 }
