@@ -62,3 +62,9 @@ bench: tools ## Benchmarks; tables as JSON in target/bench
 bench-decide: tools ## Instructions of a verdict, counted by callgrind; the same on a noisy machine
 	@deploy/tools.sh count
 	$(CARGO) bench --locked -p bulkhead-benches --bench decide -- --instructions
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+.PHONY: fuzz
+fuzz: tools ## Fuzz every reader of untrusted bytes for FUZZ_SECONDS each; FUZZ_TARGETS picks some
+	tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Fuzzes each target for a while: first everything that was ever found, then new inputs from seeds.
+#   run.sh SECONDS [TARGET...]
+# Inputs that are worth keeping go to target/fuzz/corpus/TARGET; what fails goes to tests/fuzz/findings/TARGET/, to be
+# committed with its repair.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+seconds="${1:?usage: run.sh SECONDS [TARGET...]}"
+shift
+targets=("$@")
+[ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates http1 program)
+suites="${BULKHEAD_SUITES:-../shared/suites}"
+triple="$(rustc -vV | sed -n 's/^host: //p')"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
+
+# What cargo-fuzz passes, without the address sanitizer: the code under test has no unsafe block.
+export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
+-Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
+cargo build --quiet --locked --release --target "$triple" --manifest-path tests/fuzz/Cargo.toml
+
+seeds() { # seeds TARGET FOLDER
+    case "$1" in
+        documents) find policies/examples policies/testdata -name '*.yaml' -size -16k -exec cp --backup=numbered {} "$2" \; ;;
+        inventory) find policies/examples policies/testdata deploy -name 'inventory*.yaml' -size -16k -exec cp --backup=numbered {} "$2" \; ;;
+        http1)
+            [ ! -d "$suites/go-fuzz-corpus" ] || find "$suites/go-fuzz-corpus/httpreq" -type f -size -8k -exec cp --backup=numbered {} "$2" \;
+            printf '\1GET /a HTTP/1.1\r\nhost: a\r\n\r\nPOST /no HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nxx' >"$2/two"
+            ;;
+        hosts) printf 'b\xc3\xbccher.example:80' >"$2/name" && printf '[fd00::1]:80' >"$2/address" && printf '*.a.test' >"$2/pattern" ;;
+        paths) printf '/a/%%2e%%2e/b//c/./d;x' >"$2/path" && printf '/api/%%C3%%A9' >"$2/utf8" ;;
+        cidrs) printf '10.0.0.0/8' >"$2/v4" && printf 'fd00::/48' >"$2/v6" && printf '::ffff:10.0.0.0/104' >"$2/mapped" ;;
+        templates) printf '/orders/{id}/orders/7' >"$2/one" && printf '/a/**/a/b/c' >"$2/below" ;;
+        program) printf '\10\1\22\4shop\32\3web' >"$2/head" ;;
+    esac
+}
+
+failed=0
+for target in "${targets[@]}"; do
+    corpus="$CARGO_TARGET_DIR/corpus/$target"
+    findings="tests/fuzz/findings/$target"
+    mkdir -p "$corpus" "$CARGO_TARGET_DIR/seeds/$target" "$findings"
+    seeds "$target" "$CARGO_TARGET_DIR/seeds/$target"
+    echo "== $target, $seconds s"
+    "$CARGO_TARGET_DIR/$triple/release/$target" "$corpus" "$CARGO_TARGET_DIR/seeds/$target" "$findings" \
+        -artifact_prefix="$findings/" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+        -max_len=16384 -print_final_stats=1 2>&1 | tee "$CARGO_TARGET_DIR/$target.log" \
+        | grep -E 'panicked|ERROR|Test unit written|stat::number_of_executed_units|stat::new_units' || true
+    grep -q 'stat::number_of_executed_units' "$CARGO_TARGET_DIR/$target.log" && ! grep -qE 'ERROR: |panicked' "$CARGO_TARGET_DIR/$target.log" || failed=1
+    rmdir --ignore-fail-on-non-empty "$findings"
+done
+[ ! -d tests/fuzz/findings ] || rmdir --ignore-fail-on-non-empty tests/fuzz/findings
+exit "$failed"
