@@ -113,8 +113,7 @@ impl Judge {
             let mut entries = chain.enforced.iter().flat_map(|stage| &stage.entries);
             allows(chain.end) && entries.all(|entry| entry.effect != Some(Effect::Deny))
         };
-        allows(opaque)
-            && self.program.l7_chains.get(chain.0 as usize).is_some_and(entries_allow)
+        allows(opaque) && self.program.l7_chains.get(chain.0 as usize).is_some_and(entries_allow)
     }
 
     /// What a report says of a rule.

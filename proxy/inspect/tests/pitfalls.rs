@@ -597,7 +597,10 @@ fn further_requests_wait_while_too_many_are_open() {
 #[test]
 fn the_preface_of_http2_is_another_protocol_and_pri_is_no_method() {
     let outcome = run_all_splits(&PLAIN, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    assert_eq!(outcome, Outcome { asked: vec![], lines: vec![], released: vec![], replies: vec![], end: End::Opaque });
+    assert_eq!(
+        outcome,
+        Outcome { asked: vec![], lines: vec![], released: vec![], replies: vec![], end: End::Opaque }
+    );
     let get = "GET /a HTTP/1.1\r\nhost: a\r\n\r\n";
     let outcome = run_all_splits(&PLAIN, format!("{get}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").as_bytes());
     assert_eq!((outcome.end, outcome.released.as_slice()), (MALFORMED, get.as_bytes()));
