@@ -21,11 +21,11 @@ tools: ## Check for what the build needs; name the command that installs it
 
 .PHONY: binaries
 binaries: tools ## Build the three programs as the lab runs them
-	$(CARGO) build --locked --profile $(LAB_PROFILE) -p bulkhead-cli -p bulkhead-proxy -p bulkhead-controller
+	@$(CARGO) build --locked --profile $(LAB_PROFILE) -p bulkhead-cli -p bulkhead-proxy -p bulkhead-controller
 
 .PHONY: lab
 lab: binaries ## Run the main job: learn, propose, enforce, attack, report
-	$(BIN)/bulkhead lab $(LAB_ARGS)
+	@$(BIN)/bulkhead lab $(LAB_ARGS)
 
 .PHONY: test
 test: binaries ## Every test, the lab with real programs among them
