@@ -58,9 +58,10 @@ impl Cidr {
         self.0.contains(address.to_canonical())
     }
 
-    /// True if the whole of `other` lies in this block.
+    /// True if the whole of `other` lies in this block. Blocks are compared as they are written: an IPv6 block that holds
+    /// IPv4-mapped addresses among others (`::/80`) is not folded.
     pub fn covers(self, other: Self) -> bool {
-        self.contains(other.first()) && self.contains(other.last())
+        self.0.contains(other.first()) && self.0.contains(other.last())
     }
 }
 
@@ -105,6 +106,15 @@ impl fmt::Display for Cidr {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_block_covers_itself_though_it_ends_in_mapped_addresses() {
+        let block = |text: &str| text.parse::<Cidr>().expect("a block");
+        assert!(block("::/80").covers(block("::/80")));
+        assert!(block("::/0").covers(block("::/80")));
+        assert!(!block("::/80").covers(block("::/79")));
+        assert!(!block("0.0.0.0/0").covers(block("::/80")));
+    }
 
     fn shown(text: &str) -> Result<String, CidrError> {
         text.parse::<Cidr>().map(|cidr| cidr.to_string())
