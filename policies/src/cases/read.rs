@@ -2,37 +2,16 @@
 
 use super::{Case, Expected, Suite};
 use crate::diagnostics::{Diagnostic, Report, Source, Span, nearest, quoted};
-use crate::documents::API_VERSION;
+use crate::documents::companions;
 use crate::model::PortMatch;
 use crate::questions::{HttpQuestion, Version};
-use crate::yaml::{self, Fields, Node, Nulls};
+use crate::yaml::{Fields, Node, Nulls};
 use bulkhead_facts::{Effect, L4Protocol, Reason};
 
 /// The suites of sources, in their order. Documents of other kinds are passed over; a source that is no YAML is
 /// reported by whoever reads its policies, and here as well.
 pub fn load(sources: &[Source]) -> (Vec<Suite>, Vec<Diagnostic>) {
-    let (mut suites, mut found) = (Vec::new(), Vec::new());
-    for source in sources {
-        match yaml::parse(source) {
-            Ok(documents) => {
-                let mut report = Report::new(&*source.name);
-                suites.extend(
-                    documents
-                        .iter()
-                        .filter(|node| is_suite(node))
-                        .filter_map(|node| suite(&mut report, node)),
-                );
-                found.extend(report.finish());
-            }
-            Err(diagnostics) => found.extend(diagnostics),
-        }
-    }
-    (suites, found)
-}
-
-fn is_suite(node: &Node) -> bool {
-    node.child("kind").and_then(Node::as_str) == Some("PolicyTest")
-        && node.child("apiVersion").and_then(Node::as_str) == Some(API_VERSION)
+    companions(sources, "PolicyTest", suite)
 }
 
 fn suite(report: &mut Report, node: &Node) -> Option<Suite> {

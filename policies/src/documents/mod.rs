@@ -9,6 +9,7 @@
 
 mod cluster_network_policy;
 mod collection;
+mod companions;
 mod dates;
 mod foreign;
 mod http;
@@ -25,6 +26,7 @@ mod sections;
 mod segment;
 mod selectors;
 
+pub(crate) use companions::companions;
 pub use inventory::load_inventory;
 pub use places::{Place, Places};
 pub use references::references;

@@ -2,31 +2,14 @@
 
 use super::{Assertion, Claim, Names, Proof};
 use crate::diagnostics::{Diagnostic, Report, Source, Span};
-use crate::documents::{API_VERSION, read_port, read_requests};
+use crate::documents::{companions, read_port, read_requests};
 use crate::model::{HttpMatch, PortMatch};
-use crate::yaml::{self, Fields, Node, Nulls};
+use crate::yaml::{Fields, Node, Nulls};
 use bulkhead_facts::{L4Protocol, PortRange};
 
 /// The proofs of sources, in their order. Documents of other kinds are passed over.
 pub fn load(sources: &[Source]) -> (Vec<Proof>, Vec<Diagnostic>) {
-    let (mut proofs, mut found) = (Vec::new(), Vec::new());
-    for source in sources {
-        match yaml::parse(source) {
-            Ok(documents) => {
-                let mut report = Report::new(&*source.name);
-                let mine = documents.iter().filter(|node| is_proof(node));
-                proofs.extend(mine.filter_map(|node| proof(&mut report, node)));
-                found.extend(report.finish());
-            }
-            Err(diagnostics) => found.extend(diagnostics),
-        }
-    }
-    (proofs, found)
-}
-
-fn is_proof(node: &Node) -> bool {
-    node.child("kind").and_then(Node::as_str) == Some("PolicyProof")
-        && node.child("apiVersion").and_then(Node::as_str) == Some(API_VERSION)
+    companions(sources, "PolicyProof", proof)
 }
 
 fn proof(report: &mut Report, node: &Node) -> Option<Proof> {
