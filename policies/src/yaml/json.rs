@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
         Ok(character)
     }
 
-    /// `\uXXXX`, or two of them for a character beyond the basic plane (RFC 8259 section 7).
+    /// `\u` with four hexadecimal digits, or two of them for a character beyond the basic plane (RFC 8259 section 7).
     fn unicode_escape(&mut self) -> Result<char, Refusal> {
         let first = self.hex4()?;
         let code = if (0xd800..0xdc00).contains(&first) && self.peek() == Some(b'\\') {
