@@ -6,6 +6,7 @@
 
 mod collection;
 mod sections;
+mod share;
 
 pub use collection::{
     Collection, CollectionDefault, Criticality, Date, Freeze, Infrastructure, ScheduleStep,
@@ -14,6 +15,7 @@ pub use sections::{
     DnsMatch, HeaderMatch, HeaderValueMatch, HttpMatch, KafkaMatch, L7Section, PostgresMatch, QueryMatch,
     RedisMatch, TlsMatch, TopicMatch,
 };
+pub use share::Share;
 
 use bulkhead_facts::{Cidr, Direction, Effect, L4Protocol, NamePattern, PolicyRef, PortRange, Tier};
 

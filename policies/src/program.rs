@@ -20,7 +20,7 @@ pub struct Program {
     pub workload: WorkloadRef,
     /// The collection that covers it, if any.
     pub collection: Option<String>,
-    /// The collection's mode; `Enforce` where none covers it.
+    /// The mode that the collection holds the pod in; `Enforce` where none covers it.
     pub mode: Mode,
     /// Rules that answers name, by [`RuleIndex`].
     pub rules: Vec<RuleInfo>,

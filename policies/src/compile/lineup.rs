@@ -31,7 +31,7 @@ pub(crate) struct Lineup<'a> {
     pub(crate) isolated: [bool; 2],
     /// The default lets pass.
     pub(crate) open: [bool; 2],
-    /// Mode of the collection.
+    /// Mode that the collection holds the pod in.
     pub(crate) mode: Mode,
     /// Direction.
     pub(crate) direction: Direction,
@@ -71,14 +71,14 @@ pub(crate) fn lineup<'a>(
     (pod, direction): (PodIndex, Direction),
     infos: &mut Vec<RuleInfo>,
 ) -> Lineup<'a> {
-    let mode = collection.map_or(Mode::Enforce, |collection| collection.mode);
+    let pod = cluster.pods[pod].1;
+    let mode = collection.map_or(Mode::Enforce, |collection| collection.mode_of(&pod.uid));
     let default = collection.map_or(CollectionDefault::Kubernetes, |collection| collection.default);
     let open = match default {
         CollectionDefault::Kubernetes => [true, true],
         CollectionDefault::Deny => [mode != Mode::Enforce, false],
     };
     let mut lineup = Lineup { rules: Vec::new(), isolated: [false; 2], open, mode, direction };
-    let pod = cluster.pods[pod].1;
     for at in selecting.iter().filter(|at| policies.all[**at].tier == Tier::Admin) {
         lineup.add_policy(cluster, policies, *at, pod, infos);
     }

@@ -275,12 +275,19 @@ impl<'a> Compiler<'a> {
         for at in pods.filter(|at| !self.cluster.pods[*at].1.host_network) {
             let pod = self.cluster.pods[at].1;
             let selecting = self.policies.selecting(&self.cluster, at);
-            let own = (&pod.workload, &pod.node, &pod.ports, &pod.probe_ports, self.covered_by[at]);
+            let held = (self.covered_by[at], self.mode_of(at));
+            let own = (&pod.workload, &pod.node, &pod.ports, &pod.probe_ports, held);
             groups.entry((selecting, own)).or_default().push(at);
         }
         let mut groups: Vec<_> = groups.into_iter().map(|((selecting, _), pods)| (pods, selecting)).collect();
         groups.sort_unstable_by_key(|(pods, _)| pods[0]);
         groups
+    }
+
+    /// The mode that the pod is held in.
+    fn mode_of(&self, at: PodIndex) -> Mode {
+        let collection = self.covered_by[at].map(|collection| self.collections[collection]);
+        collection.map_or(Mode::Enforce, |collection| collection.mode_of(&self.cluster.pods[at].1.uid))
     }
 
     fn compile_selected(
@@ -311,7 +318,7 @@ impl<'a> Compiler<'a> {
             revision,
             workload: pod.workload.clone(),
             collection: collection.map(|collection| collection.name.clone()),
-            mode: collection.map_or(Mode::Enforce, |collection| collection.mode),
+            mode: self.mode_of(at),
             rules,
             answers: emitted.answers,
             l7_chains: emitted.chains,

@@ -403,6 +403,43 @@ fn replicas_that_share_everything_share_a_program() {
 }
 
 #[test]
+fn a_canary_enforces_for_its_share_of_pods_and_audits_the_others() {
+    let mut world = world(&[
+        &segment("a", "{workloads: {app: web}, ingress: [{name: one, from: [{workloads: {app: api}}]}]}"),
+        &collection("enforce", "deny"),
+    ]);
+    let web = ObjectName { namespace: "shop".into(), name: "web".into() };
+    let pod = world.inventory.pods[&web].clone();
+    for replica in 0..40u8 {
+        let name = ObjectName { name: format!("web-{replica}"), ..web.clone() };
+        let addresses = vec![std::net::Ipv4Addr::new(10, 0, 9, replica).into()];
+        world.inventory.pods.insert(name, crate::inventory::Pod { uid: format!("uid-{replica}"), addresses, ..pod.clone() });
+    }
+    let replicas = |world: &World, percent| {
+        let mut set = world.set.clone();
+        set.collections[0].canary = crate::model::Share::percent(percent).unwrap();
+        let groups = Compiler::new(&set, &world.inventory).unwrap().programs(1).unwrap();
+        let mut modes: Vec<(String, Mode)> = Vec::new();
+        for group in groups.iter().filter(|group| group.pods[0].name.starts_with("web")) {
+            modes.extend(group.pods.iter().map(|pod| (pod.name.clone(), group.program.mode)));
+            let judge = Judge::new(group.program.clone()).unwrap();
+            let (peer, tcp) = ("10.9.9.9".parse().unwrap(), L4Protocol::TCP);
+            let pair = judge.decide(Direction::Ingress, peer, tcp, 80, &Request::Opaque);
+            let enforced = if group.program.mode == Mode::Enforce { Effect::Deny } else { Effect::Allow };
+            assert_eq!((pair.enforced.effect, pair.shadow.effect), (enforced, Effect::Deny));
+        }
+        modes.retain(|(_, mode)| *mode == Mode::Enforce);
+        modes.into_iter().map(|(name, _)| name).collect::<std::collections::BTreeSet<_>>()
+    };
+    let (few, more) = (replicas(&world, 10), replicas(&world, 50));
+    assert!((1..12).contains(&few.len()) && (12..30).contains(&more.len()), "{few:?} {more:?}");
+    assert!(few.is_subset(&more) && replicas(&world, 100).len() == 41);
+    world.inventory.pods.retain(|name, _| name.name != "web-39");
+    let fewer = replicas(&world, 50);
+    assert!(more.iter().all(|name| name == "web-39" || fewer.contains(name)), "one less flips no other");
+}
+
+#[test]
 fn ten_thousand_peers_fit_one_program() {
     let mut world = world(&[&segment(
         "a",

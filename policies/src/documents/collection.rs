@@ -2,11 +2,10 @@
 
 use super::dates;
 use super::names::{metadata, refuse_namespace};
-use super::peers::unsupported;
 use super::segment::read_subjects;
 use crate::diagnostics::{Report, Span, quoted};
 use crate::limits::RULE_ITEMS_MAX;
-use crate::model::{Collection, CollectionDefault, Criticality, Freeze, Infrastructure, ScheduleStep};
+use crate::model::{Collection, CollectionDefault, Criticality, Freeze, Infrastructure, ScheduleStep, Share};
 use crate::yaml::{Fields, Node, Nulls};
 use bulkhead_facts::Mode;
 
@@ -36,6 +35,7 @@ pub(super) fn read(report: &mut Report, node: &Node) -> Option<Collection> {
         owners: owners.iter().filter_map(|(text, span)| owner(report, text, *span)).collect(),
         default: default.unwrap_or_default(),
         mode: mode.unwrap_or_default(),
+        canary: Share::ALL,
         schedule,
         freeze,
         infrastructure,
@@ -63,9 +63,7 @@ fn read_schedule(report: &mut Report, spec: &mut Fields<'_>) -> Vec<ScheduleStep
         let from = dates::required(report, &mut fields, "from");
         fields.required(report, "mode");
         let mode = fields.choice(report, "mode", &MODES);
-        if let Some(entry) = fields.entry(report, "canary") {
-            unsupported(report, entry.key_span, "`canary` steps");
-        }
+        let canary = read_canary(report, &mut fields, mode);
         fields.finish(report);
         let (Some(from), Some(mode)) = (from, mode) else { continue };
         if steps.last().is_some_and(|before| before.from >= from) {
@@ -77,9 +75,26 @@ fn read_schedule(report: &mut Report, spec: &mut Fields<'_>) -> Vec<ScheduleStep
                 )
                 .help("write steps in the order of their days, one a day");
         }
-        steps.push(ScheduleStep { from, mode });
+        steps.push(ScheduleStep { from, mode, canary });
     }
     steps
+}
+
+/// The share of pods that a step enforces for; all of them where nothing is said.
+fn read_canary(report: &mut Report, fields: &mut Fields<'_>, mode: Option<Mode>) -> Share {
+    let Some(node) = fields.get(report, "canary") else { return Share::ALL };
+    let share = node.as_str().and_then(Share::parse);
+    if share.is_none() {
+        report
+            .error("bad-value", node.span, "`canary` is no share of pods".to_owned())
+            .help("write a whole percentage, such as `10%`");
+    }
+    if mode.is_some_and(|mode| mode != Mode::Enforce) {
+        report
+            .error("bad-value", node.span, "`canary` stands in a step that does not enforce".to_owned())
+            .help("write `mode: enforce`: the pods of the share enforce, the others are audited");
+    }
+    share.unwrap_or_default()
 }
 
 fn read_freeze(report: &mut Report, spec: &mut Fields<'_>) -> Vec<Freeze> {

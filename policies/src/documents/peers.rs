@@ -75,13 +75,6 @@ pub(super) fn read(report: &mut Report, node: &Node, scope: Scope<'_>) -> Option
     None
 }
 
-/// What the documents know and the rest of the product does not yet.
-pub(super) fn unsupported(report: &mut Report, span: Span, what: &str) {
-    report
-        .error("unsupported", span, format!("{what} are unsupported here yet"))
-        .help("leave it out: a rule that cannot be held as written is refused, never held in part");
-}
-
 /// A peer by name: in what a workload may reach, and nowhere else.
 fn named_peer(report: &mut Report, node: &Node, scope: Scope<'_>) -> Option<Peer> {
     let text = node.expect_text(report, "fqdn")?;

@@ -1,6 +1,6 @@
-//! Collections, and which of their modes holds on a day.
+//! Collections, which of their modes holds on a day, and for which of their pods.
 
-use super::Subject;
+use super::{Share, Subject};
 use bulkhead_facts::Mode;
 use std::fmt;
 
@@ -17,6 +17,8 @@ pub struct Collection {
     pub default: CollectionDefault,
     /// How strictly the namespace tier and the default are held, before the first step of the schedule.
     pub mode: Mode,
+    /// The pods that `enforce` reaches; the others are audited. All, unless a step of the schedule says otherwise.
+    pub canary: Share,
     /// Which modes follow, ascending by day, one step a day.
     pub schedule: Vec<ScheduleStep>,
     /// Times in which the mode stays as it was the day before.
@@ -28,17 +30,26 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// The mode that holds on a day: that of the last step that has begun, `mode` before the first. A step that falls into a
-    /// freeze waits until the day after its end.
-    pub fn mode_on(&self, day: Date) -> Mode {
-        let day = self.last_change_before(day);
-        let begun = self.schedule.iter().take_while(|step| day.is_some_and(|day| step.from <= day));
-        begun.last().map_or(self.mode, |step| step.mode)
+    /// The step that holds on a day: the last one that has begun, `None` before the first. One that falls into a freeze
+    /// waits until the day after its end.
+    pub fn step_on(&self, day: Date) -> Option<&ScheduleStep> {
+        let day = self.last_change_before(day)?;
+        self.schedule.iter().take_while(|step| step.from <= day).last()
     }
 
     /// The collection as it is held on a day, with nothing left to come.
     pub fn on(&self, day: Date) -> Self {
-        Self { mode: self.mode_on(day), schedule: Vec::new(), freeze: Vec::new(), ..self.clone() }
+        let (mode, canary) =
+            self.step_on(day).map_or((self.mode, self.canary), |step| (step.mode, step.canary));
+        Self { mode, canary, schedule: Vec::new(), freeze: Vec::new(), ..self.clone() }
+    }
+
+    /// The mode that one of its pods is held in.
+    pub fn mode_of(&self, pod_uid: &str) -> Mode {
+        match self.mode {
+            Mode::Enforce if !self.canary.holds(pod_uid) => Mode::Audit,
+            mode => mode,
+        }
     }
 
     /// The last day up to this one on which changes are let in; `None` where a freeze reaches back to the first day.
@@ -58,6 +69,8 @@ pub struct ScheduleStep {
     pub from: Date,
     /// The mode.
     pub mode: Mode,
+    /// The pods that `enforce` reaches; the others are audited.
+    pub canary: Share,
 }
 
 /// A time without changes of mode.
@@ -203,6 +216,14 @@ mod tests {
         Date::parse(text).unwrap()
     }
 
+    fn step(from: &str, mode: Mode, canary: Share) -> ScheduleStep {
+        ScheduleStep { from: day(from), mode, canary }
+    }
+
+    fn tenth() -> Share {
+        Share::percent(10).unwrap()
+    }
+
     fn collection(freeze: &[(&str, &str)]) -> Collection {
         Collection {
             name: "shop".into(),
@@ -213,9 +234,11 @@ mod tests {
             owners: vec![],
             default: CollectionDefault::Deny,
             mode: Mode::Observe,
+            canary: Share::ALL,
             schedule: vec![
-                ScheduleStep { from: day("2026-12-01"), mode: Mode::Audit },
-                ScheduleStep { from: day("2027-01-01"), mode: Mode::Enforce },
+                step("2026-12-01", Mode::Audit, Share::ALL),
+                step("2027-01-01", Mode::Enforce, tenth()),
+                step("2027-02-01", Mode::Enforce, Share::ALL),
             ],
             freeze: freeze.iter().map(|(from, to)| Freeze { from: day(from), to: day(to) }).collect(),
             infrastructure: Infrastructure::ALL,
@@ -223,22 +246,49 @@ mod tests {
         }
     }
 
+    /// Mode and share of each day.
+    fn held(collection: &Collection, days: &[&str]) -> Vec<(Mode, Share)> {
+        let on = days.iter().map(|text| collection.on(day(text)));
+        on.map(|collection| (collection.mode, collection.canary)).collect()
+    }
+
     #[test]
     fn the_last_step_that_has_begun_holds() {
-        let modes = ["2026-11-30", "2026-12-01", "2026-12-31", "2027-01-01", "2031-05-05"]
-            .map(|text| collection(&[]).mode_on(day(text)));
-        assert_eq!(modes, [Mode::Observe, Mode::Audit, Mode::Audit, Mode::Enforce, Mode::Enforce]);
+        let held =
+            held(&collection(&[]), &["2026-11-30", "2026-12-01", "2026-12-31", "2027-01-01", "2031-05-05"]);
+        let (observe, audit) = ((Mode::Observe, Share::ALL), (Mode::Audit, Share::ALL));
+        assert_eq!(held, [observe, audit, audit, (Mode::Enforce, tenth()), (Mode::Enforce, Share::ALL)]);
     }
 
     #[test]
     fn a_step_that_falls_into_a_freeze_waits_for_its_end() {
         let frozen = collection(&[("2026-12-18", "2027-01-04"), ("2027-01-05", "2027-01-06")]);
-        let modes = ["2026-12-20", "2027-01-01", "2027-01-05", "2027-01-06", "2027-01-07"]
-            .map(|text| frozen.mode_on(day(text)));
-        assert_eq!(modes, [Mode::Audit, Mode::Audit, Mode::Audit, Mode::Audit, Mode::Enforce]);
-        assert_eq!(collection(&[("1970-01-01", "2027-06-01")]).mode_on(day("2027-02-02")), Mode::Observe);
-        let held = frozen.on(day("2027-01-07"));
-        assert_eq!((held.mode, held.schedule.len(), held.freeze.len()), (Mode::Enforce, 0, 0));
+        let (audit, canary) = ((Mode::Audit, Share::ALL), (Mode::Enforce, tenth()));
+        let days = ["2026-12-20", "2027-01-01", "2027-01-05", "2027-01-06", "2027-01-07"];
+        assert_eq!(held(&frozen, &days), [audit, audit, audit, audit, canary]);
+        let ever = collection(&[("1970-01-01", "2027-06-01")]);
+        assert_eq!(held(&ever, &["2027-02-02"]), [(Mode::Observe, Share::ALL)]);
+        let on = frozen.on(day("2027-01-07"));
+        assert_eq!((on.schedule.len(), on.freeze.len()), (0, 0), "nothing is left to come");
+    }
+
+    #[test]
+    fn a_freeze_holds_the_share_of_a_canary_as_well() {
+        let frozen = collection(&[("2027-01-20", "2027-02-10")]);
+        let whole = (Mode::Enforce, Share::ALL);
+        assert_eq!(held(&frozen, &["2027-02-05", "2027-02-11"]), [(Mode::Enforce, tenth()), whole]);
+    }
+
+    #[test]
+    fn outside_its_share_enforcement_is_an_audit_and_other_modes_are_themselves() {
+        let canary = Collection { mode: Mode::Enforce, canary: tenth(), ..collection(&[]) };
+        let uids: Vec<String> = (0..1_000).map(|n| format!("uid-{n}")).collect();
+        let enforced = uids.iter().filter(|uid| canary.mode_of(uid) == Mode::Enforce).count();
+        let audited = uids.iter().filter(|uid| canary.mode_of(uid) == Mode::Audit).count();
+        assert_eq!(enforced + audited, 1_000);
+        assert!((60..140).contains(&enforced), "{enforced} of 1,000 are a tenth");
+        let observed = Collection { mode: Mode::Observe, ..canary };
+        assert!(uids.iter().all(|uid| observed.mode_of(uid) == Mode::Observe));
     }
 
     #[test]

@@ -144,7 +144,10 @@ impl<'a> World<'a> {
     /// `by_way_of`: the Service address that leads to this endpoint; a deny that names it counts as well.
     fn plain_outcome(&self, version: usize, packet: &Packet, by_way_of: Option<IpAddr>) -> Outcome<'a> {
         let collection = self.collection();
-        let mode = collection.map_or(Mode::Enforce, |c| c.mode);
+        let mode = collection.map_or(Mode::Enforce, |c| match c.mode {
+            Mode::Enforce if !c.canary.holds(&self.pod.uid) => Mode::Audit,
+            mode => mode,
+        });
         let mut policies: Vec<&Policy> =
             self.set.policies.iter().filter(|p| self.covers(&p.subject)).collect();
         policies.sort_by_key(|p| (p.tier, p.priority, p.origin.clone()));
@@ -174,7 +177,7 @@ impl<'a> World<'a> {
         }
         hits.sort_by_key(|hit| hit.info.tier);
         let open = collection.is_none_or(|c| {
-            c.default == CollectionDefault::Kubernetes || (version == 0 && c.mode != Mode::Enforce)
+            c.default == CollectionDefault::Kubernetes || (version == 0 && mode != Mode::Enforce)
         });
         Outcome { hits, isolated, open, fixed: None }
     }

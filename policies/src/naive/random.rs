@@ -304,6 +304,7 @@ pub(crate) fn policy_set(random: &mut Random) -> PolicySet {
         owners: vec![],
         default: r.pick(&[CollectionDefault::Deny, CollectionDefault::Kubernetes]),
         mode: r.pick(&[Mode::Observe, Mode::Audit, Mode::Enforce, Mode::Enforce]),
+        canary: r.pick(&[Share::ALL, Share::percent(50).expect("a percentage")]),
         schedule: vec![],
         freeze: vec![],
         infrastructure: Infrastructure {

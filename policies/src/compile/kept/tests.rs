@@ -168,6 +168,7 @@ fn a_change_that_does_not_compile_changes_nothing() {
         owners: vec![],
         default: Default::default(),
         mode: Mode::Enforce,
+        canary: Default::default(),
         schedule: vec![],
         freeze: vec![],
         infrastructure: crate::model::Infrastructure::ALL,
