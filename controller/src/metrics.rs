@@ -1,7 +1,8 @@
 //! Counters for Prometheus. Every label has a fixed set of values.
 
 use crate::push::Fleet;
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use bulkhead_facts::Mode;
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// The controller's counters.
 #[derive(Debug)]
@@ -11,6 +12,7 @@ pub struct Metrics {
     policy_revision: IntGauge,
     policy_refused: IntGauge,
     inventory_refused: IntGauge,
+    pods: IntGaugeVec,
     enrolments: IntCounterVec,
     programs: IntCounterVec,
     flow_batches: IntCounterVec,
@@ -30,6 +32,13 @@ impl Metrics {
                 "1 while the policy folder holds a set that was refused.",
             )?,
             inventory_refused: gauge("inventory_refused", "1 while the inventory folder was refused.")?,
+            pods: IntGaugeVec::new(
+                Opts::new(
+                    "bulkhead_controller_pods",
+                    "Pods with a program, by the mode that it holds them in.",
+                ),
+                &["mode"],
+            )?,
             enrolments: counters("enrolments_total", "Enrolments by outcome.", "outcome")?,
             programs: counters("programs_answered_total", "Programs by the sidecar's answer.", "answer")?,
             flow_batches: counters(
@@ -54,6 +63,7 @@ impl Metrics {
         for gauge in gauges {
             metrics.registry.register(Box::new(gauge.clone()))?;
         }
+        metrics.registry.register(Box::new(metrics.pods.clone()))?;
         for counters in [&metrics.enrolments, &metrics.programs, &metrics.flow_batches, &metrics.requests] {
             metrics.registry.register(Box::new(counters.clone()))?;
         }
@@ -78,6 +88,10 @@ impl Metrics {
         self.policy_revision.set(i64::try_from(world.revision).unwrap_or(i64::MAX));
         self.policy_refused.set(world.policies_refused.is_some().into());
         self.inventory_refused.set(world.inventory_refused.is_some().into());
+        for mode in [Mode::Observe, Mode::Audit, Mode::Enforce] {
+            let held = world.pods.values().filter(|pod| pod.program.mode == mode).count();
+            self.pods.with_label_values(&[mode.as_str()]).set(i64::try_from(held).unwrap_or(i64::MAX));
+        }
     }
 
     /// Somebody tried to enrol.

@@ -42,6 +42,7 @@ fn every_route_is_on_the_page_and_no_other() {
 #[test]
 fn every_metric_is_on_the_page_with_its_labels_and_no_other() {
     let metrics = Metrics::new().expect("no name twice");
+    metrics.world(&crate::world::World::default());
     metrics.enrolled(true);
     metrics.program_answered(true);
     metrics.batch_taken(1, false);

@@ -12,6 +12,7 @@ fn every_type_has_exactly_the_fields_that_are_described() {
         ("Problem", json(rest::Problem { error: text(), help: text(), diagnostics: vec![] })),
         ("Diagnostic", json(diagnostic())),
         ("Refusal", json(rest::Refusal { at_ms: 0, diagnostics: vec![] })),
+        ("CollectionState", json(collection_state())),
         ("PolicyState", json(policy_state())),
         ("InventoryState", json(inventory_state())),
         ("Status", json(status())),
@@ -151,8 +152,20 @@ fn policy_state() -> rest::PolicyState {
         loaded_ms: 0,
         policies: 0,
         collections: vec![],
+        held: vec![],
         warnings: vec![],
         refused: None,
+    }
+}
+
+fn collection_state() -> rest::CollectionState {
+    rest::CollectionState {
+        name: text(),
+        mode: text(),
+        canary: 100,
+        pods_enforcing: 0,
+        pods_audited: 0,
+        pods_observed: 0,
     }
 }
 

@@ -4,7 +4,9 @@ use super::{Api, ApiError};
 use crate::world::World;
 use axum::Json;
 use axum::extract::State;
-use bulkhead_api::rest::{AuditEntry, InventoryState, PolicyState, Status};
+use bulkhead_api::rest::{AuditEntry, CollectionState, InventoryState, PolicyState, Status};
+use bulkhead_facts::Mode;
+use bulkhead_policies::model::Collection;
 
 /// `GET /api/v1/status`
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, ApiError> {
@@ -40,8 +42,24 @@ fn policy_state(world: &World) -> PolicyState {
         loaded_ms: world.policies.loaded_ms,
         policies: set.policies.len(),
         collections: set.collections.iter().map(|collection| collection.name.clone()).collect(),
+        held: world.collections.iter().map(|collection| collection_state(world, collection)).collect(),
         warnings: world.warnings.clone(),
         refused: world.policies_refused.clone(),
+    }
+}
+
+fn collection_state(world: &World, collection: &Collection) -> CollectionState {
+    let programs = world.pods.values().map(|pod| &pod.program);
+    let own = programs.filter(|program| program.collection.as_ref() == Some(&collection.name));
+    let modes: Vec<Mode> = own.map(|program| program.mode).collect();
+    let count = |mode| modes.iter().filter(|own| **own == mode).count();
+    CollectionState {
+        name: collection.name.clone(),
+        mode: collection.mode.as_str().to_owned(),
+        canary: collection.canary.as_percent(),
+        pods_enforcing: count(Mode::Enforce),
+        pods_audited: count(Mode::Audit),
+        pods_observed: count(Mode::Observe),
     }
 }
 

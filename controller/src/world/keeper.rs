@@ -9,6 +9,7 @@ use crate::flows::Addresses;
 use crate::watch::{FolderError, Reading};
 use bulkhead_api::rest::{Diagnostic, Refusal};
 use bulkhead_index::{Change, Index};
+use bulkhead_policies::compile::CompileError;
 use bulkhead_policies::documents;
 use bulkhead_policies::inventory::Inventory;
 use bulkhead_policies::model::Date;
@@ -18,9 +19,11 @@ use std::sync::Arc;
 pub(super) const FOLDER_GONE: &str = "folder-gone";
 
 /// Makes worlds.
-#[derive(Clone)]
 pub(super) struct Keeper {
     index: Index,
+    /// The policies that the index holds, and the day that their schedules were looked at for: while both stay, only the
+    /// inventory is compared.
+    held: Option<(Arc<Policies>, Date)>,
     /// What the last readings said, so that a change of one folder does not read the other again.
     policies: Option<(Reading, Result<Arc<Policies>, Refusal>)>,
     inventory: Option<(Reading, Result<Arc<Inventory>, Refusal>)>,
@@ -29,7 +32,7 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Begins with nothing in force; the first program gets the revision after `last_revision`.
     pub(super) fn new(last_revision: u64) -> Self {
-        Self { index: Index::new(last_revision), policies: None, inventory: None }
+        Self { index: Index::new(last_revision), held: None, policies: None, inventory: None }
     }
 
     /// The world after these readings, with collections in the mode that their schedules have come to `today`.
@@ -65,7 +68,7 @@ impl Keeper {
                 next.addresses = Arc::new(Addresses::new(&next.inventory));
                 return next;
             }
-            let errors = match self.index.update(&next.policies.set().on(today), &next.inventory) {
+            let errors = match self.update(&mut next, today) {
                 Ok(change) => return self.adopt(next, &change),
                 Err(errors) => errors,
             };
@@ -77,6 +80,20 @@ impl Keeper {
             next.policies_refused = Some(refused("policies", last.policies_refused.as_ref(), why));
             next.policies = last.policies.clone();
         }
+    }
+
+    /// Brings the index up to date; only what changed is compared and compiled.
+    fn update(&mut self, next: &mut World, today: Date) -> Result<Change, Vec<CompileError>> {
+        let is_held =
+            |(held, day): &(Arc<Policies>, Date)| Arc::ptr_eq(held, &next.policies) && *day == today;
+        if self.held.as_ref().is_some_and(is_held) {
+            return self.index.update_inventory(&next.inventory);
+        }
+        let set = next.policies.set().on(today);
+        let change = self.index.update(&set, &next.inventory)?;
+        self.held = Some((next.policies.clone(), today));
+        next.collections = Arc::new(set.collections);
+        Ok(change)
     }
 
     fn adopt(&self, mut next: World, change: &Change) -> World {
@@ -234,6 +251,22 @@ mod tests {
         let tomorrow = Date::parse("2026-11-26").expect("a day");
         let after = keeper.next(&before, &policies, &inventory("shop"), tomorrow);
         assert_eq!((after.revision, modes(&after)), (2, vec![Mode::Enforce]));
+        assert_eq!(after.collections[0].mode, Mode::Enforce, "what is told is what is held");
+    }
+
+    #[test]
+    fn a_new_inventory_is_taken_over_and_the_day_is_looked_at_all_the_same() {
+        let collection = "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {name: shop}\nspec:\n  \
+             covers: {namespaces: {team: shop}}\n  mode: audit\n  schedule: [{from: 2026-11-26, mode: enforce}]\n";
+        let policies: Reading = Arc::new(Ok(vec![source("policies.yaml", collection)]));
+        let mut keeper = Keeper::new(0);
+        let first = keeper.next(&World::default(), &policies, &inventory("shop"), today());
+        let moved = keeper.next(&first, &policies, &inventory("other"), today());
+        let held = |world: &World| world.pods.values().next().map(|pod| pod.program.collection.clone());
+        assert_eq!((held(&first), held(&moved)), (Some(Some("shop".into())), Some(None)));
+        let tomorrow = Date::parse("2026-11-26").expect("a day");
+        let back = keeper.next(&moved, &policies, &inventory("shop"), tomorrow);
+        assert_eq!(back.pods.values().next().map(|pod| pod.program.mode), Some(Mode::Enforce));
     }
 
     fn today() -> Date {

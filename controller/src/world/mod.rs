@@ -15,7 +15,7 @@ use bulkhead_policies::compile::CompileError;
 use bulkhead_policies::diagnostics::{self, Source};
 use bulkhead_policies::documents::Loaded;
 use bulkhead_policies::inventory::{Inventory, ObjectName, Pod};
-use bulkhead_policies::model::{Date, PolicySet};
+use bulkhead_policies::model::{Collection, Date, PolicySet};
 use keeper::Keeper;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub struct World {
     pub revision: u64,
     /// The policies.
     pub policies: Arc<Policies>,
+    /// The collections as their schedules hold them today.
+    pub collections: Arc<Vec<Collection>>,
     /// What lies in the policy folder now, if it was refused.
     pub policies_refused: Option<Refusal>,
     /// The cluster.
@@ -125,14 +127,16 @@ async fn step(
     (policies, inventory): (Reading, Reading),
     today: Date,
 ) -> World {
-    let (mut candidate, before) = (keeper.clone(), last.clone());
+    // A keeper that panicked is not used again: the one that is left here compiles everything anew.
+    let mut working = std::mem::replace(keeper, Keeper::new(last.revision));
+    let before = last.clone();
     let made = tokio::task::spawn_blocking(move || {
-        let next = candidate.next(&before, &policies, &inventory, today);
-        (candidate, next)
+        let next = working.next(&before, &policies, &inventory, today);
+        (working, next)
     });
     match made.await {
-        Ok((candidate, next)) => {
-            *keeper = candidate;
+        Ok((working, next)) => {
+            *keeper = working;
             next
         }
         Err(panic) => keeper::refused_by_panic(last, &panic.to_string()),

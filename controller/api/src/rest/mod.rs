@@ -13,8 +13,8 @@ pub use flows::{Effect, FlowEdge, HttpSummary, Party, PartyKind, RuleSummary, Se
 pub use incidents::{Attempt, Incident, IncidentKind, Reach};
 pub use proposals::{Evidence, Proposal, ProposalRequest, ProposalState, RuleEvidence};
 pub use status::{
-    AuditEntry, Diagnostic, InventoryState, JoinToken, JoinTokenRequest, PolicyDocument, PolicyFile,
-    PolicyState, Refusal, SidecarStatus, Status,
+    AuditEntry, CollectionState, Diagnostic, InventoryState, JoinToken, JoinTokenRequest, PolicyDocument,
+    PolicyFile, PolicyState, Refusal, SidecarStatus, Status,
 };
 
 use serde::{Deserialize, Serialize};

@@ -32,10 +32,29 @@ pub struct PolicyState {
     pub policies: usize,
     /// Collections in it, by name.
     pub collections: Vec<String>,
+    /// How each collection is held today.
+    pub held: Vec<CollectionState>,
     /// Warnings about it, as text.
     pub warnings: Vec<String>,
     /// Set if what lies in the folder now was refused.
     pub refused: Option<Refusal>,
+}
+
+/// A collection as its schedule holds it today, with its pods by the mode of their programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectionState {
+    /// Name.
+    pub name: String,
+    /// Mode: `observe`, `audit`, `enforce`.
+    pub mode: String,
+    /// Percentage of pods that `enforce` reaches; the others are audited.
+    pub canary: u8,
+    /// Pods that enforce.
+    pub pods_enforcing: usize,
+    /// Pods that are audited.
+    pub pods_audited: usize,
+    /// Pods that are observed.
+    pub pods_observed: usize,
 }
 
 /// What is known of the cluster.
