@@ -6,8 +6,10 @@
 //! namespaces, so root or a user namespace; where neither is to be had the tests say that they were skipped.
 
 mod control;
+mod controller;
 mod ground;
 mod namespaces;
+mod reloads;
 mod sidecars;
 mod storm;
 mod table;

@@ -50,6 +50,18 @@ impl Space {
         Ok(())
     }
 
+    /// Runs `work` in this namespace on a thread that can be waited for.
+    pub(crate) fn run_joinable(
+        &self,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<std::thread::JoinHandle<()>> {
+        let space = Self { file: self.file.try_clone()? };
+        Ok(std::thread::spawn(move || {
+            space.enter().expect("a namespace that exists can be entered");
+            work();
+        }))
+    }
+
     /// The namespace's file in /proc, for programs that name one by path.
     pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())

@@ -24,6 +24,7 @@ use bulkhead_policies::program::Program;
 use bulkhead_proxy::control::last_good::LastGood;
 use bulkhead_proxy::firewall::{Firewall, FirewallOptions};
 
+use crate::controller::{self, Authority, Controller};
 use crate::ground::{Ground, NODE, SIDECAR_UID};
 use crate::namespaces::{Space, become_sidecar};
 
@@ -46,24 +47,56 @@ pub(crate) struct Sidecar {
 struct Place {
     name: &'static str,
     addresses: Pair,
+    /// Each sidecar has a controller of its own, if it has one.
+    controller_port: u16,
 }
 
 impl Sidecar {
     /// Loads the closed table in the pod of this name and prepares a state directory with the pod's program.
     pub(crate) fn init(ground: &Ground, name: &'static str) -> anyhow::Result<Self> {
+        let sidecar = Self::prepare(ground, name)?;
+        sidecar.init_again(ground)?;
+        Ok(sidecar)
+    }
+
+    /// Prepares a state directory with the pod's program; nothing is loaded yet.
+    pub(crate) fn prepare(ground: &Ground, name: &'static str) -> anyhow::Result<Self> {
         let (space, addresses) = ground.pod(name);
         let folder = Folder::new(name)?;
         let program = compile(name, "")?;
-        let sidecar = Self { folder, place: Place { name, addresses }, process: None };
-        let output = space.run(|| {
+        let controller_port = if name == "attacker" { 9443 } else { 9444 };
+        let place = Place { name, addresses, controller_port };
+        let sidecar = Self { folder, place, process: None };
+        space.run(|| {
             become_sidecar(SIDECAR_UID)?;
             fs::create_dir(sidecar.state())?;
             LastGood::within(&sidecar.state()).write(&program)?;
-            Ok::<_, anyhow::Error>(sidecar.command("init")?.output()?)
+            Ok::<_, anyhow::Error>(())
         })??;
-        let text = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the closed table of `{name}`: {text}");
         Ok(sidecar)
+    }
+
+    /// Loads the closed table.
+    pub(crate) fn init_again(&self, ground: &Ground) -> anyhow::Result<()> {
+        let output = self.start_init(ground)?.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the closed table of `{}`: {text}", self.place.name);
+        Ok(())
+    }
+
+    /// Starts `init` and waits for nothing.
+    pub(crate) fn start_init(&self, ground: &Ground) -> anyhow::Result<Child> {
+        let (space, _) = ground.pod(self.place.name);
+        space.run(|| {
+            become_sidecar(SIDECAR_UID)?;
+            let mut command = self.command("init")?;
+            Ok::<_, anyhow::Error>(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?)
+        })?
+    }
+
+    /// Starts the controller that this sidecar will find.
+    pub(crate) fn controller(&self, ground: &Ground) -> anyhow::Result<Controller> {
+        Controller::start(ground, &self.folder.authority, self.place.controller_port)
     }
 
     /// Starts the sidecar and waits until it says that it enforces.
@@ -78,9 +111,10 @@ impl Sidecar {
         let log = fs::File::create(self.folder.path.join("log"))?;
         let child = space.run(|| {
             become_sidecar(SIDECAR_UID)?;
-            let ca = self.folder.path.join("ca.pem");
+            let file = |name: &str| self.folder.path.join(name);
             let mut command = self.command("run")?;
-            command.arg("--state").arg(self.state()).arg("--controller-ca").arg(ca);
+            command.arg("--state").arg(self.state()).arg("--controller-ca").arg(file("ca.pem"));
+            command.arg("--token-file").arg(file("token")).args(["--controller-name", controller::NAME]);
             Ok::<_, anyhow::Error>(command.stdout(Stdio::null()).stderr(log).spawn()?)
         })??;
         self.process = Some(child);
@@ -113,7 +147,7 @@ impl Sidecar {
         let mut command = Command::new(program().context("BULKHEAD_BIN_DIR holds no bulkhead-proxy")?);
         command
             .arg(action)
-            .args(["--controller", &format!("{}:9443", NODE.v4)])
+            .args(["--controller", &format!("{}:{}", NODE.v4, self.place.controller_port)])
             .args(["--pod-addresses", &format!("{v4},{v6}")])
             .args(["--node-addresses", &format!("{},{}", NODE.v4, NODE.v6)])
             .stdin(Stdio::null());
@@ -156,7 +190,7 @@ pub(crate) fn enforce_in_kernel(ground: &Ground, name: &str, more: &str) -> anyh
 }
 
 /// What the pod is held to, by the same way as in a cluster: documents, inventory, compiler.
-fn compile(pod: &str, more: &str) -> anyhow::Result<Program> {
+pub(crate) fn compile(pod: &str, more: &str) -> anyhow::Result<Program> {
     let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
     let loaded = load(&[source("policies.yaml", POLICIES), source("more.yaml", more)]);
     ensure!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
@@ -184,6 +218,7 @@ fn ready(node: &Space, pod: Pair) -> anyhow::Result<bool> {
 /// A folder for one sidecar, removed at the end.
 struct Folder {
     path: PathBuf,
+    authority: Authority,
 }
 
 impl Folder {
@@ -193,11 +228,9 @@ impl Folder {
         let path =
             std::env::temp_dir().join(format!("bulkhead-evasion-{}-{number}-{name}", std::process::id()));
         fs::create_dir(&path)?;
-        let folder = Self { path };
-        let mut parameters = rcgen::CertificateParams::new(vec!["bulkhead-controller".to_owned()])?;
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let certificate = parameters.self_signed(&rcgen::KeyPair::generate()?)?;
-        fs::write(folder.path.join("ca.pem"), certificate.pem())?;
+        let folder = Self { path, authority: Authority::new()? };
+        fs::write(folder.path.join("ca.pem"), &folder.authority.pem)?;
+        fs::write(folder.path.join("token"), controller::TOKEN)?;
         // The sidecar's user makes its state directory in it.
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&folder.path, fs::Permissions::from_mode(0o777))?;

@@ -15,6 +15,9 @@ use bulkhead_lab::attack::token::Token;
 use bulkhead_lab::attack::{Needs, Rights};
 use bulkhead_lab::canary::Options;
 
+use bulkhead_netfilter::{Connection, Table};
+use bulkhead_proxy::firewall::TABLE_NAME;
+
 use crate::ground::{Ground, STORE, Seen};
 use crate::sidecars::Sidecar;
 use crate::trial::able;
@@ -57,15 +60,55 @@ fn nothing_passes_while_a_sidecar_is_killed_again_and_again() -> anyhow::Result<
         // Moments spread over the whole of a start: 0 to 186 ms, in an order that repeats after 32 rounds.
         std::thread::sleep(Duration::from_millis(u64::from(round * 13 % 32) * 6));
         sidecar.kill()?;
+        // And over the whole of an `init`: 0 to 31 ms.
+        let mut init = sidecar.start_init(&ground)?;
+        std::thread::sleep(Duration::from_millis(u64::from(round * 7 % 32)));
+        init.kill()?;
+        init.wait()?;
     }
     sidecar.run(&ground)?;
     prober.finish_after(PROBES_PER_START)?;
     expect_silence(&ground)?;
-    println!("{rounds} kills");
+    println!("{rounds} kills of a sidecar, as many of its `init`");
     Ok(())
 }
 
-fn rounds(sample: u32, all: u32) -> u32 {
+#[test]
+fn an_init_that_is_killed_leaves_a_whole_table_or_none() -> anyhow::Result<()> {
+    let Some(()) = able() else { return Ok(()) };
+    let rounds = rounds(10, 200);
+    let mut ground = Ground::lay(true)?;
+    watch(&ground)?;
+    show_that_probes_arrive(&ground)?;
+    let mut whole = 0;
+    for round in 0..rounds {
+        let sidecar = Sidecar::prepare(&ground, "attacker")?;
+        let mut init = sidecar.start_init(&ground)?;
+        // 0 to 62 ms: before, within and after its one transaction.
+        std::thread::sleep(Duration::from_millis(u64::from(round * 13 % 32) * 2));
+        init.kill()?;
+        init.wait()?;
+        let found = ground.attacker.run(|| {
+            let mut connection = Connection::open()?;
+            let mut is_there = |table| connection.table_exists(&table);
+            Ok::<_, anyhow::Error>([is_there(Table::inet(TABLE_NAME))?, is_there(Table::netdev(TABLE_NAME))?])
+        })??;
+        ensure!(found[0] == found[1], "half a table: {found:?}");
+        if found[0] {
+            whole += 1;
+            ground.attacker.run(|| probe(Token::new(1, round)))?;
+        }
+        // A second `init`, as a kubelet starts it again, finds nothing in its way.
+        sidecar.init_again(&ground)?;
+        ground.attacker.run(|| probe(Token::new(2, round)))?;
+        ground.renew_attacker()?;
+    }
+    expect_silence(&ground)?;
+    println!("{rounds} kills of an `init`: {whole} left the whole table, {} none", rounds - whole);
+    Ok(())
+}
+
+pub(crate) fn rounds(sample: u32, all: u32) -> u32 {
     if std::env::var_os("BULKHEAD_LONG").is_some() { all } else { sample }
 }
 
@@ -110,7 +153,7 @@ impl Drop for Prober {
 }
 
 /// One datagram and one connection in each family; what becomes of them is told by the place they go to.
-fn probe(token: Token) {
+pub(crate) fn probe(token: Token) {
     for family in [Family::V4, Family::V6] {
         let anywhere: IpAddr = if family == Family::V4 { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
         if let Ok(socket) = UdpSocket::bind((anywhere, 0)) {
@@ -123,7 +166,7 @@ fn probe(token: Token) {
 
 /// Without a firewall probes arrive, by datagram and by connection, in both families. Each is short, so on a busy machine
 /// one may end before it began; some of twenty do not.
-fn show_that_probes_arrive(ground: &Ground) -> anyhow::Result<()> {
+pub(crate) fn show_that_probes_arrive(ground: &Ground) -> anyhow::Result<()> {
     let mut ways = BTreeSet::new();
     for number in 0..20 {
         ground.attacker.run(|| probe(Token::new(0, number)))?;
@@ -144,13 +187,13 @@ fn ways_of(seen: &[Seen]) -> BTreeSet<(u8, bool)> {
     seen.iter().map(|(_, arrival)| (arrival.protocol, arrival.source.is_ipv6())).collect()
 }
 
-fn expect_silence(ground: &Ground) -> anyhow::Result<()> {
+pub(crate) fn expect_silence(ground: &Ground) -> anyhow::Result<()> {
     let seen = ground.seen(|_| false);
     ensure!(seen.is_empty(), "{} probes passed, the first: {:?}", seen.len(), seen.first());
     ensure!(ground.lost() == 0, "the canaries lost {} packets", ground.lost());
     Ok(())
 }
 
-fn watch(ground: &Ground) -> anyhow::Result<()> {
+pub(crate) fn watch(ground: &Ground) -> anyhow::Result<()> {
     ground.watch_at("store", Options { listen_tcp: vec![5432], listen_udp: vec![9999], ..Options::default() })
 }
