@@ -11,6 +11,7 @@
 mod contract;
 mod conversation;
 pub mod detect;
+pub mod dns;
 mod fields;
 pub mod http1;
 pub mod limits;

@@ -30,3 +30,20 @@ pub const SIGNATURE_SEGMENTS_MAX: usize = 12;
 pub const SIGNATURE_BYTES_MAX: usize = 160;
 /// Bytes of a method in a report. Longer, or none that is registered: `OTHER`.
 pub const SIGNATURE_METHOD_BYTES_MAX: usize = 20;
+
+/// Bytes of a DNS name on the wire (RFC 1035 section 2.3.4). Longer: the message is malformed.
+pub const DNS_NAME_BYTES_MAX: usize = 255;
+/// Pointers in one DNS name. More: the message is malformed; a name has at most 127 labels.
+pub const DNS_POINTERS_MAX: usize = 64;
+/// Bytes of options in a DNS question. More: refused as malformed.
+pub const DNS_OPTIONS_BYTES_MAX: usize = 512;
+/// Bytes of an answer that every asker takes in one datagram.
+pub const DNS_UDP_BYTES_MIN: u16 = 512;
+/// Records of one DNS answer. More: it is not passed on where questions are judged.
+pub const DNS_RECORDS_MAX: usize = 2_048;
+/// Aliases from the name that was asked for to its addresses. More: no address counts.
+pub const DNS_ALIASES_MAX: usize = 16;
+/// Addresses that count of one DNS answer. More: those beyond do not.
+pub const DNS_ADDRESSES_MAX: usize = 64;
+/// Bytes of text that a refused asker is told; with it the refusal fits into 512 bytes.
+pub const DNS_REFUSAL_TEXT_BYTES_MAX: usize = 200;

@@ -1,0 +1,6 @@
+//! Questions and answers of the name system: what is released, what is believed, and that nothing makes a parser stumble.
+
+mod answers;
+mod message;
+mod questions;
+mod scenarios;
