@@ -1,11 +1,12 @@
 //! The one contract of every protocol: bytes in, one of six steps out.
 //!
 //! Whoever drives a conversation owns sockets, timers and the clock. It shows what it has read and not yet let
-//! go, and does what the step says. Between [`Step::Ask`] and the answer nothing leaves.
+//! go, and does what the step says, and takes what is to be inserted. Between [`Step::Ask`] and the answer nothing
+//! leaves. [`Inspector`] is what a
+//! protocol has to know, [`crate::Conversation`] the face of all of them, [`Question`] what is asked.
 
-use crate::fields::FieldList;
-use bulkhead_facts::{HostName, HttpRequest, PathError, Reason, Request, UrlPath};
-use std::sync::Arc;
+use crate::question::Question;
+use bulkhead_facts::Reason;
 
 /// Which end of a connection sent the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,8 @@ pub enum Step<'a> {
     Ask(Question<'a>),
     /// So many of the bytes may leave as they are.
     Forward(usize),
-    /// So many of the bytes belong to nothing that may leave: drop them.
+    /// So many of the bytes belong to nothing that may leave: drop them. Where others leave in their place, those
+    /// are the conversation's [insertion](crate::Conversation::insertion). Under the tee the original ones leave.
     Discard(usize),
     /// From here on the bytes of both sides mean nothing to us.
     Opaque,
@@ -42,70 +44,132 @@ pub enum Step<'a> {
 pub struct Refusal {
     /// `malformed`, `ambiguous`, `limit` or `protocol_mismatch`.
     pub reason: Reason,
-    /// The status a client may be told; `None` where only closing both sides is safe.
+    /// The status of HTTP that a client may be told; `None` where only closing both sides is safe.
     pub status: Option<u16>,
     /// What was wrong, for the operator: never text of the peer.
     pub detail: &'static str,
 }
 
-/// A request that waits for its verdict, borrowed from the bytes that leave if it is allowed.
-#[derive(Debug)]
-pub struct Question<'a> {
-    /// The whole head.
-    pub head: &'a [u8],
-    /// Method, an exact, case-sensitive token.
-    pub method: &'a str,
-    /// What it is about.
-    pub target: Target<'a>,
-    /// Host without port.
-    pub host: Option<Arc<HostName>>,
-    /// Header fields that will be released, in the order of the wire.
-    pub fields: FieldList<'a>,
+/// What a refused client is told, for each protocol to put into its own form.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// Status, where the protocol is HTTP.
+    pub status: u16,
+    /// JSON, for protocols with bodies.
+    pub json: &'a str,
+    /// One line of printable ASCII, for protocols with error messages.
+    pub line: &'a str,
 }
 
-/// What a request is about.
-#[derive(Debug)]
-pub enum Target<'a> {
-    /// A path, and a query without its `?`.
-    Path(UrlPath<'a>, Option<&'a str>),
-    /// A path that servers read differently.
-    Ambiguous(&'a str, PathError),
-    /// `*`, the server as a whole.
-    Asterisk,
-    /// `host:port`, for a tunnel there.
-    Authority(&'a str),
+/// What the last call on the server's side brought to one open request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Which one; see [`Question::exchange`].
+    pub exchange: u32,
+    /// Status of its final response, or 101, or of the 2xx to a CONNECT. `None` for protocols without.
+    pub status: Option<u16>,
+    /// Its response is complete.
+    pub completed: bool,
+    /// The connection is a tunnel now.
+    pub tunnel: bool,
 }
 
-impl Question<'_> {
-    /// The form that rules are asked about. A target without a doubtless path, the server as a whole and a
-    /// tunnel are opaque: no allow with an L7 section matches them, a deny does.
-    pub fn request(&self) -> Request<'_> {
-        match &self.target {
-            Target::Path(path, query) => Request::Http(HttpRequest {
-                method: self.method,
-                path,
-                query: *query,
-                host: self.host.as_deref(),
-                headers: self.fields.as_slice(),
-            }),
-            Target::Ambiguous(..) | Target::Asterisk | Target::Authority(_) => Request::Opaque,
-        }
+/// One protocol on one connection. What a protocol does not need it leaves as it is here.
+pub(crate) trait Inspector {
+    /// What to do with bytes from the client that were not yet let go.
+    fn client<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a>;
+
+    /// What to do with bytes from the server that were not yet let go.
+    fn server<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a>;
+
+    /// Releases the request that was asked about.
+    fn allow(&mut self);
+
+    /// Drops the request that was asked about and prepares a reply in its turn. False where only closing both
+    /// sides is safe.
+    fn deny(&mut self, notice: &Notice<'_>) -> bool;
+
+    /// Prepares the last words to what [`Step::Refuse`] refused on the client's side. False as in
+    /// [`deny`](Self::deny).
+    fn reject(&mut self, refusal: &Refusal, notice: &Notice<'_>) -> bool;
+
+    /// Prepares the last words to a client whose bytes are opaque from here on and may not be. False as in
+    /// [`deny`](Self::deny).
+    fn close_opaque(&mut self, _: &Notice<'_>) -> bool {
+        false
     }
 
-    /// Why the target can be read in two ways, if it can.
-    pub fn ambiguity(&self) -> Option<PathError> {
-        match &self.target {
-            Target::Ambiguous(_, error) => Some(*error),
-            Target::Path(..) | Target::Asterisk | Target::Authority(_) => None,
-        }
+    /// True if what is opaque from here on belongs to something that was asked about.
+    fn is_judged(&self) -> bool {
+        true
     }
 
-    /// The target for a report: a path without its query, `*`, or the authority.
-    pub fn target_text(&self) -> &str {
-        match &self.target {
-            Target::Path(path, _) => path.normal(),
-            Target::Ambiguous(raw, _) | Target::Authority(raw) => raw,
-            Target::Asterisk => "*",
-        }
+    /// Our own words to the client, once everything before them is through.
+    fn reply(&self) -> Option<&[u8]> {
+        None
     }
+
+    /// The reply was written. True if the connection goes on.
+    fn replied(&mut self) -> bool {
+        true
+    }
+
+    /// What happened to an open request since the last call.
+    fn take_progress(&mut self) -> Progress {
+        Progress::default()
+    }
+
+    /// How many further bytes of that side may leave without being looked at.
+    fn passable(&self, _: Side) -> u64 {
+        0
+    }
+
+    /// So many bytes, at most [`passable`](Self::passable), left without being looked at.
+    fn passed(&mut self, _: Side, _: u64) {}
+
+    /// Bytes of our own for that side, which may follow what was let through until now.
+    fn insertion(&self, _: Side) -> &[u8] {
+        &[]
+    }
+
+    /// The bytes of [`insertion`](Self::insertion) were taken.
+    fn inserted(&mut self, _: Side) {}
+
+    /// From here on steps are obeyed (the gate), or everything leaves as it is (the tee).
+    fn hold(&mut self, _: bool) {}
+
+    /// Bytes of the client that have to be shown together at most.
+    fn bytes_max(&self) -> usize;
+
+    /// Where it stands.
+    fn standing(&self) -> Standing;
+
+    /// Requests released and not yet answered to the end.
+    fn outstanding(&self) -> usize;
+
+    /// Reads no further request after the one whose body is open.
+    fn end_after_exchange(&mut self) {}
+}
+
+/// Where a conversation stands, as far as deadlines and ends depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Between two requests, with nothing open.
+    pub idle: bool,
+    /// The next bytes from the client begin or continue what has to be complete to be judged.
+    pub in_question: bool,
+    /// A request's body is incomplete.
+    pub in_body: bool,
+    /// A response is begun and its framing says that more must come. The bytes of an incomplete head are the
+    /// caller's to see.
+    pub in_response: bool,
+    /// What a client has sent cannot be looked at before the server, or our own reply, is through.
+    pub waits_for_server: bool,
+    /// A reply of ours waits for its turn.
+    pub has_reply: bool,
+    /// The last request is answered, in part or whole, and its body is incomplete: nobody knows whether the
+    /// server will read what is left of it as a body, or as a request.
+    pub answered_early: bool,
+    /// The exchange that was to be the last is complete in both directions.
+    pub finished: bool,
 }

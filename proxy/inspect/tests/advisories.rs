@@ -7,7 +7,7 @@ mod support;
 
 use bulkhead_facts::Reason;
 use bulkhead_inspect::{Conversation, Step};
-use support::{End, OK, PLAIN, World, not_below_no, run_all_splits};
+use support::{End, OK, PLAIN, World, head, not_below_no, run_all_splits};
 
 /// What must become of the bytes.
 enum Expect {
@@ -173,16 +173,19 @@ advisories! {
 }
 
 fn every_value_is_shown(line: &str, values: &[&str]) {
-    let head = format!("GET /a HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n");
-    let Step::Ask(question) = Conversation::default().client(head.as_bytes()) else { panic!("a question") };
-    let fields = question.fields.as_slice().iter().filter(|field| field.name.eq_ignore_ascii_case(b"x-role"));
+    let text = format!("GET /a HTTP/1.1\r\nHost: a\r\n{line}\r\n\r\n");
+    let mut conversation = Conversation::default();
+    let Step::Ask(question) = conversation.client(text.as_bytes()) else { panic!("a question") };
+    let fields =
+        head(&question).fields.as_slice().iter().filter(|field| field.name.eq_ignore_ascii_case(b"x-role"));
     assert!(fields.map(|field| field.value).eq(values.iter().map(|value| value.as_bytes())), "{question:?}");
 }
 
 fn host_is(field: &str, expected: &str) {
-    let head = format!("GET /a HTTP/1.1\r\nHost: {field}\r\n\r\n");
-    let Step::Ask(question) = Conversation::default().client(head.as_bytes()) else { panic!("a question") };
-    assert_eq!(question.host.expect("a host").as_str(), expected);
+    let text = format!("GET /a HTTP/1.1\r\nHost: {field}\r\n\r\n");
+    let mut conversation = Conversation::default();
+    let Step::Ask(question) = conversation.client(text.as_bytes()) else { panic!("a question") };
+    assert_eq!(head(&question).host.as_ref().expect("a host").as_str(), expected);
 }
 
 fn hosts_are_refused(hosts: &[&str]) {

@@ -3,7 +3,7 @@
 mod support;
 
 use bulkhead_facts::{PathTemplate, UrlPath};
-use bulkhead_inspect::{Conversation, Step, http1, signature};
+use bulkhead_inspect::{Conversation, Step, signature};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::io::Write;
@@ -128,7 +128,8 @@ proptest! {
     fn a_decided_head_reads_the_same_later(input in http_like()) {
         let mut conversation = Conversation::default();
         if let Step::Ask(question) = conversation.client(&input) {
-            let again = http1::question(question.head).expect("the same head");
+            let kept = question.keep();
+            let again = kept.question().expect("the same head");
             prop_assert_eq!(format!("{again:?}"), format!("{question:?}"));
         }
     }

@@ -1,9 +1,10 @@
 //! Bytes on their way from one side to the other, in buffers that go back to a pool when empty.
 //!
 //! Two cursors run through the bytes: how far they were judged and how far they were sent. Under the gate sending
-//! stays behind judging; under the tee it does not wait, and the bytes stay until they were judged too.
+//! stays behind judging; under the tee it does not wait, and the bytes stay until they were judged too. Where other bytes
+//! leave than came, all that may leave is copied together until it is out.
 
-use super::limits::BUFFERS_POOLED_MAX;
+use super::limits::{BUFFERS_POOLED_MAX, REWRITTEN_BYTES_MAX};
 use std::cell::RefCell;
 
 thread_local! {
@@ -12,20 +13,34 @@ thread_local! {
 
 /// Bytes read from one side.
 // INVARIANT: sent <= end and judged <= end <= bytes.len(); under the gate sent <= judged, except for the part of
-// a head that had left before a tee became a gate.
+// a head that had left before a tee became a gate. While something was rewritten, sent == judged.
 #[derive(Debug)]
 pub(super) struct Buffer {
     bytes: Box<[u8]>,
+    /// Size at first, to which it returns when empty.
+    base: usize,
     size: usize,
     sent: usize,
     judged: usize,
     end: usize,
+    /// What leaves before anything else, since some of it was rewritten; and how much of it has.
+    rewritten: Vec<u8>,
+    rewritten_sent: usize,
 }
 
 impl Buffer {
     /// An empty buffer that will hold up to `size` bytes.
     pub(super) fn new(size: usize) -> Self {
-        Self { bytes: Box::default(), size, sent: 0, judged: 0, end: 0 }
+        Self {
+            bytes: Box::default(),
+            base: size,
+            size,
+            sent: 0,
+            judged: 0,
+            end: 0,
+            rewritten: Vec::new(),
+            rewritten_sent: 0,
+        }
     }
 
     /// Room to read into; empty if there is none before something was sent and judged.
@@ -57,6 +72,10 @@ impl Buffer {
     pub(super) fn approve(&mut self, count: usize) -> u64 {
         let before = self.judged;
         self.judged = (before + count).min(self.end);
+        if !self.rewritten.is_empty() {
+            self.rewritten.extend_from_slice(self.bytes.get(before..self.judged).unwrap_or_default());
+            self.sent = self.judged;
+        }
         u64::try_from(self.judged - before).unwrap_or_default()
     }
 
@@ -71,8 +90,45 @@ impl Buffer {
         if self.sent > self.judged {
             return false;
         }
+        if self.sent == self.judged {
+            (self.sent, self.judged) = (until, until);
+            return true;
+        }
         self.bytes.copy_within(until..self.end, self.judged);
         self.end -= until - self.judged;
+        true
+    }
+
+    /// Puts bytes of our own behind those that may leave. False if bytes have left that were not judged.
+    pub(super) fn insert(&mut self, bytes: &[u8]) -> bool {
+        if self.sent > self.judged {
+            return false;
+        }
+        self.rewritten.extend_from_slice(self.bytes.get(self.sent..self.judged).unwrap_or_default());
+        self.rewritten.extend_from_slice(bytes);
+        self.sent = self.judged;
+        true
+    }
+
+    /// True while so much was rewritten that some of it should leave first.
+    pub(super) fn holds_enough(&self) -> bool {
+        self.rewritten.len() >= REWRITTEN_BYTES_MAX
+    }
+
+    /// Makes room for messages up to `size`, twice as much at a time. False if there is as much already.
+    pub(super) fn grow(&mut self, size: usize) -> bool {
+        if self.size >= size {
+            return false;
+        }
+        self.size = (self.size * 2).min(size);
+        let mut bytes = vec![0; self.size].into_boxed_slice();
+        if let Some(front) = bytes.get_mut(..self.bytes.len()) {
+            front.copy_from_slice(&self.bytes);
+        }
+        let old = std::mem::replace(&mut self.bytes, bytes);
+        if old.len() == self.base {
+            put(old);
+        }
         true
     }
 
@@ -85,22 +141,35 @@ impl Buffer {
     /// Forgets what was not sent; the other side takes nothing any more.
     pub(super) fn drop_unsent(&mut self) {
         self.sent = self.end;
+        self.rewritten.clear();
+        self.rewritten_sent = 0;
     }
 
     /// Bytes to send now: under the gate those that were judged, else all.
     pub(super) fn unsent(&self, gate: bool) -> &[u8] {
+        if !self.rewritten.is_empty() {
+            return self.rewritten.get(self.rewritten_sent..).unwrap_or_default();
+        }
         let until = if gate { self.judged } else { self.end };
         self.bytes.get(self.sent..until).unwrap_or_default()
     }
 
     /// So many bytes were sent.
     pub(super) fn sent(&mut self, count: usize) {
+        if !self.rewritten.is_empty() {
+            self.rewritten_sent += count;
+            if self.rewritten_sent >= self.rewritten.len() {
+                self.rewritten.clear();
+                self.rewritten_sent = 0;
+            }
+            return;
+        }
         self.sent = (self.sent + count).min(self.end);
     }
 
     /// True if nothing waits to be judged or sent.
     pub(super) fn is_empty(&self) -> bool {
-        self.sent == self.end && self.judged == self.end
+        self.sent == self.end && self.judged == self.end && self.rewritten.is_empty()
     }
 
     /// True if there is no room before something is judged and sent.
@@ -117,14 +186,19 @@ impl Buffer {
     pub(super) fn release(&mut self) {
         if self.is_empty() && !self.bytes.is_empty() {
             (self.sent, self.judged, self.end) = (0, 0, 0);
-            put(std::mem::take(&mut self.bytes));
+            let bytes = std::mem::take(&mut self.bytes);
+            if bytes.len() == self.base {
+                put(bytes);
+            }
+            self.size = self.base;
+            self.rewritten = Vec::new();
         }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if !self.bytes.is_empty() {
+        if !self.bytes.is_empty() && self.bytes.len() == self.base {
             put(std::mem::take(&mut self.bytes));
         }
     }
@@ -188,6 +262,41 @@ mod tests {
         assert!(!buffer.discard(2), "what has left cannot be held back");
         buffer.approve(4);
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn what_is_inserted_leaves_in_its_place() {
+        let mut buffer = Buffer::new(8);
+        read(&mut buffer, b"abcdefgh");
+        buffer.approve(2);
+        assert!(buffer.discard(3) && buffer.insert(b"12345"));
+        buffer.approve(1);
+        assert!(buffer.discard(1) && buffer.insert(b"-"));
+        buffer.approve(1);
+        assert_eq!(buffer.unsent(true), b"ab12345f-h");
+        buffer.sent(9);
+        assert!(!buffer.is_empty());
+        assert_eq!(buffer.unsent(true), b"h");
+        buffer.sent(1);
+        assert!(buffer.is_empty());
+        read(&mut buffer, b"ij");
+        buffer.approve(2);
+        assert_eq!(buffer.unsent(true), b"ij");
+    }
+
+    #[test]
+    fn a_long_message_gets_room_and_the_room_is_given_back() {
+        let mut buffer = Buffer::new(8);
+        read(&mut buffer, b"abcdefgh");
+        assert!(buffer.is_stuck() && buffer.grow(20) && !buffer.is_stuck());
+        assert_eq!(read(&mut buffer, b"ijklmnopqrstuvwx"), 8);
+        assert!(buffer.grow(20) && !buffer.grow(20));
+        assert_eq!(read(&mut buffer, b"qrstuvwx"), 4);
+        assert_eq!(buffer.unjudged(), b"abcdefghijklmnopqrst");
+        buffer.approve_all();
+        buffer.sent(20);
+        buffer.release();
+        assert_eq!(buffer.space().len(), 8);
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Connection {
             ends,
             client: Leg::new(client, CLIENT_BUFFER_BYTES),
             server: server.map(|stream| Leg::new(stream, SERVER_BUFFER_BYTES)),
-            conversation: Conversation::default(),
+            conversation: conversation(&verdicts),
             gate: verdicts.gate(),
             verdicts,
             report,
@@ -257,19 +257,19 @@ impl Connection {
 
     /// True if something should move: a body, or bytes that the other side does not take.
     fn is_stalled(&self) -> bool {
-        let http = self.conversation.http1();
         !self.client.is_flushed(self.gate)
             || self.server.as_ref().is_some_and(|server| !server.is_flushed(self.gate))
-            || http.is_some_and(|http| http.in_request_body() || http.reply().is_some())
+            || self.conversation.standing().in_body
+            || self.conversation.reply().is_some()
     }
 
     /// True while it is the client who has to go on with a head; not where we do not read on.
     fn in_unfinished_head(&self) -> bool {
-        let http = self.conversation.http1();
-        let in_head = http.is_none_or(|http| http.in_request_head() && !http.waits_for_server());
+        let standing = self.conversation.standing();
         !self.is_unlimited()
             && self.phase == Phase::Open
-            && in_head
+            && standing.in_question
+            && !standing.waits_for_server
             && !self.client.inbound.unjudged().is_empty()
             && !self.client.inbound.is_full()
     }
@@ -292,12 +292,13 @@ impl Connection {
             return Err(End::Reset);
         }
         let gate = self.verdicts.gate();
-        let replies = self.conversation.http1().is_some_and(|http| http.has_reply());
+        let replies = self.conversation.standing().has_reply;
         if gate && !self.gate {
             // Deadlines begin with the gate.
             self.last_moved = Instant::now();
         }
         self.gate = gate || (self.gate && replies);
+        self.conversation.hold(self.gate);
         self.end_if_answered_early();
         Ok(())
     }
@@ -308,9 +309,8 @@ impl Connection {
         if let Plan::Reset(pair) = self.verdicts.plan {
             return Some(pair);
         }
-        let is_http = self.conversation.http1().is_some();
         let opaque = match self.reading {
-            Reading::Opaque if !is_http => Some(self.verdicts.opaque()),
+            Reading::Opaque if !self.conversation.is_judged() => Some(self.verdicts.opaque()),
             Reading::Lost => Some(self.verdicts.unread()),
             Reading::Understood | Reading::Opaque => None,
         };
@@ -338,6 +338,12 @@ impl Connection {
             }
         }
     }
+}
+
+fn conversation(verdicts: &Verdicts) -> Conversation {
+    let mut conversation = Conversation::expecting(verdicts.expected());
+    conversation.hold(verdicts.gate());
+    conversation
 }
 
 /// Reaches the destination within [`DIAL_TIMEOUT`]. A failure is nobody's denial.

@@ -4,10 +4,10 @@
 //! to read. The pod's own app is told everything, so that whoever wrote it can see what to change.
 
 use bulkhead_facts::Direction;
-use bulkhead_inspect::signature;
+use bulkhead_inspect::{HttpHead, Notice, Question, Subject, signature};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::Answer;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -17,9 +17,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Denial {
     /// JSON.
-    pub(super) body: String,
+    body: String,
+    /// The same in one line of text.
+    line: String,
     /// Identifier in the body and in the report.
     pub(super) report_id: String,
+}
+
+impl Denial {
+    /// For the inspector to put into its protocol's form.
+    pub(super) fn notice(&self, status: u16) -> Notice<'_> {
+        Notice { status, json: &self.body, line: &self.line }
+    }
 }
 
 /// Whom and what a refusal concerns.
@@ -28,8 +37,8 @@ pub(super) struct About<'a> {
     pub(super) direction: Direction,
     pub(super) peer: IpAddr,
     pub(super) port: u16,
-    /// Method and path of the request; `None` where it could not be read.
-    pub(super) request: Option<(&'a str, &'a str)>,
+    /// The request; `None` where it could not be read.
+    pub(super) question: Option<&'a Question<'a>>,
     /// What could not be read, in our words.
     pub(super) detail: Option<&'static str>,
 }
@@ -51,7 +60,16 @@ pub(super) fn denial(judge: &Judge, answer: Answer, about: About<'_>) -> Denial 
         }
         fields.insert("change".to_owned(), change(judge, answer, about).into());
     }
-    Denial { body: format!("{body}\n"), report_id }
+    let mut line = format!("denied by bulkhead: {} (report {report_id})", answer.reason.as_str());
+    if let (Direction::Egress, Some(change)) = (about.direction, body.get("change").and_then(Value::as_str)) {
+        line = printable(&format!("{line} {}: {change}", policy(judge, answer)));
+    }
+    Denial { body: format!("{body}\n"), line, report_id }
+}
+
+/// One line of printable ASCII, whatever names it holds.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect()
 }
 
 fn policy(judge: &Judge, answer: Answer) -> String {
@@ -64,25 +82,38 @@ fn policy(judge: &Judge, answer: Answer) -> String {
 
 /// The smallest change that would let it pass.
 fn change(judge: &Judge, answer: Answer, about: About<'_>) -> String {
-    let Some((method, path)) = about.request else {
+    let Some(question) = about.question else {
         return "send requests that every server reads alike, or allow the port without an L7 section"
             .to_owned();
     };
-    let request =
-        format!("{{methods: [{}], path: \"{}\"}}", signature::method(method), signature::template(path));
+    let (section, request) = item(question);
     let from_deny = answer.reason == bulkhead_facts::Reason::DeniedByRule;
     match answer.rule.map(|rule| judge.rule(rule)) {
         Some(rule) if from_deny => {
             format!("narrow rule `{}` of {} so that it spares {request}", rule.rule, rule.policy)
         }
-        Some(rule) => format!("add {request} to `http` of egress rule `{}` of {}", rule.rule, rule.policy),
+        Some(rule) => {
+            format!("add {request} to `{section}` of egress rule `{}` of {}", rule.rule, rule.policy)
+        }
         None => format!(
-            "add {request} to `http` of an egress rule of {} to {} port {}",
+            "add {request} to `{section}` of an egress rule of {} to {} port {}",
             judge.program().workload,
             about.peer,
             about.port
         ),
     }
+}
+
+/// The section that the request belongs to, and the item of it that is this request.
+fn item(question: &Question<'_>) -> (&'static str, String) {
+    match &question.subject {
+        Subject::Http(head) => ("http", http_item(head)),
+    }
+}
+
+fn http_item(head: &HttpHead<'_>) -> String {
+    let (method, path) = (signature::method(head.method), signature::template(head.target_text()));
+    format!("{{methods: [{method}], path: \"{path}\"}}")
 }
 
 /// Sixteen hexadecimal digits that say nothing of how many there were before.

@@ -9,7 +9,8 @@ use super::denial::{Denial, denial, new_report_id};
 use super::report::Report;
 use super::verdict::Verdicts;
 use bulkhead_facts::{Effect, Reason};
-use bulkhead_inspect::{Protocol, Question, Refusal, Step};
+use bulkhead_inspect::{Question, Refusal, Side, Step};
+use bulkhead_policies::program::AnswerPair;
 
 impl Connection {
     /// Judges what came from the client.
@@ -20,6 +21,9 @@ impl Connection {
         }
         loop {
             let Self { client, conversation, verdicts, report, gate, head_since, .. } = self;
+            if client.inbound.holds_enough() {
+                break;
+            }
             match conversation.client(client.inbound.unjudged()) {
                 Step::NeedMore => break,
                 Step::Forward(count) => report.bytes_to_destination += client.inbound.approve(count),
@@ -34,17 +38,53 @@ impl Connection {
                 Step::Ask(question) => {
                     // This head is complete; what comes after it is another one.
                     *head_since = None;
-                    match decide(verdicts, report, *gate, &question) {
+                    let denial = decide(verdicts, report, *gate, &question);
+                    drop(question);
+                    match denial {
                         None => conversation.allow(),
-                        Some(body) => conversation.deny(403, &body),
+                        Some(denial) => self.deny(&denial)?,
                     }
                 }
                 Step::Opaque => return self.go_opaque(),
                 Step::Refuse(refusal) => return self.refuse_client(refusal),
             }
+            self.insert()?;
         }
-        if !self.gate && self.client.inbound.is_stuck() {
-            self.lose_track();
+        if self.client.inbound.is_stuck() {
+            let grown = self.client.inbound.grow(self.conversation.bytes_max());
+            if !grown && !self.gate {
+                self.lose_track();
+            }
+        }
+        Ok(())
+    }
+
+    /// Says no to what was asked about. Where nothing can be said, both sides are closed.
+    fn deny(&mut self, denial: &Denial) -> Result<(), Event> {
+        match self.conversation.deny(&denial.notice(403)) {
+            true => Ok(()),
+            false => Err(Event::End(End::Reset)),
+        }
+    }
+
+    /// Takes what the conversation itself has to say to either side.
+    fn insert(&mut self) -> Result<(), Event> {
+        let to_server = self.conversation.insertion(Side::Server);
+        if !to_server.is_empty() {
+            self.report.bytes_to_destination += u64::try_from(to_server.len()).unwrap_or_default();
+            if !self.client.inbound.insert(to_server) {
+                return Err(Event::End(End::Reset));
+            }
+            self.conversation.inserted(Side::Server);
+        }
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let to_client = self.conversation.insertion(Side::Client);
+        if !to_client.is_empty() {
+            self.report.bytes_to_source += u64::try_from(to_client.len()).unwrap_or_default();
+            if !server.inbound.insert(to_client) {
+                return Err(Event::End(End::Reset));
+            }
+            self.conversation.inserted(Side::Client);
         }
         Ok(())
     }
@@ -57,17 +97,26 @@ impl Connection {
                 self.report.bytes_to_source += server.inbound.approve_all();
                 return Ok(());
             }
-            let step = self.conversation.server(server.inbound.unjudged());
-            match step {
+            if server.inbound.holds_enough() {
+                break;
+            }
+            match self.conversation.server(server.inbound.unjudged()) {
                 Step::NeedMore | Step::Ask(_) => break,
-                Step::Forward(count) | Step::Discard(count) => {
+                Step::Forward(count) => self.report.bytes_to_source += server.inbound.approve(count),
+                Step::Discard(count) if !self.gate => {
                     self.report.bytes_to_source += server.inbound.approve(count);
+                }
+                Step::Discard(count) => {
+                    if !server.inbound.discard(count) {
+                        return Err(Event::End(End::Reset));
+                    }
                 }
                 Step::Opaque => self.go_opaque()?,
                 Step::Refuse(refusal) => {
                     self.refuse_server(refusal)?;
                 }
             }
+            self.insert()?;
             self.end_if_answered_early();
             let (progress, application) = (self.conversation.take_progress(), self.application());
             self.report.progress(progress, application);
@@ -81,17 +130,30 @@ impl Connection {
 
     /// The bytes mean nothing to us from here on: a tunnel that was agreed on, or another protocol.
     fn go_opaque(&mut self) -> Result<(), Event> {
-        if self.conversation.http1().is_none() {
-            let (answers, application) = (self.verdicts.opaque(), self.application());
+        let application = self.application();
+        if self.conversation.is_judged() {
+            self.report.progress(self.conversation.take_progress(), application);
+        } else {
+            let answers = self.verdicts.opaque();
             if self.gate && answers.enforced.effect == Effect::Deny {
-                self.report.denied(&self.verdicts.current, answers, None, application, None);
-                return Err(Event::End(End::Reset));
+                return self.close_opaque(answers);
             }
             self.report.opaque(&self.verdicts.current, answers, application);
         }
         self.reading = Reading::Opaque;
         self.approve_all();
         Ok(())
+    }
+
+    /// What may not pass unread ends here, with a word where the protocol has one.
+    fn close_opaque(&mut self, answers: AnswerPair) -> Result<(), Event> {
+        let about = self.report.about(None, Some("bytes that cannot be read"));
+        let denial = denial(&self.verdicts.current.judge, answers.enforced, about);
+        let told = self.conversation.close_opaque(&denial.notice(403));
+        let report_id = told.then_some(denial.report_id);
+        self.report.denied(&self.verdicts.current, answers, None, self.application(), report_id);
+        self.client.inbound.drop_unjudged();
+        if told { Ok(()) } else { Err(Event::End(End::Reset)) }
     }
 
     fn refuse_client(&mut self, refusal: Refusal) -> Result<(), Event> {
@@ -104,7 +166,7 @@ impl Connection {
         }
         let about = self.report.about(None, Some(refusal.detail));
         let denial = denial(&self.verdicts.current.judge, answers.enforced, about);
-        let told = self.conversation.reject(&refusal, &denial.body);
+        let told = self.conversation.reject(&refusal, &denial.notice(refusal.status.unwrap_or(400)));
         let report_id = told.then_some(denial.report_id);
         self.report.denied(&self.verdicts.current, answers, None, application, report_id);
         self.client.inbound.drop_unjudged();
@@ -119,7 +181,7 @@ impl Connection {
             self.lose_track();
             return Ok(());
         }
-        let unasked = self.conversation.http1().is_some_and(|http| http.outstanding() == 0);
+        let unasked = self.conversation.outstanding() == 0;
         // A server that waited for too long denies nobody anything.
         if !(unasked && refusal.reason == Reason::Limit) {
             let (answers, application) = (self.verdicts.refused(&refusal), self.application());
@@ -135,7 +197,7 @@ impl Connection {
 
     /// Under the gate nothing follows a request that was answered before it was complete.
     pub(super) fn end_if_answered_early(&mut self) {
-        if self.gate && self.conversation.http1().is_some_and(|http| http.is_answered_early()) {
+        if self.gate && self.conversation.standing().answered_early {
             self.conversation.end_after_exchange();
         }
     }
@@ -155,14 +217,15 @@ impl Connection {
 }
 
 /// Decides on a request and reports it; what the client is told if it may not pass.
-fn decide(verdicts: &Verdicts, report: &mut Report, gate: bool, question: &Question<'_>) -> Option<String> {
+fn decide(verdicts: &Verdicts, report: &mut Report, gate: bool, question: &Question<'_>) -> Option<Denial> {
     let answers = verdicts.request(question);
     if !gate || answers.enforced.effect == Effect::Allow {
         report.released(&verdicts.current, answers, question);
         return None;
     }
-    let about = report.about(Some((question.method, question.target_text())), None);
-    let Denial { body, report_id } = denial(&verdicts.current.judge, answers.enforced, about);
-    report.denied(&verdicts.current, answers, Some(question), Protocol::Http1.as_str(), Some(report_id));
-    Some(body)
+    let about = report.about(Some(question), None);
+    let denial = denial(&verdicts.current.judge, answers.enforced, about);
+    let application = question.protocol().as_str();
+    report.denied(&verdicts.current, answers, Some(question), application, Some(denial.report_id.clone()));
+    Some(denial)
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub const CLIENT_BUFFER_BYTES: usize = 16 * 1024;
 /// Bytes read from a server and not yet sent on. More: reading waits.
 pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes that were rewritten and not yet sent. More: nothing further is judged until they have left.
+pub const REWRITTEN_BYTES_MAX: usize = 32 * 1024;
 /// Empty buffers of one size that a thread keeps. More: freed.
 pub const BUFFERS_POOLED_MAX: usize = 16;
 /// Bytes of heads kept of requests that are not answered yet, to judge them again when the policy changes. More:

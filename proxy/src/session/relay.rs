@@ -106,21 +106,21 @@ impl Connection {
                 Some(_) => {}
             }
         }
-        if self.conversation.http1().is_some_and(|http| http.is_finished()) {
+        if self.conversation.standing().finished {
             return self.close_finished(context);
         }
-        let http_only = self.gate && self.reading == Reading::Understood;
-        let idle = self.conversation.http1().is_some_and(|http| http.is_idle());
+        let understood = self.gate && self.reading == Reading::Understood;
+        let standing = self.conversation.standing();
+        let idle = standing.idle && self.conversation.is_inspected();
         let Some(server) = &mut self.server else { return Ok(moved) };
-        if http_only && idle && server.shut && server.is_flushed(true) {
+        if understood && idle && server.shut && server.is_flushed(true) {
             return Err(Event::End(End::Closed));
         }
         if !server.ended || !server.is_flushed(self.gate) {
             return Ok(moved);
         }
-        if http_only {
-            let cut = self.conversation.http1().is_some_and(|http| http.in_framed_response());
-            if cut || !server.inbound.unjudged().is_empty() {
+        if understood {
+            if standing.in_response || !server.inbound.unjudged().is_empty() {
                 return Err(Event::End(End::Reset));
             }
             self.start_lingering(context);
@@ -155,10 +155,8 @@ impl Connection {
 
     /// True between two requests, and before the first byte.
     fn is_at_rest(&self) -> bool {
-        let http = self.conversation.http1();
-        let silent = http.is_none() && self.conversation.protocol().is_none();
         self.reading == Reading::Understood
-            && (silent || http.is_some_and(|http| http.is_idle()))
+            && self.conversation.standing().idle
             && self.client.inbound.is_empty()
             && self.client.is_flushed(self.gate)
             && self.server.as_ref().is_none_or(|server| server.inbound.is_empty() && !server.holds_in_pipe())
@@ -171,12 +169,12 @@ impl Connection {
         }
         // What became readable in this round, for example after a reply of ours.
         self.judge_client()?;
-        let http = self.conversation.http1().filter(|_| self.gate);
-        if http.is_some_and(|http| http.has_reply()) {
+        let standing = self.conversation.standing();
+        if self.gate && standing.has_reply {
             return Ok(false);
         }
         if !self.client.inbound.unjudged().is_empty() {
-            if http.is_some_and(|http| http.waits_for_server()) {
+            if self.gate && standing.waits_for_server {
                 return Ok(false);
             }
             if self.gate {

@@ -5,8 +5,7 @@ use super::limits::HEADS_IN_FLIGHT_BYTES_MAX;
 use crate::flows::{HttpSignature, Observation, Recorder};
 use crate::policy::Current;
 use bulkhead_facts::{Direction, L4Protocol};
-use bulkhead_inspect::http1::{self, Progress};
-use bulkhead_inspect::{Question, signature};
+use bulkhead_inspect::{HttpHead, Kept, Progress, Question, signature};
 use bulkhead_policies::program::AnswerPair;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -34,19 +33,40 @@ pub(super) struct Released {
     current: Arc<Current>,
     answers: AnswerPair,
     http: Option<HttpSignature>,
-    /// The head that was decided on, to be decided on again when the policy changes. Empty if it was not kept.
-    head: Box<[u8]>,
+    /// See [`Question::exchange`].
+    exchange: u32,
+    memory: Memory,
+}
+
+/// What is known of a request once it was decided on, to decide on it again when the policy changes.
+#[derive(Clone)]
+enum Memory {
+    /// It is none: bytes that nobody reads.
+    Nothing,
+    /// There was no room to keep it.
+    Forgotten,
+    Kept(Kept),
 }
 
 impl Released {
     /// The request as it was decided on; `None` if it is none, or was not kept.
     pub(super) fn question(&self) -> Option<Question<'_>> {
-        http1::question(&self.head)
+        match &self.memory {
+            Memory::Kept(kept) => kept.question(),
+            Memory::Nothing | Memory::Forgotten => None,
+        }
     }
 
-    /// True for a request whose head was not kept.
+    /// True for a request that was not kept.
     pub(super) fn is_forgotten(&self) -> bool {
-        self.http.is_some() && self.head.is_empty()
+        matches!(self.memory, Memory::Forgotten)
+    }
+
+    fn size(&self) -> usize {
+        match &self.memory {
+            Memory::Kept(kept) => kept.size(),
+            Memory::Nothing | Memory::Forgotten => 0,
+        }
     }
 }
 
@@ -75,34 +95,44 @@ impl Report {
     /// What a refusal concerns.
     pub(super) fn about<'a>(
         &self,
-        request: Option<(&'a str, &'a str)>,
+        question: Option<&'a Question<'a>>,
         detail: Option<&'static str>,
     ) -> About<'a> {
-        About { direction: self.direction, peer: self.peer, port: self.port, request, detail }
+        About { direction: self.direction, peer: self.peer, port: self.port, question, detail }
     }
 
     /// A request is let through.
     pub(super) fn released(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) {
-        let kept: usize = self.in_flight.iter().map(|released| released.head.len()).sum();
-        let head = if kept + question.head.len() <= HEADS_IN_FLIGHT_BYTES_MAX { question.head } else { &[] };
-        self.in_flight.push_back(Released {
+        let kept: usize = self.in_flight.iter().map(Released::size).sum();
+        let memory = match kept + question.size() <= HEADS_IN_FLIGHT_BYTES_MAX {
+            true => Memory::Kept(question.keep()),
+            false => Memory::Forgotten,
+        };
+        let released = Released {
             current: Arc::clone(current),
             answers,
-            http: Some(http(question, 0)),
-            head: head.into(),
-        });
+            http: question.http().map(|head| http(head, 0)),
+            exchange: question.exchange,
+            memory,
+        };
+        self.in_flight.push_back(released);
     }
 
-    /// The oldest request got further.
+    /// An open request got further.
     pub(super) fn progress(&mut self, progress: Progress, application: &'static str) {
-        let oldest = self.in_flight.front_mut().and_then(|released| released.http.as_mut());
-        if let (Some(status), Some(http)) = (progress.status, oldest) {
+        if progress == Progress::default() {
+            return;
+        }
+        let found = self.in_flight.iter().position(|released| released.exchange == progress.exchange);
+        let Some(at) = found else { return };
+        let signature = self.in_flight.get_mut(at).and_then(|released| released.http.as_mut());
+        if let (Some(status), Some(http)) = (progress.status, signature) {
             http.status = status / 100;
         }
         if !progress.completed {
             return;
         }
-        let Some(released) = self.in_flight.pop_front() else { return };
+        let Some(released) = self.in_flight.remove(at) else { return };
         match progress.tunnel {
             true => self.record_tail(released, application),
             false => self.record(released, application, 1, None),
@@ -111,7 +141,13 @@ impl Report {
 
     /// Bytes that are not read from here on pass.
     pub(super) fn opaque(&mut self, current: &Arc<Current>, answers: AnswerPair, application: &'static str) {
-        let released = Released { current: Arc::clone(current), answers, http: None, head: Box::default() };
+        let released = Released {
+            current: Arc::clone(current),
+            answers,
+            http: None,
+            exchange: 0,
+            memory: Memory::Nothing,
+        };
         self.record_tail(released, application);
     }
 
@@ -124,8 +160,9 @@ impl Report {
         application: &'static str,
         report_id: Option<String>,
     ) {
-        let http = question.map(|question| http(question, 4));
-        let denied = Released { current: Arc::clone(current), answers, http, head: Box::default() };
+        let http = question.and_then(Question::http).map(|head| http(head, 4));
+        let denied =
+            Released { current: Arc::clone(current), answers, http, exchange: 0, memory: Memory::Nothing };
         self.observe(denied, application, 1, report_id, [0, 0]);
     }
 
@@ -155,7 +192,8 @@ impl Report {
             current: Arc::clone(&released.current),
             answers: released.answers,
             http: released.http.clone(),
-            head: released.head.clone(),
+            exchange: released.exchange,
+            memory: released.memory.clone(),
         };
         self.record(released, application, 1, None);
         self.tail = Some((kept, application));
@@ -201,12 +239,12 @@ impl Report {
     }
 }
 
-fn http(question: &Question<'_>, status: u16) -> HttpSignature {
-    let target = question.target_text();
+fn http(head: &HttpHead<'_>, status: u16) -> HttpSignature {
+    let target = head.target_text();
     HttpSignature {
-        method: signature::method(question.method).to_owned(),
+        method: signature::method(head.method).to_owned(),
         path_template: if target.starts_with('/') { signature::template(target) } else { target.to_owned() },
-        host: question.host.as_ref().map_or_else(String::new, |host| host.as_str().to_owned()),
+        host: head.host.as_ref().map_or_else(String::new, |host| host.as_str().to_owned()),
         status,
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::policy::Current;
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason};
-use bulkhead_inspect::{Question, Refusal};
+use bulkhead_inspect::{Protocol, Question, Refusal};
 use bulkhead_policies::decide::Judge;
+use bulkhead_policies::model::L7Section;
 use bulkhead_policies::program::{Action, Answer, AnswerId, AnswerPair, L7ChainId};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,6 +45,14 @@ impl Verdicts {
             Plan::Inspect { gate, .. } => gate,
             Plan::Reset(_) => true,
             Plan::Pass(_) => false,
+        }
+    }
+
+    /// The protocol that the policy names here, where it names one only.
+    pub(super) fn expected(&self) -> Option<Protocol> {
+        match self.plan {
+            Plan::Reset(_) | Plan::Pass(_) => None,
+            Plan::Inspect { chain, .. } => expected(&self.current.judge, chain),
         }
     }
 
@@ -121,6 +130,25 @@ fn can_deny(judge: &Judge, chain: L7ChainId, opaque: AnswerId) -> bool {
             .iter()
             .flat_map(|stage| &stage.entries)
             .any(|entry| entry.effect == Some(Effect::Deny))
+}
+
+/// The protocol of all sections of a chain, if they name one only. What speaks HTTP is told by its first bytes.
+fn expected(judge: &Judge, chain: L7ChainId) -> Option<Protocol> {
+    let chain = usize::try_from(chain.0).ok().and_then(|at| judge.program().l7_chains.get(at))?;
+    let entries = chain.enforced.iter().chain(&chain.shadow).flat_map(|stage| &stage.entries);
+    let mut named = entries.filter_map(|entry| entry.section.as_ref()).map(protocol);
+    let first = named.next()?;
+    named.all(|other| other == first).then_some(first)?
+}
+
+fn protocol(section: &L7Section) -> Option<Protocol> {
+    match section {
+        L7Section::Tls(_) => Some(Protocol::Tls),
+        L7Section::Redis(_) => Some(Protocol::Redis),
+        L7Section::Postgres(_) => Some(Protocol::Postgres),
+        L7Section::Kafka(_) => Some(Protocol::Kafka),
+        L7Section::Http(_) | L7Section::Dns(_) => None,
+    }
 }
 
 /// Names the reason where no rule is the reason.

@@ -7,7 +7,7 @@ mod support;
 
 use bulkhead_inspect::{Conversation, Side, Step};
 use libfuzzer_sys::fuzz_target;
-use support::{PLAIN, run};
+use support::{NOTICE, PLAIN, run};
 
 fuzz_target!(|input: (u8, &[u8], &[u8])| {
     let (cut, client, server) = input;
@@ -54,9 +54,12 @@ fn drive(
                 *sent += count;
             }
             Step::Ask(question) => {
-                assert!(question.head.len() <= rest.len(), "a head that was not shown");
+                assert!(question.bytes.len() <= rest.len(), "a head that was not shown");
                 *asked += 1;
-                if asked.is_multiple_of(2) { conversation.deny(403, "{}") } else { conversation.allow() }
+                match asked.is_multiple_of(2) {
+                    true => assert!(conversation.deny(&NOTICE), "a request of HTTP has a reply"),
+                    false => conversation.allow(),
+                }
             }
             Step::Opaque | Step::Refuse(_) => return false,
         }

@@ -11,8 +11,9 @@ mod reply;
 mod request;
 mod response;
 
-use crate::contract::{Question, Refusal, Side, Step};
-use crate::limits::{INTERIM_RESPONSES_MAX, REQUESTS_OUTSTANDING_MAX};
+use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
+use crate::limits::{HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX, REQUESTS_OUTSTANDING_MAX};
+use crate::question::Question;
 use bulkhead_facts::{HostName, Reason};
 use chunked::Chunked;
 use request::{Cuts, Intent};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 /// One HTTP/1 connection.
 #[derive(Debug, Default)]
-pub struct Http1 {
+pub(crate) struct Http1 {
     requests: Requests,
     responses: Responses,
     /// Requests released and not yet answered to the end.
@@ -31,17 +32,6 @@ pub struct Http1 {
     progress: Progress,
     /// Nothing follows the exchange that is open.
     last_exchange: bool,
-}
-
-/// What the last call of [`Http1::server`] or [`Http1::passed`] brought to the oldest open request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Status of its final response, or 101, or of the 2xx to a CONNECT.
-    pub status: Option<u16>,
-    /// Its response is complete.
-    pub completed: bool,
-    /// The connection is a tunnel now.
-    pub tunnel: bool,
 }
 
 #[derive(Debug)]
@@ -188,14 +178,13 @@ struct Reply {
 }
 
 /// Reads one complete request head again, as it was when it was first decided on.
-pub fn question(head: &[u8]) -> Option<Question<'_>> {
+pub(crate) fn question(head: &[u8]) -> Option<Question<'_>> {
     let end = head::find_end(head, &mut 0).ok()??;
     request::parse(head.get(..end)?, &mut HostCache::default()).ok().map(|parsed| parsed.question)
 }
 
-impl Http1 {
-    /// What to do with bytes from the client that were not yet let go.
-    pub fn client<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
+impl Inspector for Http1 {
+    fn client<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
         loop {
             match &mut self.requests {
                 Requests::Head { .. } => return self.request_head(bytes),
@@ -236,8 +225,7 @@ impl Http1 {
         }
     }
 
-    /// What to do with bytes from the server that were not yet let go.
-    pub fn server<'a>(&mut self, bytes: &[u8]) -> Step<'a> {
+    fn server<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
         match &mut self.responses {
             Responses::Tunnel => Step::Opaque,
             _ if bytes.is_empty() => Step::NeedMore,
@@ -254,43 +242,38 @@ impl Http1 {
         }
     }
 
-    /// Releases the request that was asked about.
-    pub fn allow(&mut self) {
+    fn allow(&mut self) {
         if let Requests::Asked(pending) = std::mem::replace(&mut self.requests, Requests::Ended) {
             self.outstanding.push_back(pending.about);
             self.requests = Requests::Releasing { pending, position: 0 };
         }
     }
 
-    /// Drops the request that was asked about and prepares a reply with a JSON body.
-    pub fn deny(&mut self, status: u16, body: &str) {
+    fn deny(&mut self, notice: &Notice<'_>) -> bool {
         if let Requests::Asked(pending) = std::mem::replace(&mut self.requests, Requests::Ended) {
             let close = pending.close_after_denial;
-            self.reply =
-                Some(Reply { bytes: reply::compose(status, body, pending.about.to_head, close), close });
+            let bytes = reply::compose(notice.status, notice.json, pending.about.to_head, close);
+            self.reply = Some(Reply { bytes, close });
             self.requests = Requests::Replying { discard: usize::from(pending.head_bytes) };
         }
+        true
     }
 
-    /// Prepares the reply to what [`Step::Refuse`] refused on the client's side, with a JSON body; the connection
-    /// ends after it. False where only closing both sides is safe.
-    pub fn reject(&mut self, refusal: &Refusal, body: &str) -> bool {
+    fn reject(&mut self, refusal: &Refusal, notice: &Notice<'_>) -> bool {
         let Some(status) = refusal.status.filter(|_| matches!(self.requests, Requests::Head { .. })) else {
             return false;
         };
-        self.reply = Some(Reply { bytes: reply::compose(status, body, false, true), close: true });
+        self.reply = Some(Reply { bytes: reply::compose(status, notice.json, false, true), close: true });
         self.requests = Requests::Replying { discard: 0 };
         true
     }
 
-    /// Our own response, once every earlier one is complete.
-    pub fn reply(&self) -> Option<&[u8]> {
+    fn reply(&self) -> Option<&[u8]> {
         let in_order = self.outstanding.is_empty() && matches!(self.responses, Responses::Head { .. });
         self.reply.as_ref().filter(|_| in_order).map(|reply| reply.bytes.as_slice())
     }
 
-    /// The reply was written. True if the connection goes on.
-    pub fn replied(&mut self) -> bool {
+    fn replied(&mut self) -> bool {
         let goes_on = self.reply.take().is_none_or(|reply| !reply.close);
         if let Requests::Replying { .. } = self.requests {
             self.requests = if goes_on { Requests::default() } else { Requests::Ended };
@@ -298,13 +281,11 @@ impl Http1 {
         goes_on
     }
 
-    /// What happened to the oldest open request since the last call.
-    pub fn take_progress(&mut self) -> Progress {
+    fn take_progress(&mut self) -> Progress {
         std::mem::take(&mut self.progress)
     }
 
-    /// How many further bytes of that side may leave without being looked at.
-    pub fn passable(&self, side: Side) -> u64 {
+    fn passable(&self, side: Side) -> u64 {
         match (side, &self.requests, &self.responses) {
             (Side::Client, Requests::Body { body, .. }, _) => body.passable(),
             (Side::Client, Requests::Tunnel, _) | (Side::Server, _, Responses::Tunnel) => u64::MAX,
@@ -313,8 +294,7 @@ impl Http1 {
         }
     }
 
-    /// So many bytes, at most [`passable`](Self::passable), left without being looked at.
-    pub fn passed(&mut self, side: Side, count: u64) {
+    fn passed(&mut self, side: Side, count: u64) {
         match (side, &mut self.requests, &mut self.responses) {
             (Side::Client, Requests::Body { body: Body::Length(left), then }, _) => {
                 *left = left.saturating_sub(count);
@@ -332,16 +312,7 @@ impl Http1 {
         }
     }
 
-    /// True if the last request is answered, in part or whole, and its body is incomplete: nobody knows whether the
-    /// server will read what is left of it as a body, or as a request.
-    pub fn is_answered_early(&self) -> bool {
-        let incomplete = matches!(self.requests, Requests::Body { .. } | Requests::Releasing { .. });
-        let begun = matches!(self.responses, Responses::Body(_));
-        incomplete && self.outstanding.len() <= usize::from(begun)
-    }
-
-    /// Reads no request after the one whose body is open.
-    pub fn end_after_exchange(&mut self) {
+    fn end_after_exchange(&mut self) {
         match &mut self.requests {
             Requests::Body { then, .. } => *then = After::Ended,
             Requests::Releasing { pending, .. } => pending.then = After::Ended,
@@ -350,36 +321,35 @@ impl Http1 {
         self.last_exchange = true;
     }
 
-    /// True once the exchange that was to be the last is complete in both directions.
-    pub fn is_finished(&self) -> bool {
-        self.last_exchange && self.outstanding.is_empty() && matches!(self.requests, Requests::Ended)
+    fn bytes_max(&self) -> usize {
+        HEAD_BYTES_MAX
     }
 
-    /// True between two requests, with nothing open.
-    pub fn is_idle(&self) -> bool {
-        matches!(self.requests, Requests::Head { .. } | Requests::Ended)
-            && self.outstanding.is_empty()
-            && self.reply.is_none()
+    fn outstanding(&self) -> usize {
+        self.outstanding.len()
     }
 
-    /// True while the next bytes from the client begin or continue a head.
-    pub fn in_request_head(&self) -> bool {
-        matches!(self.requests, Requests::Head { .. })
+    fn standing(&self) -> Standing {
+        let in_head = matches!(self.requests, Requests::Head { .. });
+        let ended = matches!(self.requests, Requests::Ended);
+        let incomplete = matches!(self.requests, Requests::Body { .. } | Requests::Releasing { .. });
+        let begun = matches!(self.responses, Responses::Body(_));
+        let open = self.outstanding.len();
+        Standing {
+            idle: (in_head || ended) && open == 0 && self.reply.is_none(),
+            in_question: in_head,
+            in_body: matches!(self.requests, Requests::Body { .. }),
+            in_response: matches!(self.responses, Responses::Body(Body::Length(_) | Body::Chunked(_))),
+            waits_for_server: self.waits_for_server(),
+            has_reply: self.reply.is_some(),
+            answered_early: incomplete && open <= usize::from(begun),
+            finished: self.last_exchange && ended && open == 0,
+        }
     }
+}
 
-    /// True while a request's body is incomplete.
-    pub fn in_request_body(&self) -> bool {
-        matches!(self.requests, Requests::Body { .. })
-    }
-
-    /// True while a response is begun and its framing says that more must come. The bytes of an incomplete
-    /// head are the caller's to see.
-    pub fn in_framed_response(&self) -> bool {
-        matches!(self.responses, Responses::Body(Body::Length(_) | Body::Chunked(_)))
-    }
-
-    /// True while what a client has sent cannot be looked at before the server, or our own reply, is through.
-    pub fn waits_for_server(&self) -> bool {
+impl Http1 {
+    fn waits_for_server(&self) -> bool {
         match self.requests {
             Requests::Head { .. } => self.outstanding.len() >= REQUESTS_OUTSTANDING_MAX,
             Requests::Asked(_) | Requests::Releasing { .. } | Requests::Held | Requests::Replying { .. } => {
@@ -387,16 +357,6 @@ impl Http1 {
             }
             Requests::Body { .. } | Requests::Ended | Requests::Tunnel => false,
         }
-    }
-
-    /// True while a reply of ours waits for its turn.
-    pub fn has_reply(&self) -> bool {
-        self.reply.is_some()
-    }
-
-    /// Requests released and not yet answered to the end.
-    pub fn outstanding(&self) -> usize {
-        self.outstanding.len()
     }
 
     fn request_head<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
@@ -482,7 +442,7 @@ impl Http1 {
         self.outstanding.clear();
         self.requests = Requests::Tunnel;
         self.responses = Responses::Tunnel;
-        self.progress = Progress { status: Some(status), completed: true, tunnel: true };
+        self.progress = Progress { exchange: 0, status: Some(status), completed: true, tunnel: true };
         Step::Forward(length)
     }
 
@@ -506,7 +466,7 @@ impl Pending {
             cuts: parsed.cuts,
             body: parsed.body,
             then,
-            about: Outstanding { to_head: parsed.question.method == "HEAD", intent: parsed.intent },
+            about: Outstanding { to_head: parsed.to_head, intent: parsed.intent },
             // What follows such a head cannot be told from a body that we would have to read to skip.
             close_after_denial: parsed.body != Body::None || parsed.expects_continue || parsed.last,
         };

@@ -2,9 +2,10 @@
 
 use super::head::{Lines, content_length, elements, field, malformed, too_large};
 use super::{Body, HostCache};
-use crate::contract::{Question, Refusal, Target};
+use crate::contract::Refusal;
 use crate::fields::FieldList;
 use crate::limits::METHOD_BYTES_MAX;
+use crate::question::{HttpHead, Question, Subject, Target};
 use bulkhead_facts::{HeaderField, HostName, PathError, UrlPath};
 use std::ops::Range;
 
@@ -12,6 +13,8 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct RequestHead<'a> {
     pub(super) question: Question<'a>,
+    /// Its answer has no body.
+    pub(super) to_head: bool,
     pub(super) body: Body,
     /// What the request asks of the connection.
     pub(super) intent: Intent,
@@ -69,7 +72,13 @@ pub(super) fn parse<'a>(head: &'a [u8], cache: &mut HostCache) -> Result<Request
         _ => Intent::Exchange,
     };
     Ok(RequestHead {
-        question: Question { head, method, target, host, fields },
+        to_head: method == "HEAD",
+        question: Question {
+            bytes: head,
+            exchange: 0,
+            lasting: false,
+            subject: Subject::Http(HttpHead { method, target, host, fields }),
+        },
         body: seen.body(),
         intent,
         expects_continue: seen.expects_continue,

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use bulkhead_facts::Reason;
-use bulkhead_inspect::{Conversation, Question, Step, Target};
+use bulkhead_inspect::{Conversation, HttpHead, Notice, Question, Step, Target};
 
 /// What became of a client's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +46,16 @@ pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 /// Everything passes but what lies below `/no`, and each request is answered with nothing.
 pub(crate) const PLAIN: World = World { allow: not_below_no, answer: |_| OK };
 
+/// What a refused client is told.
+pub(crate) const NOTICE: Notice<'static> = Notice { status: 403, json: "{}", line: "denied" };
+
+/// The head that is asked about.
+pub(crate) fn head<'q, 'a>(question: &'q Question<'a>) -> &'q HttpHead<'a> {
+    question.http().expect("a request of HTTP")
+}
+
 pub(crate) fn not_below_no(question: &Question<'_>) -> bool {
-    matches!(&question.target, Target::Path(path, _) if !path.normal().starts_with("/no"))
+    matches!(&head(question).target, Target::Path(path, _) if !path.normal().starts_with("/no"))
 }
 
 /// Shows `input` in pieces of `piece` bytes.
@@ -141,8 +149,11 @@ impl Driver<'_> {
                 }
                 Step::Ask(question) => {
                     let line = describe(&question);
-                    let question_head = question.head;
+                    let words = question.bytes.split(|byte| *byte == b' ').take(2);
+                    let words: Vec<_> = words.map(String::from_utf8_lossy).collect();
+                    self.outcome.lines.push(words.join(" "));
                     let allowed = (self.world.allow)(&question);
+                    drop(question);
                     assert!(
                         matches!(self.conversation.client(&self.pending), Step::NeedMore),
                         "waits for the answer"
@@ -151,11 +162,8 @@ impl Driver<'_> {
                         self.unanswered.push(line.clone());
                         self.conversation.allow();
                     } else {
-                        self.conversation.deny(403, "{}");
+                        assert!(self.conversation.deny(&NOTICE), "a request of HTTP has a reply");
                     }
-                    let head = String::from_utf8_lossy(question_head).into_owned();
-                    let words: Vec<&str> = head.split(' ').take(2).collect();
-                    self.outcome.lines.push(words.join(" "));
                     self.outcome.asked.push(line);
                 }
                 Step::Opaque => {
@@ -163,7 +171,8 @@ impl Driver<'_> {
                     return false;
                 }
                 Step::Refuse(refusal) => {
-                    let told = self.conversation.reject(&refusal, "{}");
+                    let notice = Notice { status: refusal.status.unwrap_or(400), ..NOTICE };
+                    let told = self.conversation.reject(&refusal, &notice);
                     self.outcome.end = End::Refused(refusal.reason, refusal.status.filter(|_| told));
                     return told;
                 }
@@ -173,7 +182,7 @@ impl Driver<'_> {
 
     /// Answers one request whose body is through. `None` if the answer was refused.
     fn origin(&mut self) -> Option<bool> {
-        let in_body = self.conversation.http1().is_some_and(|http| http.in_request_body());
+        let in_body = self.conversation.standing().in_body;
         if self.unanswered.is_empty() || (in_body && self.unanswered.len() == 1) {
             return Some(false);
         }
@@ -194,14 +203,15 @@ impl Driver<'_> {
 }
 
 fn describe(question: &Question<'_>) -> String {
-    let target = match &question.target {
+    let head = head(question);
+    let target = match &head.target {
         Target::Path(path, Some(query)) => format!("{}?{query}", path.raw()),
         Target::Path(path, None) => path.raw().to_owned(),
         Target::Ambiguous(raw, _) => format!("ambiguous:{raw}"),
         Target::Asterisk => "*".to_owned(),
         Target::Authority(authority) => format!("tunnel:{authority}"),
     };
-    format!("{} {target}", question.method)
+    format!("{} {target}", head.method)
 }
 
 fn status_line(reply: &[u8]) -> String {
