@@ -8,7 +8,7 @@
 //! costs traffic anything; `enforcement` owns the kernel table; `denials` and `connections` read what the kernel tells.
 
 use crate::admin::Admin;
-use crate::config::{Place, Run};
+use crate::config::{Capture, Place, Run};
 use crate::control::last_good::LastGood;
 use crate::control::{Control, Transport, sealed};
 use crate::drain::{Connections, Stage};
@@ -94,7 +94,7 @@ impl Sidecar {
         let traffic = traffic_runtime(run.workers)?;
         let last_good = LastGood::within(&run.state);
         traffic.block_on(enforce_last_good(&enforcement, &last_good));
-        let sockets = traffic.block_on(sockets(marks, &run.place));
+        let sockets = traffic.block_on(sockets(marks, run));
         let connections = Connections::new(metrics.clone());
         let accepting = Arc::new(AtomicBool::new(false));
         let carrier = Traffic {
@@ -181,8 +181,11 @@ async fn enforce_last_good(enforcement: &Enforcement, last_good: &LastGood) {
 }
 
 /// Finds out how the app can see its clients.
-async fn sockets(marks: Marks, place: &Place) -> Sockets {
+async fn sockets(marks: Marks, Run { place, capture, .. }: &Run) -> Sockets {
     let mut sockets = Sockets::new(marks, LocalLeg::PodAddress);
+    if *capture == Capture::Redirect {
+        return sockets;
+    }
     match system::local_address_towards(place.controller) {
         Ok(pod) if pod != place.controller.ip() => {
             if let Err(error) = sockets.find_local_leg(pod, place.controller.ip()).await {

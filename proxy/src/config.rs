@@ -54,10 +54,21 @@ pub struct Run {
     pub controller_roots: Arc<RootCertStore>,
     /// File with the join token.
     pub token_file: Option<PathBuf>,
+    /// How the app sees captured clients.
+    pub capture: Capture,
     /// Threads that carry traffic.
     pub workers: usize,
     /// Time for open connections to finish.
     pub drain: Duration,
+}
+
+/// How captured inbound connections are handed to the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Capture {
+    /// With the client's own address where the kernel lets us, which is tried at the start; else as `redirect`.
+    ClientAddress,
+    /// With the pod's own address, as a plain redirect does.
+    Redirect,
 }
 
 #[derive(Parser)]
@@ -101,6 +112,9 @@ struct RunFlags {
     /// File with the one-time join token; not needed once the state directory holds a certificate.
     #[arg(long, env = "BULKHEAD_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// How the app sees captured clients.
+    #[arg(long, env = "BULKHEAD_CAPTURE", value_name = "MODE", value_enum, default_value = "client-address")]
+    capture: Capture,
     /// Threads that carry traffic, 1 to 16.
     #[arg(long, env = "BULKHEAD_WORKERS", value_name = "NUMBER", default_value = "1", value_parser = workers)]
     workers: usize,
@@ -172,6 +186,7 @@ fn checked_run(flags: RunFlags) -> Result<Run, ConfigError> {
         controller_name: flags.controller_name.unwrap_or(address),
         controller_roots: Arc::new(controller_roots),
         token_file: flags.token_file,
+        capture: flags.capture,
         workers: flags.workers,
         drain: Duration::from_secs(flags.drain_seconds),
     })
@@ -329,6 +344,11 @@ mod tests {
         refused_beside_right(&["--drain-seconds", "3601"], &["0 to 3600"]);
         refused_beside_right(&["--admin-port", "15006"], &["--admin-port", "15020"]);
         refused_beside_right(&["--admin-port", "70000"], &["not a port"]);
+    }
+
+    #[test]
+    fn a_capture_mode_that_is_none_is_refused_with_those_that_are() {
+        refused_beside_right(&["--capture", "tproxy"], &["--capture", "client-address", "redirect"]);
     }
 
     #[test]

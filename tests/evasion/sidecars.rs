@@ -49,7 +49,11 @@ struct Place {
     addresses: Pair,
     /// Each sidecar has a controller of its own, if it has one.
     controller_port: u16,
+    capture: &'static str,
 }
+
+/// How a sidecar may hand captured connections to the app, as its flag `--capture` names it.
+pub(crate) const CAPTURES: [&str; 2] = ["client-address", "redirect"];
 
 impl Sidecar {
     /// Loads the closed table in the pod of this name and prepares a state directory with the pod's program.
@@ -65,7 +69,7 @@ impl Sidecar {
         let folder = Folder::new(name)?;
         let program = compile(name, "")?;
         let controller_port = if name == "attacker" { 9443 } else { 9444 };
-        let place = Place { name, addresses, controller_port };
+        let place = Place { name, addresses, controller_port, capture: CAPTURES[0] };
         let sidecar = Self { folder, place, process: None };
         space.run(|| {
             become_sidecar(SIDECAR_UID)?;
@@ -99,6 +103,11 @@ impl Sidecar {
         Controller::start(ground, &self.folder.authority, self.place.controller_port)
     }
 
+    /// Changes how it will hand connections to the app when it starts the next time.
+    pub(crate) fn capture(&mut self, mode: &'static str) {
+        self.place.capture = mode;
+    }
+
     /// Starts the sidecar and waits until it says that it enforces.
     pub(crate) fn run(&mut self, ground: &Ground) -> anyhow::Result<()> {
         self.start(ground)?;
@@ -115,6 +124,7 @@ impl Sidecar {
             let mut command = self.command("run")?;
             command.arg("--state").arg(self.state()).arg("--controller-ca").arg(file("ca.pem"));
             command.arg("--token-file").arg(file("token")).args(["--controller-name", controller::NAME]);
+            command.args(["--capture", self.place.capture]);
             Ok::<_, anyhow::Error>(command.stdout(Stdio::null()).stderr(log).spawn()?)
         })??;
         self.process = Some(child);

@@ -5,6 +5,7 @@
 use anyhow::{Context, ensure};
 use bulkhead_lab::attack::KINDS;
 
+use crate::sidecars::CAPTURES;
 use crate::trial::Arrived;
 
 /// Rights of the columns, as the attacker's flag `--as` names them.
@@ -16,8 +17,9 @@ pub(crate) const NOT_MADE: [&str; 1] = ["udp-own-sidecar"];
 const BEGIN: &str = "<!-- what arrives: begin -->\n";
 const END: &str = "<!-- what arrives: end -->\n";
 
-/// Compares what was measured, a column for each of [`RIGHTS`], with the manual.
-pub(crate) fn compare(columns: &[Arrived]) -> anyhow::Result<()> {
+/// Compares what was measured with the manual: a column for each of [`RIGHTS`], in it what arrived in each of the modes
+/// of [`CAPTURES`].
+pub(crate) fn compare(columns: &[[Arrived; 2]]) -> anyhow::Result<()> {
     let path = bulkhead_tests::root().join("docs/THREATS.md");
     let text = std::fs::read_to_string(&path)?;
     let (before, rest) =
@@ -38,7 +40,7 @@ pub(crate) fn compare(columns: &[Arrived]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn render(columns: &[Arrived]) -> String {
+fn render(columns: &[[Arrived; 2]]) -> String {
     let mut table = String::from(
         "| action | what it tries | families | app | app with NET_RAW | root | root with NET_RAW |\n|---|---|---|---|---|---|---|\n",
     );
@@ -48,18 +50,23 @@ fn render(columns: &[Arrived]) -> String {
             (true, false) => "4",
             (false, _) => "6",
         };
-        let cells: Vec<_> = columns.iter().map(|arrived| cell(arrived.get(kind.name))).collect();
+        let cells: Vec<_> = columns
+            .iter()
+            .map(|modes| cell(modes.each_ref().map(|arrived| arrived.get(kind.name))))
+            .collect();
         table += &format!("| `{}` | {} | {families} | {} |\n", kind.name, kind.tries, cells.join(" | "));
     }
     table
 }
 
-fn cell(families: Option<&Vec<u8>>) -> String {
-    match families {
+/// What arrived, once if that is the same in all modes.
+fn cell(modes: [Option<&Vec<u8>>; 2]) -> String {
+    let [one, other] = modes.map(|families| match families {
         None => "stopped".to_owned(),
         Some(families) => {
             let digits: Vec<_> = families.iter().map(u8::to_string).collect();
             format!("**arrives** ({})", digits.join(", "))
         }
-    }
+    });
+    if one == other { one } else { format!("{}: {one}; {}: {other}", CAPTURES[0], CAPTURES[1]) }
 }

@@ -64,13 +64,22 @@ fn what_arrives_is_what_the_threat_model_says() -> anyhow::Result<()> {
         let ground = Ground::lay(true)?;
         ground.serve()?;
         let mut sidecars = protect(&ground)?;
-        for sidecar in &mut sidecars {
-            sidecar.run(&ground)?;
+        let mut modes = sidecars::CAPTURES.map(|_| Arrived::new());
+        for (capture, arrived) in sidecars::CAPTURES.into_iter().zip(&mut modes) {
+            for sidecar in &mut sidecars {
+                sidecar.kill()?;
+                sidecar.capture(capture);
+                sidecar.run(&ground)?;
+            }
+            if capture == sidecars::CAPTURES[0] {
+                ground.watch(false)?;
+            }
+            expect_allowed(&ground, INSPECTED)?;
+            *arrived = make_all(&ground, rights)?;
+            expect_allowed(&ground, INSPECTED)?;
+            ground.forget();
         }
-        ground.watch(false)?;
-        expect_allowed(&ground, INSPECTED)?;
-        columns.push(make_all(&ground, rights)?);
-        expect_allowed(&ground, INSPECTED)?;
+        columns.push(modes);
     }
     table::compare(&columns)
 }

@@ -331,6 +331,13 @@ pub static KINDS: &[Kind] = &[
         datagram::dns,
     ),
     packets(
+        "udp-trusted-source-port",
+        "sends a datagram from a source port that careless rules trust",
+        Needs::App,
+        IMPAIR,
+        datagram::trusted_source_port,
+    ),
+    packets(
         "udp-metadata",
         "sends a datagram to the metadata address",
         Needs::App,

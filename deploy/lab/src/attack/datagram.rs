@@ -9,6 +9,7 @@ use super::attempt::{Attempt, NoTarget, NotMade, anywhere, domain, icmp, portles
 use super::packet::{Ends, echo_request, protocol};
 use super::system;
 use super::targets::{Family, Sidecar};
+use super::token::TRUSTED_PORTS;
 
 type Made = Result<(), NotMade>;
 
@@ -61,6 +62,19 @@ pub(super) fn dns(attempt: &mut Attempt) -> Made {
     }
     question.extend([0, 0, 16, 0, 1]);
     send_bytes(attempt, target, &question)
+}
+
+/// From the source port of a resolver's answers, which careless rules trust.
+pub(super) fn trusted_source_port(attempt: &mut Attempt) -> Made {
+    let target = forbidden_pod(attempt)?;
+    let ends = Ends { source_port: TRUSTED_PORTS[0], ..attempt.ends(0, target) };
+    attempt.announce(protocol::UDP, ends);
+    let sent = Socket::new(domain(target.ip()), Type::DGRAM, Some(Protocol::UDP)).and_then(|socket| {
+        socket.bind(&SocketAddr::new(anywhere(attempt.family), ends.source_port).into())?;
+        socket.send_to(&attempt.payload(0), &target.into())
+    });
+    attempt.note("sent", &sent);
+    Ok(())
 }
 
 /// The metadata service by UDP.
