@@ -118,6 +118,7 @@ fn program(rules: u32) -> Program {
             v4: (0..rules).map(span).collect(),
             v6: vec![],
             boxes: (0..rules).map(port_box).collect(),
+            named: vec![],
         },
         egress: DirectionProgram::default(),
         names: vec![],

@@ -36,6 +36,11 @@ pub const CLASSES_MAX: usize = 1 << 18;
 pub const SPANS_MAX: usize = 1 << 19;
 /// Port boxes of one direction of a program. More: refused likewise.
 pub const BOXES_MAX: usize = 1 << 19;
+/// Sets of rules by name that can meet on one address, beyond those that one name has. More: an address that more names
+/// share is held by the largest set there is, which allows less.
+pub const NAME_SETS_MAX: usize = 64;
+/// Classes of addresses by name of one family. More: refused likewise.
+pub const NAMED_CLASSES_MAX: usize = 1 << 14;
 /// Layer-7 chains of one program. More: refused likewise.
 pub const CHAINS_MAX: usize = 1 << 16;
 /// Entries of one layer-7 chain, both versions together. More: refused likewise.

@@ -8,7 +8,7 @@
 
 use crate::model::L7Section;
 use bulkhead_facts::{
-    Direction, Effect, L4Protocol, Mode, NamePattern, PolicyRef, PortRange, Reason, Tier, WorkloadRef,
+    Direction, Effect, IpFamily, L4Protocol, Mode, NamePattern, PolicyRef, PortRange, Reason, Tier, WorkloadRef,
 };
 
 /// Everything one workload's sidecar needs to judge.
@@ -32,7 +32,8 @@ pub struct Program {
     pub ingress: DirectionProgram,
     /// Traffic from the workload.
     pub egress: DirectionProgram,
-    /// Names that rules allow traffic to. No address is known of them: no span or box follows from them yet.
+    /// Names that rules allow traffic to. Which addresses they have is learned where the program is in force, and
+    /// [`DirectionProgram::named`] says what then holds for them.
     pub names: Vec<RuleNames>,
 }
 
@@ -113,6 +114,21 @@ pub struct DirectionProgram {
     pub v6: Vec<AddressSpan<u128>>,
     /// What each class may do: sorted by (class, protocols, ports), pairwise disjoint.
     pub boxes: Vec<PortBox>,
+    /// Classes of addresses that names lead to; only of egress. Sorted, each once.
+    pub named: Vec<NamedClass>,
+}
+
+/// The class of an address that names lead to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedClass {
+    /// The address's family.
+    pub family: IpFamily,
+    /// The class that it has by its spans; `None` where no span holds it.
+    pub base: Option<ClassId>,
+    /// The rules that name its names: in order, each once.
+    pub rules: Vec<RuleIndex>,
+    /// The class that it has by both.
+    pub class: ClassId,
 }
 
 /// Consecutive addresses of one class.

@@ -10,10 +10,10 @@ use crate::field::{
     required, tier,
 };
 use crate::v1;
-use bulkhead_facts::{L4Protocol, PolicyRef, PortRange, WorkloadRef};
+use bulkhead_facts::{IpFamily, L4Protocol, PolicyRef, PortRange, WorkloadRef};
 use bulkhead_policies::program::{
-    Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7ChainId, PortBox,
-    Program, RuleIndex, RuleInfo, RuleNames,
+    Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7ChainId, NamedClass,
+    PortBox, Program, RuleIndex, RuleInfo, RuleNames,
 };
 
 impl TryFrom<v1::Program> for Program {
@@ -168,6 +168,7 @@ impl TryFrom<v1::DirectionProgram> for DirectionProgram {
                 .map(|span| read_span(span, u128::from_be_bytes))
                 .collect::<Result<_, _>>()?,
             boxes: all(wire.boxes)?,
+            named: all(wire.named)?,
         })
     }
 }
@@ -178,6 +179,31 @@ impl From<&DirectionProgram> for v1::DirectionProgram {
             v4: program.v4.iter().map(|span| write_span(span, u32::to_be_bytes)).collect(),
             v6: program.v6.iter().map(|span| write_span(span, u128::to_be_bytes)).collect(),
             boxes: program.boxes.iter().map(Into::into).collect(),
+            named: program.named.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::NamedClass> for NamedClass {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::NamedClass) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            family: if wire.v6 { IpFamily::V6 } else { IpFamily::V4 },
+            base: wire.base.map(ClassId),
+            rules: wire.rules.into_iter().map(RuleIndex).collect(),
+            class: ClassId(wire.class),
+        })
+    }
+}
+
+impl From<&NamedClass> for v1::NamedClass {
+    fn from(named: &NamedClass) -> Self {
+        Self {
+            v6: named.family == IpFamily::V6,
+            base: named.base.map(|class| class.0),
+            rules: named.rules.iter().map(|rule| rule.0).collect(),
+            class: named.class.0,
         }
     }
 }

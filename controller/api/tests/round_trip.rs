@@ -2,8 +2,8 @@
 
 use bulkhead_api::{Flow, FlowAnswer, FlowBatch, HttpSignature, InvalidMessage, v1};
 use bulkhead_facts::{
-    Direction, Effect, HostPattern, L4Protocol, Mode, NamePattern, PathTemplate, PolicyRef, PortRange,
-    PostgresStatement, Reason, Tier, TlsVersion, WorkloadRef,
+    Direction, Effect, HostPattern, IpFamily, L4Protocol, Mode, NamePattern, PathTemplate, PolicyRef,
+    PortRange, PostgresStatement, Reason, Tier, TlsVersion, WorkloadRef,
 };
 use bulkhead_policies::model::{
     DnsMatch, HeaderMatch, HeaderValueMatch, HttpMatch, KafkaMatch, L7Section, PostgresMatch, QueryMatch,
@@ -11,7 +11,7 @@ use bulkhead_policies::model::{
 };
 use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId,
-    L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo, RuleNames,
+    L7Entry, L7Stage, NamedClass, PortBox, Program, RuleIndex, RuleInfo, RuleNames,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -186,6 +186,7 @@ fn small_program() -> Program {
             ports: PortRange::single(80),
             action: Action::Inspect { chain: L7ChainId(0), opaque: AnswerId(0) },
         }],
+        named: vec![],
     };
     Program {
         revision: 3,
@@ -257,8 +258,20 @@ fn program() -> impl Strategy<Value = Program> {
 }
 
 fn direction_program() -> impl Strategy<Value = DirectionProgram> {
-    (vec(span::<u32>(), 0..4), vec(span::<u128>(), 0..4), vec(port_box(), 0..4))
-        .prop_map(|(v4, v6, boxes)| DirectionProgram { v4, v6, boxes })
+    (vec(span::<u32>(), 0..4), vec(span::<u128>(), 0..4), vec(port_box(), 0..4), vec(named_class(), 0..4))
+        .prop_map(|(v4, v6, boxes, named)| DirectionProgram { v4, v6, boxes, named })
+}
+
+fn named_class() -> impl Strategy<Value = NamedClass> {
+    let family = any::<bool>().prop_map(|v6| if v6 { IpFamily::V6 } else { IpFamily::V4 });
+    (family, any::<Option<u32>>(), vec(any::<u32>(), 0..3), any::<u32>()).prop_map(
+        |(family, base, rules, class)| NamedClass {
+            family,
+            base: base.map(ClassId),
+            rules: rules.into_iter().map(RuleIndex).collect(),
+            class: ClassId(class),
+        },
+    )
 }
 
 fn span<A: Arbitrary + Clone>() -> impl Strategy<Value = AddressSpan<A>> {

@@ -42,6 +42,20 @@ impl NamePattern {
         }
     }
 
+    /// True if it means every name that the other one means.
+    pub fn includes(&self, other: &Self) -> bool {
+        let below = |base: &HostName, name: &HostName| {
+            base == name || Self::Below(base.clone()).matches(name)
+        };
+        match (self, other) {
+            (own, Self::Exact(name)) => own.matches(name),
+            (Self::Exact(_), Self::OneBelow(_) | Self::Below(_)) => false,
+            (Self::OneBelow(own), Self::OneBelow(name)) => own == name,
+            (Self::OneBelow(_), Self::Below(_)) => false,
+            (Self::Below(own), Self::OneBelow(name) | Self::Below(name)) => below(own, name),
+        }
+    }
+
     /// Bytes of its text.
     pub fn text_bytes(&self) -> usize {
         let (Self::Exact(name) | Self::OneBelow(name) | Self::Below(name)) = self;

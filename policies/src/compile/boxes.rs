@@ -82,7 +82,10 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
             let ports = &self.lineup.rules[*rule as usize].clauses[*clause as usize].ports;
             ports.iter().map(|block| (*rule, *block)).collect::<Vec<_>>()
         };
-        clauses.flat_map(of).collect()
+        let by_name = class.named.iter().flat_map(|rule| {
+            self.lineup.rules[*rule as usize].named_ports.iter().map(|block| (*rule, *block))
+        });
+        clauses.flat_map(of).chain(by_name).collect()
     }
 
     fn protocol_slices(&self, blocks: &[(u32, PortBlock)], overrides: &ServicePorts) -> Vec<(u8, u8)> {

@@ -21,6 +21,8 @@ pub(crate) struct ClassKey {
     pub(crate) inside: bool,
     /// The Service whose address it is, where its ports need answers of their own.
     pub(crate) service: Option<ServiceIndex>,
+    /// Rules that name it by a name that leads to it; ascending. Never of a span.
+    pub(crate) named: Vec<u32>,
 }
 
 /// A span with the position of its class in [`Classes::keys`].
@@ -74,9 +76,10 @@ pub(crate) fn classes(cluster: &Cluster<'_>, lineup: &Lineup<'_>) -> Classes {
             }
         }
     }
-    let learns_outside = lineup.mode == Mode::Observe && lineup.direction == Direction::Egress;
+    let tells_inside =
+        lineup.direction == Direction::Egress && (lineup.mode == Mode::Observe || lineup.has_names());
     let services = services(cluster, lineup, &clauses, &everybody);
-    let markers = Markers { clauses, inside: learns_outside.then_some(&cluster.inside), services };
+    let markers = Markers { clauses, inside: tells_inside.then_some(&cluster.inside), services };
     let mut table = Table { keys: Vec::new(), known: HashMap::new() };
     let v4 = table.spans(&markers, |set| &set.v4);
     let v6 = table.spans(&markers, |set| &set.v6);

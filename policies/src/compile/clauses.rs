@@ -110,7 +110,8 @@ fn clause(reach: Arc<Reach>, mut ports: Vec<PortBlock>) -> Option<Clause> {
     (!ports.is_empty() && !reaches_nobody).then_some(Clause { reach, ports })
 }
 
-fn numeric_ports(ports: &Ports) -> Vec<PortBlock> {
+/// The ports that a rule names by number.
+pub(crate) fn numeric_ports(ports: &Ports) -> Vec<PortBlock> {
     match ports {
         Ports::Any => vec![PortBlock::ALL],
         Ports::These(these) => these

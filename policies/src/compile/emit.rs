@@ -9,10 +9,11 @@ use super::cluster::Cluster;
 use super::intern::{Interner, TooMany};
 use super::intervals::Number;
 use super::lineup::Lineup;
+use super::named::named_classes;
 use super::services::ServiceTrouble;
 use crate::limits::{BOXES_MAX, CLASSES_MAX, SPANS_MAX};
 use crate::program::{AddressSpan, AnswerPair, ClassId, DirectionProgram, L7Chain, PortBox};
-use bulkhead_facts::L4Protocol;
+use bulkhead_facts::{IpFamily, L4Protocol};
 use std::collections::HashMap;
 
 /// The tables of a program.
@@ -44,17 +45,20 @@ fn direction(
     let mut merged = Merged { ids: HashMap::new(), boxes: Vec::new() };
     let v4_class_ids = merged.family(&mut builder, &classes, &classes.v4, true)?;
     let v6_class_ids = merged.family(&mut builder, &classes, &classes.v6, false)?;
+    let (v4, v6) = ((&classes.v4, &v4_class_ids), (&classes.v6, &v6_class_ids));
+    let mut named = named_classes(&mut builder, &mut merged, &classes, v4.0, v4.1, IpFamily::V4)?;
+    named.extend(named_classes(&mut builder, &mut merged, &classes, v6.0, v6.1, IpFamily::V6)?);
     troubles.append(&mut builder.troubles);
     let v4 = spans(&classes.v4, &v4_class_ids);
     let v6 = spans(&classes.v6, &v6_class_ids);
     at_most("peer classes", merged.ids.len(), CLASSES_MAX)?;
     at_most("address spans", v4.len().max(v6.len()), SPANS_MAX)?;
     at_most("port boxes", merged.boxes.len(), BOXES_MAX)?;
-    Ok(DirectionProgram { v4, v6, boxes: merged.boxes })
+    Ok(DirectionProgram { v4, v6, boxes: merged.boxes, named })
 }
 
 /// Lists of boxes, each under one class id.
-struct Merged {
+pub(super) struct Merged {
     ids: HashMap<Vec<Cell>, ClassId>,
     boxes: Vec<PortBox>,
 }
@@ -72,13 +76,16 @@ impl Merged {
         for (_, _, key) in spans {
             if !by_key.contains_key(key) {
                 let cells = builder.boxes(&classes.keys[*key], v4)?;
-                by_key.insert(*key, (!cells.is_empty()).then(|| self.id(cells)));
+                // What lies inside is told from the outside where a name might lead there.
+                let kept = !cells.is_empty() || classes.keys[*key].inside && builder.lineup.has_names();
+                by_key.insert(*key, kept.then(|| self.id(cells)));
             }
         }
         Ok(by_key)
     }
 
-    fn id(&mut self, cells: Vec<Cell>) -> ClassId {
+    /// The class with these boxes.
+    pub(super) fn id(&mut self, cells: Vec<Cell>) -> ClassId {
         if let Some(id) = self.ids.get(&cells) {
             return *id;
         }

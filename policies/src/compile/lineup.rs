@@ -1,6 +1,6 @@
 //! Everything that counts for one workload in one direction, in the order of evaluation.
 
-use super::clauses::Clause;
+use super::clauses::{Clause, PortBlock, numeric_ports};
 use super::cluster::{Cluster, PodIndex};
 use super::infrastructure::{builtin_policy, builtin_rules};
 use super::policies::{Policies, PolicyIndex};
@@ -53,9 +53,16 @@ pub(crate) struct LineRule<'a> {
     pub(crate) index: RuleIndex,
     /// Names among its peers.
     pub(crate) names: Vec<&'a NamePattern>,
+    /// The ports that it means on the addresses of those names.
+    pub(crate) named_ports: Vec<PortBlock>,
 }
 
 impl Lineup<'_> {
+    /// True if some rule allows traffic to names.
+    pub(crate) fn has_names(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.named_ports.is_empty())
+    }
+
     /// True if what no rule allows is denied in this version.
     pub(crate) fn is_confined(&self, version: Version) -> bool {
         self.isolated[version as usize] || !self.open[version as usize]
@@ -97,6 +104,7 @@ pub(crate) fn lineup<'a>(
             clauses: rule.clauses,
             index: push_info(infos, info),
             names: Vec::new(),
+            named_ports: Vec::new(),
         });
     }
     for at in selecting.iter().filter(|at| policies.all[**at].tier != Tier::Admin) {
@@ -128,6 +136,8 @@ impl<'a> Lineup<'a> {
                 rule: rule.name.clone(),
                 direction: self.direction,
             };
+            let names = names_of(&rule.peers);
+            let named_ports = if names.is_empty() { Vec::new() } else { numeric_ports(&rule.ports) };
             self.rules.push(LineRule {
                 tier: policy.tier,
                 action: rule.action,
@@ -135,7 +145,8 @@ impl<'a> Lineup<'a> {
                 counts,
                 clauses: policies.clauses(cluster, (at, self.direction, position), pod),
                 index: push_info(infos, info),
-                names: names_of(&rule.peers),
+                names,
+                named_ports,
             });
         }
     }

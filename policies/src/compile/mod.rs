@@ -18,6 +18,7 @@ mod intern;
 mod intervals;
 mod kept;
 mod lineup;
+mod named;
 mod peers;
 mod policies;
 mod selectors;

@@ -8,6 +8,7 @@
 mod addresses;
 mod chain;
 mod headers;
+mod named;
 mod protocols;
 mod query;
 mod stage;
@@ -25,6 +26,7 @@ use crate::program::{
 use addresses::AddressIndex;
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request};
 use chain::ChainIndex;
+use crate::program::PortBox;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -65,13 +67,7 @@ impl Judge {
         let found = self.index(direction).boxes(peer);
         let all = &self.program.direction(direction).boxes;
         let boxes = all.get(found.start as usize..found.end as usize).unwrap_or_default();
-        let at = boxes.partition_point(|b| {
-            b.protocol_last < protocol || (b.protocol_first <= protocol && b.ports.last() < port)
-        });
-        match boxes.get(at) {
-            Some(b) if b.protocol_first <= protocol && b.ports.contains(port) => b.action,
-            Some(_) | None => NOTHING_MATCHED,
-        }
+        box_at(boxes, protocol, port).unwrap_or(NOTHING_MATCHED)
     }
 
     /// The pair of answers behind an id; a denial with reason `no_policy` for an id of another program.
@@ -130,6 +126,15 @@ impl Judge {
             Direction::Egress => &self.egress,
         }
     }
+}
+
+/// What the boxes of one class say of a protocol and port.
+fn box_at(boxes: &[PortBox], protocol: L4Protocol, port: u16) -> Option<Action> {
+    let at = boxes.partition_point(|b| {
+        b.protocol_last < protocol || (b.protocol_first <= protocol && b.ports.last() < port)
+    });
+    let found = boxes.get(at).filter(|b| b.protocol_first <= protocol && b.ports.contains(port));
+    found.map(|b| b.action)
 }
 
 /// Indexes of one direction.

@@ -50,6 +50,7 @@ fn program() -> Program {
                 one_box(1, (6, 6), (82, 90)),
                 one_box(2, (0, 255), (0, 65_535)),
             ],
+            named: vec![],
         },
         egress: DirectionProgram::default(),
         names: vec![],

@@ -4,7 +4,7 @@
 
 use crate::limits::{
     ANSWERS_MAX, BOXES_MAX, CHAIN_ENTRIES_MAX, CHAIN_TEXT_BYTES_MAX, CHAINS_MAX, CLASSES_MAX,
-    RULES_PER_WORKLOAD_MAX, SPANS_MAX,
+    NAMED_CLASSES_MAX, RULES_PER_WORKLOAD_MAX, SPANS_MAX,
 };
 use crate::model::{HttpMatch, L7Section, TopicMatch};
 use crate::program::{Action, AddressSpan, AnswerId, L7Chain, L7ChainId, PortBox, Program, RuleIndex};
@@ -28,6 +28,8 @@ pub enum InvalidProgram {
     SpansOutOfOrder(Direction),
     /// Boxes overlap, are reversed or not sorted.
     BoxesOutOfOrder(Direction),
+    /// Classes of addresses by name are not sorted.
+    NamedOutOfOrder(Direction),
     /// More of something than its limit allows.
     TooMany {
         /// What there is too much of.
@@ -53,6 +55,9 @@ impl fmt::Display for InvalidProgram {
                 write!(f, "{direction} address spans overlap or are not sorted")
             }
             Self::BoxesOutOfOrder(direction) => write!(f, "{direction} port boxes overlap or are not sorted"),
+            Self::NamedOutOfOrder(direction) => {
+                write!(f, "{direction} classes of addresses by name are not sorted")
+            }
             Self::TooMany { what, limit } => write!(f, "program holds more {what} than the limit of {limit}"),
         }
     }
@@ -142,7 +147,13 @@ fn validate_direction(program: &Program, direction: Direction) -> Result<(), Inv
         return Err(InvalidProgram::BoxesOutOfOrder(direction));
     }
     let classes = tables.v4.iter().map(|s| s.class).chain(tables.v6.iter().map(|s| s.class));
-    let highest = classes.chain(tables.boxes.iter().map(|b| b.class)).max();
+    let highest = classes.chain(tables.boxes.iter().map(|b| b.class));
+    let highest = highest.chain(tables.named.iter().map(|named| named.class)).max();
+    at_most("classes of addresses by name", tables.named.len(), 2 * NAMED_CLASSES_MAX)?;
+    if !tables.named.is_sorted() {
+        return Err(InvalidProgram::NamedOutOfOrder(direction));
+    }
+    tables.named.iter().flat_map(|named| &named.rules).try_for_each(|rule| rule_exists(program, *rule))?;
     at_most("peer classes", highest.map_or(0, |class| class.0 as usize), CLASSES_MAX)?;
     tables.boxes.iter().try_for_each(|b| match b.action {
         Action::Answer(id) | Action::Learn(id) => answer_exists(program, id),

@@ -1,0 +1,160 @@
+//! Rules by name: what holds for an address once a name is known to lead to it.
+
+mod support;
+
+use bulkhead_facts::{Direction, Effect, HostName, IpFamily, L4Protocol};
+use bulkhead_policies::decide::Judge;
+use bulkhead_policies::diagnostics::Source;
+use bulkhead_policies::inventory::ObjectName;
+use bulkhead_policies::program::{Action, Program};
+use std::net::IpAddr;
+use support::{compiler, sound};
+
+const INVENTORY: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, namespace: shop, labels: {app: web}}
+spec: {nodeName: n}
+status: {podIPs: [{ip: 10.0.0.7}, {ip: 'fd00::7'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db-1, namespace: shop, labels: {app: db}}
+spec: {nodeName: n}
+status: {podIPs: [{ip: 10.0.0.8}]}
+";
+
+/// Egress of `web` under a collection that denies by default.
+fn program(egress: &str, more: &str) -> Program {
+    let text = format!(
+        "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {{name: shop}}\nspec: {{covers: {{namespaces: {{}}}}, \
+         default: deny}}\n---\napiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {{name: web, namespace: shop}}\n\
+         spec:\n  workloads: {{app: web}}\n  egress:\n{egress}\n{more}"
+    );
+    let source = |name: &str, text: &str| Source { name: name.to_owned(), text: text.to_owned() };
+    let (set, inventory) = sound(&[source("p.yaml", &text)], &[source("i.yaml", INVENTORY)]);
+    let pod = ObjectName { namespace: "shop".to_owned(), name: "web-1".to_owned() };
+    compiler(&set, &inventory).program(&pod, 1).expect("a program")
+}
+
+/// What holds for an address that these names lead to.
+fn action(judge: &Judge, address: &str, names: &[&str], protocol: L4Protocol, port: u16) -> Option<Action> {
+    let address: IpAddr = address.parse().expect("address");
+    let mut rules: Vec<_> =
+        names.iter().flat_map(|name| judge.rules_naming(&HostName::parse(name).expect("a name"))).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    let class = judge.named_class(address, &rules)?;
+    Some(judge.action_of_class(Direction::Egress, class, protocol, port))
+}
+
+fn allowed(judge: &Judge, address: &str, names: &[&str], port: u16) -> bool {
+    match action(judge, address, names, L4Protocol::TCP, port) {
+        Some(Action::Answer(id)) => judge.answer(id).enforced.effect == Effect::Allow,
+        Some(Action::Inspect { .. } | Action::Learn(_)) | None => false,
+    }
+}
+
+const TWO_RULES: &str = "
+    - {name: card, to: [{fqdn: api.card.example}], ports: [443]}
+    - {name: mail, to: [{fqdn: '*.mail.example'}, {fqdn: '**.post.example'}], ports: [25, udp/99]}
+";
+
+#[test]
+fn an_address_is_allowed_the_ports_of_the_rules_that_name_it_and_no_others() {
+    let judge = Judge::new(program(TWO_RULES, "")).expect("valid");
+    assert!(judge.has_names());
+    for address in ["203.0.113.7", "2001:db8::7"] {
+        assert!(allowed(&judge, address, &["api.card.example"], 443));
+        assert!(!allowed(&judge, address, &["api.card.example"], 25));
+        assert!(allowed(&judge, address, &["a.mail.example"], 25));
+        assert!(!allowed(&judge, address, &["b.a.mail.example"], 25));
+        assert!(allowed(&judge, address, &["b.a.post.example"], 25));
+        assert_eq!(action(&judge, address, &["other.example"], L4Protocol::TCP, 443), None);
+        assert_eq!(action(&judge, address, &[], L4Protocol::TCP, 443), None);
+    }
+    let udp = action(&judge, "203.0.113.7", &["a.mail.example"], L4Protocol::UDP, 99);
+    assert!(matches!(udp, Some(Action::Answer(id)) if judge.answer(id).enforced.effect == Effect::Allow));
+}
+
+#[test]
+fn an_address_that_names_share_is_held_by_the_rules_of_all_of_them() {
+    let judge = Judge::new(program(TWO_RULES, "")).expect("valid");
+    let both = ["api.card.example", "x.mail.example"];
+    assert!(allowed(&judge, "203.0.113.7", &both, 443) && allowed(&judge, "203.0.113.7", &both, 25));
+    assert!(!allowed(&judge, "203.0.113.7", &both, 80));
+}
+
+#[test]
+fn what_an_address_may_anyway_it_keeps() {
+    let rules = format!("{TWO_RULES}    - {{name: block, to: [{{cidr: 203.0.113.0/24}}], ports: [80]}}\n");
+    let judge = Judge::new(program(&rules, "")).expect("valid");
+    assert!(allowed(&judge, "203.0.113.7", &["api.card.example"], 80));
+    assert!(allowed(&judge, "203.0.113.7", &["api.card.example"], 443));
+    assert!(!allowed(&judge, "198.51.100.7", &["api.card.example"], 80));
+}
+
+#[test]
+fn a_deny_of_the_admin_tier_holds_whatever_the_name() {
+    let admin = "
+---
+apiVersion: bulkhead.dev/v1alpha1
+kind: ClusterSegmentPolicy
+metadata: {name: never}
+spec:
+  tier: admin
+  priority: 1
+  subjects: {namespaces: {}}
+  egress:
+    - {name: block, action: deny, to: [{cidr: 203.0.113.0/24}]}
+";
+    let judge = Judge::new(program(TWO_RULES, admin)).expect("valid");
+    assert!(!allowed(&judge, "203.0.113.7", &["api.card.example"], 443));
+    assert!(allowed(&judge, "198.51.100.7", &["api.card.example"], 443));
+}
+
+#[test]
+fn what_lies_inside_the_cluster_is_never_meant_by_name() {
+    let judge = Judge::new(program(TWO_RULES, "")).expect("valid");
+    for inside in ["10.0.0.8", "10.0.0.7"] {
+        assert_eq!(action(&judge, inside, &["api.card.example"], L4Protocol::TCP, 443), None, "{inside}");
+    }
+}
+
+#[test]
+fn a_section_beside_a_name_has_the_bytes_read() {
+    let rule =
+        "    - {name: card, to: [{fqdn: api.card.example}], ports: [443], tls: {sni: [api.card.example]}}\n";
+    let judge = Judge::new(program(rule, "")).expect("valid");
+    let found = action(&judge, "203.0.113.7", &["api.card.example"], L4Protocol::TCP, 443);
+    assert!(matches!(found, Some(Action::Inspect { .. })), "{found:?}");
+}
+
+#[test]
+fn a_program_without_names_has_no_classes_for_them() {
+    let judge =
+        Judge::new(program("    - {name: block, to: [{cidr: 203.0.113.0/24}]}\n", "")).expect("valid");
+    assert!(
+        !judge.has_names() && judge.program().egress.named.is_empty() && judge.program().names.is_empty()
+    );
+}
+
+#[test]
+fn many_rules_by_name_stay_within_the_limit_and_each_is_held() {
+    let rules: String = (0..40)
+        .map(|at| format!("    - {{name: r{at}, to: [{{fqdn: n{at}.example}}], ports: [{}]}}\n", 1000 + at))
+        .collect();
+    let program = program(&rules, "");
+    let of_v4 = program.egress.named.iter().filter(|named| named.family == IpFamily::V4).count();
+    assert!(of_v4 <= 64 * program.egress.boxes.len(), "{of_v4} classes");
+    let judge = Judge::new(program).expect("valid");
+    for at in 0..40u16 {
+        assert!(allowed(&judge, "203.0.113.7", &[&format!("n{at}.example")], 1000 + at));
+    }
+    let all: Vec<String> = (0..40).map(|at| format!("n{at}.example")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    assert!(
+        (1000..1040).any(|port| allowed(&judge, "203.0.113.7", &all, port)),
+        "too many share it: some hold"
+    );
+}
