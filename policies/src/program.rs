@@ -8,7 +8,8 @@
 
 use crate::model::L7Section;
 use bulkhead_facts::{
-    Direction, Effect, IpFamily, L4Protocol, Mode, NamePattern, PolicyRef, PortRange, Reason, Tier, WorkloadRef,
+    Direction, Effect, IpFamily, L4Protocol, Mode, NamePattern, PolicyRef, PortRange, Reason, Tier,
+    WorkloadRef,
 };
 
 /// Everything one workload's sidecar needs to judge.

@@ -44,9 +44,8 @@ impl NamePattern {
 
     /// True if it means every name that the other one means.
     pub fn includes(&self, other: &Self) -> bool {
-        let below = |base: &HostName, name: &HostName| {
-            base == name || Self::Below(base.clone()).matches(name)
-        };
+        let below =
+            |base: &HostName, name: &HostName| base == name || Self::Below(base.clone()).matches(name);
         match (self, other) {
             (own, Self::Exact(name)) => own.matches(name),
             (Self::Exact(_), Self::OneBelow(_) | Self::Below(_)) => false,
