@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -82,6 +84,41 @@ fn what_arrives_is_what_the_threat_model_says() -> anyhow::Result<()> {
         columns.push(modes);
     }
     table::compare(&columns)
+}
+
+/// As the lab runs for an ordinary user: sidecars and attackers are one user to the host.
+#[test]
+fn what_arrives_is_the_same_in_the_user_namespace_of_an_ordinary_user() -> anyhow::Result<()> {
+    const NOBODY: u32 = 65_534;
+    let Some(()) = able() else { return Ok(()) };
+    let binary = std::env::current_exe()?;
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--user", "--map-root-user"])
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .current_dir("/")
+            .env_remove("UPDATE");
+        command
+    };
+    let possible = unshare().arg(&binary).arg("--list").output().is_ok_and(|output| output.status.success());
+    if !possible {
+        skip("an ordinary user may not make user namespaces here, or not run the test's own binary");
+        return Ok(());
+    }
+    let output = unshare()
+        .arg(binary)
+        .args(["--exact", "trial::what_arrives_is_what_the_threat_model_says"])
+        .output()?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    if text.contains("skipped: ") {
+        skip("in a user namespace the trial cannot be made: see above");
+        return Ok(());
+    }
+    ensure!(output.status.success() && text.contains("1 passed"), "{text}");
+    Ok(())
 }
 
 #[test]
