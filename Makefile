@@ -56,12 +56,19 @@ format: ## Format the code
 
 .PHONY: bench
 bench: tools ## Benchmarks; tables as JSON in target/bench
-	$(CARGO) bench --locked -p bulkhead-benches
+	$(CARGO) bench --locked -p bulkhead-benches --bench decide --bench compile
 
 .PHONY: bench-decide
 bench-decide: tools ## Instructions of a verdict, counted by callgrind; the same on a noisy machine
 	@deploy/tools.sh count
 	$(CARGO) bench --locked -p bulkhead-benches --bench decide -- --instructions
+
+PEERS_ARGS ?=
+.PHONY: bench-peers
+bench-peers: tools ## What inspection costs beside Envoy, HAProxy, nginx, hyper and a bare copy; PEERS_ARGS picks workloads
+	@deploy/tools.sh peers
+	$(CARGO) build --locked --release -p bulkhead-proxy
+	$(CARGO) bench --locked -p bulkhead-benches --bench inspect -- $(PEERS_ARGS)
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=

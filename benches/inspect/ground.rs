@@ -1,0 +1,172 @@
+//! One network namespace for clients and one pod for each contender, joined by veth pairs.
+//!
+//! Everything runs by way of `nsenter` and `taskset`, which replace themselves by the program, so that a child's process
+//! identifier is the program's own. Namespaces and children go when [`Ground`] and [`Running`] are dropped.
+
+use anyhow::{Context, Result, bail};
+use std::ffi::OsStr;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// Where requests come from, and one place per contender.
+pub(crate) struct Ground {
+    prefix: String,
+    pods: usize,
+}
+
+/// A program that ends with this.
+pub(crate) struct Running(Child);
+
+impl Ground {
+    /// Makes the namespaces. Needs root.
+    ///
+    /// # Errors
+    /// If the machine lets us make none.
+    pub(crate) fn new(pods: usize) -> Result<Self> {
+        let ground = Self { prefix: format!("bench{}", std::process::id()), pods };
+        let client = ground.client();
+        run(Command::new("ip").args(["netns", "add", &client]))
+            .context("namespaces need root and iproute2")?;
+        ground.prepare(&client)?;
+        for at in 0..pods {
+            ground.add_pod(at)?;
+        }
+        Ok(ground)
+    }
+
+    /// The name of the clients' namespace.
+    pub(crate) fn client(&self) -> String {
+        format!("{}c", self.prefix)
+    }
+
+    /// The name of a pod's namespace.
+    pub(crate) fn pod(&self, at: usize) -> String {
+        format!("{}p{at}", self.prefix)
+    }
+
+    fn add_pod(&self, at: usize) -> Result<()> {
+        let (client, pod, link) = (self.client(), self.pod(at), format!("pod{at}"));
+        run(Command::new("ip").args(["netns", "add", &pod]))?;
+        let veth =
+            ["-n", &client, "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &pod];
+        run(Command::new("ip").args(veth))?;
+        for (space, device, address) in
+            [(&client, link.as_str(), client_address(at)), (&pod, "eth0", pod_address(at))]
+        {
+            let address = format!("{address}/24");
+            run(Command::new("ip").args(["-n", space, "address", "add", &address, "dev", device]))?;
+            run(Command::new("ip").args(["-n", space, "link", "set", device, "up"]))?;
+        }
+        self.prepare(&pod)
+    }
+
+    /// Loopback, and room for many short connections.
+    fn prepare(&self, space: &str) -> Result<()> {
+        run(Command::new("ip").args(["-n", space, "link", "set", "lo", "up"]))?;
+        let settings = "echo '1024 65000' >/proc/sys/net/ipv4/ip_local_port_range; \
+                        echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse; echo 4096 >/proc/sys/net/core/somaxconn";
+        run(within(space, None, "sh").args(["-c", settings]))
+    }
+
+    /// Loads rules of nf_tables in a pod.
+    ///
+    /// # Errors
+    /// If `nft` refuses them.
+    pub(crate) fn load_rules(&self, at: usize, rules: &str) -> Result<()> {
+        let mut child = within(&self.pod(at), None, "nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+        child.stdin.take().context("a pipe")?.write_all(rules.as_bytes())?;
+        let status = child.wait()?;
+        if status.success() { Ok(()) } else { bail!("nft: {status}") }
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        for space in (0..self.pods).map(|at| self.pod(at)).chain([self.client()]) {
+            let _ = Command::new("ip").args(["netns", "delete", &space]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// The address of a pod.
+pub(crate) fn pod_address(at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, u8::try_from(at).unwrap_or(u8::MAX), 2)
+}
+
+/// The address that a pod's clients have.
+pub(crate) fn client_address(at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, u8::try_from(at).unwrap_or(u8::MAX), 1)
+}
+
+/// A program in a namespace, on one core if one is named.
+pub(crate) fn within(space: &str, core: Option<usize>, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{space}"));
+    if let Some(core) = core {
+        command.args(["taskset", "-c", &core.to_string()]);
+    }
+    command.arg(program.as_ref()).stdin(Stdio::null());
+    command
+}
+
+/// Runs to the end.
+///
+/// # Errors
+/// If it cannot be started or fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?} cannot be started"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    bail!("{command:?}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+}
+
+impl Running {
+    /// Starts a program.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        command.spawn().map(Self).with_context(|| format!("{command:?} cannot be started"))
+    }
+
+    /// Its process identifier.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// What it prints, where that was asked for. Once.
+    ///
+    /// # Errors
+    /// If it was not asked for.
+    pub(crate) fn output(&mut self) -> Result<ChildStdout> {
+        self.0.stdout.take().context("a pipe")
+    }
+
+    /// Moves it and all of its threads to a core.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub(crate) fn move_to(&self, core: usize) -> Result<()> {
+        run(Command::new("taskset").args(["-a", "-c", "-p", &core.to_string(), &self.id().to_string()]))
+    }
+
+    /// Fails if it has ended.
+    ///
+    /// # Errors
+    /// Names the status.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.0.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("ended too early: {status}"),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
