@@ -49,7 +49,5 @@ pub const CHAIN_ENTRIES_MAX: usize = 1 << 18;
 pub const CHAIN_TEXT_BYTES_MAX: usize = 1 << 28;
 /// Kinds of requests that one comparison looks at. More: the comparison is undecided, which counts as widened and as not proven.
 pub const REQUEST_KINDS_MAX: usize = 1 << 18;
-/// Values that rules tell apart for one header field. More: undecided likewise.
-pub const HEADER_VALUES_MAX: usize = 8;
 /// Kinds of requests that one change lists. More: counted.
 pub const KINDS_LISTED_MAX: usize = 5;

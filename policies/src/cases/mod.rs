@@ -4,13 +4,14 @@
 //! names stand for, and explains every difference.
 
 mod read;
+mod requests;
 mod run;
 
 pub use read::load;
 pub use run::{Outcome, run};
 
 use crate::diagnostics::Span;
-use crate::questions::{HttpQuestion, Version};
+use crate::questions::{RequestQuestion, Version};
 use bulkhead_facts::{Effect, L4Protocol, Reason};
 
 /// One `PolicyTest`.
@@ -38,7 +39,7 @@ pub struct Case {
     /// On which ports, likewise.
     pub ports: Vec<(L4Protocol, u16)>,
     /// With which request.
-    pub request: Option<HttpQuestion>,
+    pub request: Option<RequestQuestion>,
     /// What must come out.
     pub expected: Expected,
 }

@@ -1,10 +1,10 @@
 //! `PolicyTest` documents to cases.
 
-use super::{Case, Expected, Suite};
+use super::{Case, Expected, Suite, requests};
 use crate::diagnostics::{Diagnostic, Report, Source, Span, nearest, quoted};
 use crate::documents::companions;
 use crate::model::PortMatch;
-use crate::questions::{HttpQuestion, Version};
+use crate::questions::{RequestQuestion, Version};
 use crate::yaml::{Fields, Node, Nulls};
 use bulkhead_facts::{Effect, L4Protocol, Reason};
 
@@ -47,7 +47,7 @@ fn case(report: &mut Report, node: &Node, effect: Effect) -> Option<Case> {
     let from = fields.required(report, "from").map(|node| names(report, node, "from"));
     let to = fields.required(report, "to").map(|node| names(report, node, "to"));
     let ports = fields.required(report, "port").map(|node| ports(report, node));
-    let request = fields.get(report, "http").and_then(|node| http(report, node));
+    let request = requests::read(report, &mut fields);
     let versions = [("enforced", Version::Enforced), ("shadow", Version::Shadow)];
     let version = fields.choice(report, "answer", &versions).unwrap_or_default();
     let rule = fields.text(report, "rule").map(str::to_owned);
@@ -73,7 +73,7 @@ fn made_name(
     from: &[(String, Span)],
     to: &[(String, Span)],
     ports: &[(L4Protocol, u16)],
-    request: Option<&HttpQuestion>,
+    request: Option<&RequestQuestion>,
     effect: Effect,
 ) -> String {
     let joined =
@@ -124,25 +124,6 @@ fn ports(report: &mut Report, node: &Node) -> Vec<(L4Protocol, u16)> {
 
 fn is_single(protocol: L4Protocol, range: bulkhead_facts::PortRange) -> bool {
     if protocol.is_icmp() { range.first() >> 8 == range.last() >> 8 } else { range.first() == range.last() }
-}
-
-fn http(report: &mut Report, node: &Node) -> Option<HttpQuestion> {
-    let mut fields = Fields::open(report, node, "a request", Nulls::Refused)?;
-    let method = fields.text(report, "method").unwrap_or("GET").to_owned();
-    let target = fields.required_text(report, "path");
-    let host = fields.text(report, "host").map(str::to_owned);
-    let mut headers = Vec::new();
-    if let Some(list) = fields.get(report, "headers") {
-        Fields::open(report, list, "headers", Nulls::Refused)?;
-        for entry in list.as_map().unwrap_or_default() {
-            let values = entry.value.as_list().unwrap_or(std::slice::from_ref(&entry.value));
-            for value in values {
-                headers.push((entry.key.clone(), value.expect_text(report, &entry.key)?.to_owned()));
-            }
-        }
-    }
-    fields.finish(report);
-    Some(HttpQuestion { method, target: target?.to_owned(), host, headers })
 }
 
 fn reason(report: &mut Report, node: &Node) -> Option<Reason> {

@@ -15,18 +15,16 @@ mod stage;
 mod text_table;
 mod validate;
 
-pub(crate) use headers::websocket_matches;
-pub(crate) use query::query_matches;
 pub use validate::InvalidProgram;
 
+use crate::model::L7Section;
 use crate::program::{
-    Action, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId, Program, RuleIndex,
-    RuleInfo,
+    Action, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId, L7Entry, L7Stage,
+    PortBox, Program, RuleIndex, RuleInfo,
 };
 use addresses::AddressIndex;
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request};
 use chain::ChainIndex;
-use crate::program::PortBox;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -126,6 +124,19 @@ impl Judge {
             Direction::Egress => &self.egress,
         }
     }
+}
+
+/// True if a rule of this effect (`None` is pass) with this section takes a request. A pass takes what an allow takes.
+pub(crate) fn section_matches(section: &L7Section, request: &Request<'_>, effect: Option<Effect>) -> bool {
+    let (taken, left) = match effect {
+        Some(Effect::Deny) => (Effect::Deny, Effect::Allow),
+        Some(Effect::Allow) | None => (Effect::Allow, Effect::Deny),
+    };
+    let entry = L7Entry { rule: RuleIndex(0), effect: Some(taken), section: Some(section.clone()) };
+    let chain = L7Chain { enforced: vec![L7Stage { entries: vec![entry] }], ..L7Chain::default() };
+    let end = Answer { effect: left, rule: None, reason: Reason::NoRule };
+    let end = AnswerPair { enforced: end, shadow: end };
+    ChainIndex::new(&chain, end).decide(&chain, end, request).enforced.effect == taken
 }
 
 /// What the boxes of one class say of a protocol and port.

@@ -85,7 +85,7 @@ fn inspected(gates: &Gates<'_>, version: Version) -> [Option<Extent>; 2] {
     let all: Vec<Gate<'_>> = gates.old.iter().chain(&gates.new).copied().collect();
     let mut found = [None, None];
     for spelled in [false, true] {
-        let Ok(kinds) = requests(&all, &[], spelled) else {
+        let Ok(kinds) = requests(&all, None, spelled) else {
             return [Some(Extent::Undecided), None];
         };
         let total = kinds.len();

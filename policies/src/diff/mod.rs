@@ -11,7 +11,7 @@ mod rank;
 pub use extent::{Extent, Said};
 
 use crate::inventory::{Inventory, ObjectName};
-use crate::questions::{HttpQuestion, Version};
+use crate::questions::{RequestQuestion, Version};
 use crate::space::{Block, Programs, ProtocolRange};
 use bulkhead_facts::{Direction, L4Protocol, PortRange, WorkloadRef};
 use std::net::IpAddr;
@@ -106,8 +106,8 @@ pub struct Example {
     pub protocol: L4Protocol,
     /// The destination's port.
     pub port: u16,
-    /// The request; `None` for bytes that are no HTTP.
-    pub request: Option<HttpQuestion>,
+    /// The request; `None` for bytes that nobody can read.
+    pub request: Option<RequestQuestion>,
 }
 
 /// A port that the kernel admitted alone and that is inspected now: flows from before are reset (`tier_changed`).

@@ -167,7 +167,7 @@ fn read_rule(
         ports: if protocol_nodes.is_empty() { Ports::Any } else { Ports::These(ports) },
         l7: None,
     };
-    Some((close(rule, unknown), RulePlace { span: node.span, peers: spans }))
+    Some((close(rule, unknown), RulePlace { span: node.span, peers: spans, section: None }))
 }
 
 /// The peers of one item: several for a list of networks, none if it was not understood.

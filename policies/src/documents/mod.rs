@@ -30,10 +30,11 @@ pub(crate) use companions::companions;
 pub use inventory::load_inventory;
 pub use places::{Place, Places};
 pub use references::references;
+pub(crate) use sections::{APIS, RECORDS, SECTIONS};
 pub(crate) use selectors::NAMESPACE_NAME_LABEL;
 
 use crate::diagnostics::{Diagnostic, Report, Source, nearest, quoted};
-use crate::model::{Collection, HttpMatch, Policy, PolicySet, PortMatch};
+use crate::model::{Collection, L7Section, Policy, PolicySet, PortMatch, RuleAction};
 use crate::yaml::{self, Fields, Node, Nulls};
 use places::PolicyPlace;
 
@@ -95,9 +96,9 @@ pub(crate) fn read_port(report: &mut Report, node: &Node) -> Vec<PortMatch> {
     ports::read(report, node)
 }
 
-/// Kinds of requests as in a rule's `http`.
-pub(crate) fn read_requests(report: &mut Report, node: &Node) -> Option<Vec<HttpMatch>> {
-    http::read(report, node)
+/// A section of a rule by its name, read as one of a deny: what may be meant counts.
+pub(crate) fn read_section(report: &mut Report, name: &str, node: &Node) -> Option<L7Section> {
+    sections::read(report, name, node, RuleAction::Deny)
 }
 
 /// The `apiVersion` and `kind` of a document, or an error.

@@ -147,7 +147,7 @@ fn read_rule(
         ports: if port_nodes.is_empty() { Ports::Any } else { Ports::These(ports) },
         l7: None,
     };
-    Some((close(rule, unknown), RulePlace { span: node.span, peers: spans }))
+    Some((close(rule, unknown), RulePlace { span: node.span, peers: spans, section: None }))
 }
 
 pub(super) fn within_limit(report: &mut Report, span: Span, count: usize) -> Option<()> {

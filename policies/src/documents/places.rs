@@ -42,6 +42,8 @@ pub(super) struct RulePlace {
     pub(super) span: Span,
     /// One for each peer of the model.
     pub(super) peers: Vec<Span>,
+    /// The section that the rule is written with.
+    pub(super) section: Option<&'static str>,
 }
 
 impl Places {
@@ -56,6 +58,11 @@ impl Places {
         let place = self.policies.get(policy)?;
         let rule = place.rules[direction as usize].get(index)?;
         Some(Place { file: place.file.clone(), span: rule.span })
+    }
+
+    /// The section that a rule is written with, as its document names it: `grpc` is `http` in the model.
+    pub fn section(&self, policy: &PolicyRef, direction: Direction, index: usize) -> Option<&'static str> {
+        self.policies.get(policy)?.rules[direction as usize].get(index)?.section
     }
 
     /// Where the name of a collection stands.

@@ -3,6 +3,8 @@
 //! Written beside the readers and compared with them by a test: a field that one of them knows and the other does not
 //! fails it. Schemas say the shape only; what a document means is the readers' to judge.
 
+mod companions;
+
 use super::API_VERSION;
 use serde_json::{Map, Value, json};
 
@@ -61,8 +63,8 @@ pub(super) fn spec(kind: &str) -> Option<Shape> {
         "SegmentPolicy" => Some(segment_policy()),
         "ClusterSegmentPolicy" => Some(cluster_segment_policy()),
         "Collection" => Some(collection()),
-        "PolicyTest" => Some(policy_test()),
-        "PolicyProof" => Some(policy_proof()),
+        "PolicyTest" => Some(companions::policy_test()),
+        "PolicyProof" => Some(companions::policy_proof()),
         _ => None,
     }
 }
@@ -273,72 +275,6 @@ fn request() -> Shape {
         field("headers", list(header), "Requirements on header fields."),
         field("query", list(parameter), "Requirements on parameters of the query."),
         field("websocket", Shape::Boolean, "Whether it asks to become a WebSocket."),
-    ])
-}
-
-fn policy_proof() -> Shape {
-    let ends = || Shape::OneOrMore(Box::new(Shape::Text));
-    let says = "Pod, workload, `namespace/…`, address, block, `outside` or `nodes`";
-    let name = || field("name", Shape::Text, "For reports.");
-    let port = || {
-        field(
-            "port",
-            Shape::OneOrMore(Box::new(Shape::PortText)),
-            "The destination's own; absent: every one.",
-        )
-    };
-    let requests =
-        || field("http", list(request()), "Only these requests, as in a rule; absent: every byte.");
-    let never = Shape::Object(vec![
-        name(),
-        field("from", ends(), "Who must not; absent: everybody."),
-        field("except", ends(), "Who may all the same."),
-        field("to", ends(), "What must not be reached; absent: anything."),
-        port(),
-        requests(),
-    ]);
-    let only = Shape::Object(vec![
-        name(),
-        required("from", ends(), says),
-        required("to", ends(), says),
-        port(),
-        requests(),
-    ]);
-    let contained = Shape::Object(vec![
-        name(),
-        required("from", ends(), "What is compromised."),
-        required("within", ends(), "All that may be reached from it, over any number of steps."),
-    ]);
-    let lists = |shape: Shape| Shape::List(Box::new(shape), 0);
-    Shape::Object(vec![
-        field("never", lists(never), "Flows that nobody named may open."),
-        field("only", lists(only), "Flows that nobody else may open."),
-        field("contained", lists(contained), "How far a compromised workload reaches."),
-    ])
-}
-
-fn policy_test() -> Shape {
-    let ends = || Shape::OneOrMore(Box::new(Shape::Text));
-    let http = Shape::Object(vec![
-        field("method", Shape::Text, "Absent: GET."),
-        required("path", Shape::Text, "With its query."),
-        field("host", Shape::Text, "With or without port."),
-        field("headers", Shape::TextMap, "Header fields."),
-    ]);
-    let case = Shape::Object(vec![
-        field("name", Shape::Text, "For reports."),
-        required("from", ends(), "Pod, workload or address; several in a list."),
-        required("to", ends(), "Pod, workload, Service or address; several in a list."),
-        required("port", Shape::OneOrMore(Box::new(Shape::PortText)), "`8080`, `udp/53`; several in a list."),
-        field("http", http, "The request; absent: bytes that are no HTTP."),
-        field("answer", Shape::Word(&["enforced", "shadow"]), "Which answer is meant."),
-        field("rule", Shape::Text, "The rule that has to settle it."),
-        field("reason", Shape::Text, "The reason that the verdict has to carry."),
-    ]);
-    let cases = || Shape::List(Box::new(case.clone()), 0);
-    Shape::Object(vec![
-        field("allow", cases(), "Flows that must pass."),
-        field("deny", cases(), "Flows that must not."),
     ])
 }
 

@@ -14,7 +14,7 @@ use crate::yaml::{Fields, Node, Nulls};
 use bulkhead_facts::{PathTemplate, PostgresStatement, TlsVersion};
 
 /// Sections of a rule, in the order of the reference.
-pub(super) const SECTIONS: [&str; 7] = ["http", "grpc", "tls", "dns", "redis", "postgres", "kafka"];
+pub(crate) const SECTIONS: [&str; 7] = ["http", "grpc", "tls", "dns", "redis", "postgres", "kafka"];
 
 /// Reads a section by its name.
 pub(super) fn read(report: &mut Report, name: &str, node: &Node, action: RuleAction) -> Option<L7Section> {
@@ -201,7 +201,7 @@ fn tls(report: &mut Report, node: &Node) -> Option<TlsMatch> {
 }
 
 /// Types of records by name (IANA, DNS Resource Record Types).
-const RECORDS: [(&str, u16); 18] = [
+pub(crate) const RECORDS: [(&str, u16); 18] = [
     ("A", 1),
     ("NS", 2),
     ("CNAME", 5),
@@ -278,7 +278,7 @@ fn postgres(report: &mut Report, node: &Node) -> Option<PostgresMatch> {
 }
 
 /// API keys by name (Kafka protocol guide).
-const APIS: [(&str, u16); 30] = [
+pub(crate) const APIS: [(&str, u16); 30] = [
     ("produce", 0),
     ("fetch", 1),
     ("list-offsets", 2),

@@ -188,13 +188,14 @@ fn read_rule(
     let peers = read_peers(report, &mut fields, peer_field, scope);
     let ports = read_ports(report, &mut fields);
     let l7 = read_section(report, &mut fields, action);
+    let section = SECTIONS.into_iter().find(|name| fields.has(name));
     fields.finish(report);
     let (peers, peer_spans) = peers?;
     let mut rule = Rule { name, action, peers, ports: ports?, l7: l7? };
     if let Some(section) = rule.l7.clone() {
         narrow_to_carriers(report, &mut rule, &section, node);
     }
-    Some((rule, RulePlace { span: node.span, peers: peer_spans }))
+    Some((rule, RulePlace { span: node.span, peers: peer_spans, section }))
 }
 
 fn rule_name(report: &mut Report, node: &Node) -> Option<String> {

@@ -1,105 +1,197 @@
-//! The smallest change of a document that would allow a flow, in the words of the document's own kind.
+//! The smallest change of documents that would allow a flow, in the words of the documents' own kinds.
+//!
+//! Where one field of a rule is all that differs, that field is widened; else a rule of its own is added, so that nothing
+//! else is allowed with it. A deny of the platform gets an exception in front of it. The change is said in words, and given as
+//! operations of RFC 6902 (JSON Patch), which `kubectl patch --type=json` takes.
 
-use super::Difference;
+use super::differences::{Compared, Difference};
+use super::written::{flow, item, section, tls_field};
 use crate::inventory::{Inventory, ObjectName, Pod};
-use crate::model::Policy;
-use crate::questions::HttpQuestion;
-use bulkhead_facts::{Direction, L4Protocol};
+use crate::model::{L7Section, Policy, Rule};
+use crate::questions::RequestQuestion;
+use bulkhead_facts::{Cidr, Direction, L4Protocol, PolicyRef};
+use serde_json::{Value, json};
 use std::net::IpAddr;
+
+/// A change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// In words.
+    pub says: String,
+    /// For machines; `None` where no document has to change, or none can.
+    pub patch: Option<Patch>,
+}
+
+/// What to do with documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Patch {
+    /// Operations of RFC 6902 on one of them.
+    Edit {
+        /// Which.
+        document: PolicyRef,
+        /// In order.
+        operations: Vec<Value>,
+    },
+    /// A new one.
+    Create(Value),
+}
 
 /// A denied flow as one end sees it.
 pub(super) struct Flow<'a> {
     pub(super) direction: Direction,
     pub(super) pod: &'a ObjectName,
     pub(super) peer_pod: Option<&'a ObjectName>,
+    /// The Service that the flow is opened to.
+    pub(super) service: Option<&'a ObjectName>,
     pub(super) peer: IpAddr,
     pub(super) protocol: L4Protocol,
     pub(super) port: u16,
-    pub(super) request: Option<&'a HttpQuestion>,
+    pub(super) request: Option<&'a RequestQuestion>,
     pub(super) inventory: &'a Inventory,
 }
 
+/// A rule that comes near.
+pub(super) struct Near<'p> {
+    pub(super) policy: &'p Policy,
+    pub(super) rule: &'p Rule,
+    pub(super) position: usize,
+    /// How its section is written.
+    pub(super) section: Option<&'static str>,
+    pub(super) compared: Compared,
+    /// What the text calls it.
+    pub(super) shown: String,
+}
+
 /// The spellings that differ between kinds.
-#[derive(Clone, Copy)]
-enum Dialect {
-    Ours,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Segment,
+    ClusterSegment,
     NetworkPolicy,
     ClusterNetworkPolicy,
 }
 
 impl Dialect {
-    fn of(policy: &Policy) -> Self {
+    pub(super) fn of(policy: &Policy) -> Self {
         match policy.origin.kind.as_str() {
             "NetworkPolicy" => Self::NetworkPolicy,
             "ClusterNetworkPolicy" => Self::ClusterNetworkPolicy,
-            _ => Self::Ours,
+            "ClusterSegmentPolicy" => Self::ClusterSegment,
+            _ => Self::Segment,
         }
     }
 }
 
 impl Flow<'_> {
-    /// What to add to a rule that differs in these fields.
-    pub(super) fn widen(&self, policy: &Policy, differs: &[Difference]) -> String {
-        let dialect = Dialect::of(policy);
-        let new_request = differs
-            .iter()
-            .any(|d| matches!(d, Difference::Method(_) | Difference::Path(_) | Difference::Host(_)));
-        let mut changes: Vec<String> = Vec::new();
-        for difference in differs {
-            match difference {
-                Difference::Peer => {
-                    changes.push(format!(
-                        "add `{}` to `{}`",
-                        self.shown_peer(dialect, policy),
-                        self.peer_field()
-                    ));
-                }
-                Difference::Port => changes.push(self.add_port(dialect)),
-                Difference::NoRequest => {
-                    changes.push("name a request to ask about, or write a rule without `http`".to_owned());
-                }
-                Difference::Header(name) if !new_request => {
-                    changes.push(format!("send the header `{name}` as the rule requires"));
-                }
-                Difference::Query(name) if !new_request => {
-                    changes.push(format!("send the parameter `{name}` as the rule requires"));
-                }
-                Difference::Websocket if !new_request => {
-                    changes.push("ask for a WebSocket as the rule requires".to_owned());
-                }
-                Difference::Section(name) => changes.push(format!("write a rule without `{name}`")),
-                Difference::Header(_)
-                | Difference::Query(_)
-                | Difference::Websocket
-                | Difference::Method(_)
-                | Difference::Path(_)
-                | Difference::Host(_) => {}
+    /// A rule that differs in one field, with that field widened; `None` if it is not that simple.
+    pub(super) fn widen(&self, near: &Near<'_>) -> Option<Change> {
+        let dialect = Dialect::of(near.policy);
+        let at = format!("/spec/{}/{}", self.direction, near.position);
+        let (path, value, says) = match near.compared.differs.as_slice() {
+            [Difference::Peer] => {
+                let (field, peer) = (self.peer_field(), self.peer_of(dialect, near.policy)?);
+                (format!("{at}/{field}/-"), peer.clone(), format!("add `{}` to `{field}`", flow(&peer)))
             }
-        }
-        if let Some(request) = self.request.filter(|_| new_request) {
-            changes.push(format!("add `{}` to `http`", shown_request(request, differs)));
-        }
-        changes.join(", and ")
+            [Difference::Port] => {
+                let port = self.port_of(dialect)?;
+                (format!("{at}/ports/-"), port.clone(), format!("add `{}` to `ports`", flow(&port)))
+            }
+            [Difference::Part { .. }, ..] => self.widen_section(near, &at)?,
+            [] | [_, ..] => return None,
+        };
+        let operation = json!({"op": "add", "path": path, "value": value});
+        let says = format!("in {}: {says}", near.shown);
+        let document = near.policy.origin.clone();
+        Some(Change { says, patch: Some(Patch::Edit { document, operations: vec![operation] }) })
     }
 
-    /// A whole rule, where none comes near.
-    pub(super) fn new_rule(&self, policy: Option<&Policy>) -> String {
-        let peer = match policy {
-            Some(policy) => self.shown_peer(Dialect::of(policy), policy),
-            None => self.peer_as(Dialect::Ours, &self.pod.namespace),
-        };
-        let dialect = policy.map_or(Dialect::Ours, Dialect::of);
-        let rule = format!("{{{}: [{peer}], ports: [{}]}}", self.peer_field(), self.shown_port(dialect));
-        match policy {
-            Some(policy) => format!("add `{rule}` to `{}` of {}", self.direction, policy.origin),
-            None => {
-                let labels = self.inventory.pods.get(self.pod).map(selecting_labels).unwrap_or_default();
-                format!(
-                    "write a SegmentPolicy in namespace `{}` with `workloads: {labels}` and `{}: [{rule}]`",
-                    self.pod.namespace, self.direction
-                )
-            }
+    /// One alternative more; `tls` has none, so its field is widened if it is only one.
+    fn widen_section(&self, near: &Near<'_>, at: &str) -> Option<(String, Value, String)> {
+        let (request, name) = (self.request?, near.section?);
+        let own = near.rule.l7.as_ref()?;
+        if let L7Section::Tls(own) = own {
+            let [difference] = near.compared.differs.as_slice() else { return None };
+            let (field, value, is_item) = tls_field(own, request, difference.field())?;
+            let end = if is_item { "/-" } else { "" };
+            let says = match is_item {
+                true => format!("add `{}` to `{field}` of `tls`", flow(&value)),
+                false => format!("write `{field}: {}` in `tls`", flow(&value)),
+            };
+            return Some((format!("{at}/tls/{field}{end}"), value, says));
         }
+        let call = matches!(request, RequestQuestion::Grpc(_));
+        let value = match (name, call) {
+            ("grpc", false) => return None,
+            ("http", true) => item(&request.as_http()?.into(), Some((own, near.compared.nearest)))?,
+            (_, _) => item(request, Some((own, near.compared.nearest)))?,
+        };
+        let mut says = format!("add `{}` to `{name}`", flow(&value));
+        if let Some(instead) = sent_otherwise(&near.compared.differs) {
+            says = format!("{instead}, or {says}");
+        }
+        Some((format!("{at}/{name}/-"), value, says))
+    }
+
+    /// A rule of its own in a policy; `None` if its kind cannot say it.
+    pub(super) fn add_to(&self, policy: &Policy) -> Option<Change> {
+        let dialect = Dialect::of(policy);
+        let rule = self.rule(dialect, policy.origin.namespace.as_deref().unwrap_or_default())?;
+        let (path, value) = match policy.rules(self.direction) {
+            [] => (format!("/spec/{}", self.direction), json!([rule])),
+            [_, ..] => (format!("/spec/{}/-", self.direction), rule.clone()),
+        };
+        let says = format!("add `{}` to `{}` of {}", flow(&rule), self.direction, policy.origin);
+        let operations = vec![json!({"op": "add", "path": path, "value": value})];
+        let patch = Patch::Edit { document: policy.origin.clone(), operations };
+        Some(Change { says, patch: Some(patch) })
+    }
+
+    /// A rule in front of the one that denies.
+    pub(super) fn except_from(&self, policy: &Policy, position: usize) -> Option<Change> {
+        let dialect = Dialect::of(policy);
+        let mut rule = self.rule(dialect, "")?;
+        let action = if dialect == Dialect::ClusterNetworkPolicy { "Accept" } else { "allow" };
+        rule.as_object_mut()?.insert("action".to_owned(), action.into());
+        let says = format!("put `{}` before it", flow(&rule));
+        let path = format!("/spec/{}/{position}", self.direction);
+        let operations = vec![json!({"op": "add", "path": path, "value": rule})];
+        Some(Change { says, patch: Some(Patch::Edit { document: policy.origin.clone(), operations }) })
+    }
+
+    /// A policy of its own, where none of the namespace's speaks for the pod.
+    pub(super) fn create(&self) -> Option<Change> {
+        let rule = self.rule(Dialect::Segment, &self.pod.namespace)?;
+        let pod = self.inventory.pods.get(self.pod)?;
+        let labels = selecting_labels(pod);
+        let says = format!(
+            "write a SegmentPolicy in namespace `{}` with `workloads: {}` and `{}: [{}]`",
+            self.pod.namespace,
+            flow(&labels),
+            self.direction,
+            flow(&rule)
+        );
+        let document = json!({
+            "apiVersion": crate::documents::API_VERSION,
+            "kind": "SegmentPolicy",
+            "metadata": {"name": format!("{}-{}", pod.workload.name, self.direction), "namespace": self.pod.namespace},
+            "spec": {"workloads": labels, self.direction.as_str(): [rule]},
+        });
+        Some(Change { says, patch: Some(Patch::Create(document)) })
+    }
+
+    /// A rule that means this flow, with its request if the kind can say it.
+    fn rule(&self, dialect: Dialect, own_namespace: &str) -> Option<Value> {
+        let peer = self.peer_as(dialect, own_namespace)?;
+        let mut rule = json!({self.peer_field(): [peer]});
+        let fields = rule.as_object_mut()?;
+        let ports = if dialect == Dialect::ClusterNetworkPolicy { "protocols" } else { "ports" };
+        fields.insert(ports.to_owned(), json!([self.port_of(dialect)?]));
+        let ours = matches!(dialect, Dialect::Segment | Dialect::ClusterSegment);
+        if let Some(request) = self.request.filter(|_| ours) {
+            let (name, value) = section(request)?;
+            fields.insert(name.to_owned(), value);
+        }
+        Some(rule)
     }
 
     fn peer_field(&self) -> &'static str {
@@ -109,83 +201,92 @@ impl Flow<'_> {
         }
     }
 
-    fn shown_peer(&self, dialect: Dialect, policy: &Policy) -> String {
+    fn peer_of(&self, dialect: Dialect, policy: &Policy) -> Option<Value> {
         // A policy of no namespace has to name the peer's.
         self.peer_as(dialect, policy.origin.namespace.as_deref().unwrap_or_default())
     }
 
-    fn peer_as(&self, dialect: Dialect, own_namespace: &str) -> String {
+    fn peer_as(&self, dialect: Dialect, own_namespace: &str) -> Option<Value> {
+        let ours = matches!(dialect, Dialect::Segment | Dialect::ClusterSegment);
+        if let (true, Some(service)) = (ours, self.service) {
+            return Some(json!({"service": format!("{}/{}", service.namespace, service.name)}));
+        }
         let known = self.peer_pod.and_then(|name| Some((name, self.inventory.pods.get(name)?)));
-        let Some((name, pod)) = known else { return self.block(dialect) };
-        let labels = selecting_labels(pod);
-        let elsewhere = name.namespace != own_namespace;
-        let namespace = &name.namespace;
-        match dialect {
-            Dialect::Ours if elsewhere => {
-                format!("{{namespaces: {{name: {namespace}}}, workloads: {labels}}}")
-            }
-            Dialect::Ours => format!("{{workloads: {labels}}}"),
-            Dialect::NetworkPolicy if elsewhere => format!(
-                "{{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}, podSelector: {{matchLabels: {labels}}}}}"
-            ),
-            Dialect::NetworkPolicy => format!("{{podSelector: {{matchLabels: {labels}}}}}"),
-            Dialect::ClusterNetworkPolicy => format!(
-                "{{pods: {{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}, podSelector: {{matchLabels: {labels}}}}}}}"
-            ),
-        }
-    }
-
-    fn block(&self, dialect: Dialect) -> String {
-        let block = bulkhead_facts::Cidr::host(self.peer);
-        match dialect {
-            Dialect::Ours => format!("{{cidr: {}}}", quoted(&block.to_string())),
-            Dialect::NetworkPolicy => format!("{{ipBlock: {{cidr: {}}}}}", quoted(&block.to_string())),
-            Dialect::ClusterNetworkPolicy => format!("{{networks: [{}]}}", quoted(&block.to_string())),
-        }
-    }
-
-    fn add_port(&self, dialect: Dialect) -> String {
-        let field = match dialect {
-            Dialect::Ours | Dialect::NetworkPolicy => "ports",
-            Dialect::ClusterNetworkPolicy => "protocols",
+        // Labels do not reach a pod on its node's network, and a pod without labels has none to be told by.
+        let Some((name, pod)) = known.filter(|(_, pod)| !pod.host_network && !pod.labels.is_empty()) else {
+            return self.block(dialect);
         };
-        format!("add `{}` to `{field}`", self.shown_port(dialect))
+        let labels = selecting_labels(pod);
+        let namespace = &name.namespace;
+        let elsewhere = namespace != own_namespace;
+        let selected = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
+        Some(match dialect {
+            Dialect::Segment | Dialect::ClusterSegment if elsewhere => {
+                json!({"namespaces": {"name": namespace}, "workloads": labels})
+            }
+            Dialect::Segment | Dialect::ClusterSegment => json!({"workloads": labels}),
+            Dialect::NetworkPolicy if elsewhere => {
+                json!({"namespaceSelector": selected, "podSelector": {"matchLabels": labels}})
+            }
+            Dialect::NetworkPolicy => json!({"podSelector": {"matchLabels": labels}}),
+            Dialect::ClusterNetworkPolicy => {
+                json!({"pods": {"namespaceSelector": selected, "podSelector": {"matchLabels": labels}}})
+            }
+        })
     }
 
-    fn shown_port(&self, dialect: Dialect) -> String {
+    fn block(&self, dialect: Dialect) -> Option<Value> {
+        let block = Cidr::host(self.peer).to_string();
+        match dialect {
+            Dialect::Segment | Dialect::ClusterSegment => Some(json!({"cidr": block})),
+            Dialect::NetworkPolicy => Some(json!({"ipBlock": {"cidr": block}})),
+            Dialect::ClusterNetworkPolicy if self.direction == Direction::Egress => {
+                Some(json!({"networks": [block]}))
+            }
+            // Its ingress names pods only.
+            Dialect::ClusterNetworkPolicy => None,
+        }
+    }
+
+    fn port_of(&self, dialect: Dialect) -> Option<Value> {
         let (protocol, port) = (self.protocol, self.port);
         match dialect {
-            Dialect::Ours if protocol == L4Protocol::TCP => port.to_string(),
-            Dialect::Ours if protocol.is_icmp() => format!("{protocol}/{}", port >> 8),
-            Dialect::Ours => format!("{protocol}/{port}"),
+            Dialect::Segment | Dialect::ClusterSegment if protocol == L4Protocol::TCP => Some(port.into()),
+            Dialect::Segment | Dialect::ClusterSegment if protocol.is_icmp() => {
+                Some(format!("{protocol}/{}", port >> 8).into())
+            }
+            _ if !protocol.has_ports() => None,
+            Dialect::Segment | Dialect::ClusterSegment => Some(format!("{protocol}/{port}").into()),
             Dialect::NetworkPolicy => {
-                format!("{{port: {port}, protocol: {}}}", protocol.to_string().to_uppercase())
+                Some(json!({"port": port, "protocol": protocol.to_string().to_uppercase()}))
             }
             Dialect::ClusterNetworkPolicy => {
-                format!("{{{protocol}: {{destinationPort: {{number: {port}}}}}}}")
+                Some(json!({protocol.to_string(): {"destinationPort": {"number": port}}}))
             }
         }
     }
 }
 
-/// A colon needs quotes within braces.
-fn quoted(text: &str) -> String {
-    if text.contains(':') { format!("\"{text}\"") } else { text.to_owned() }
-}
-
-fn shown_request(request: &HttpQuestion, differs: &[Difference]) -> String {
-    let path = request.target.split('?').next().unwrap_or_default();
-    let host = match &request.host {
-        Some(host) if differs.iter().any(|difference| matches!(difference, Difference::Host(_))) => {
-            format!(", hosts: [{host}]")
+/// What the client can do instead, where it lacks only what it could send.
+fn sent_otherwise(differs: &[Difference]) -> Option<String> {
+    let said = differs.iter().map(|difference| match difference {
+        Difference::Part { field: "headers", item: Some(name), .. } => {
+            Some(format!("send the header `{name}` as the rule requires"))
         }
-        Some(_) | None => String::new(),
-    };
-    format!("{{methods: [{}], path: {path}{host}}}", request.method)
+        Difference::Part { field: "query", item: Some(name), .. } => {
+            Some(format!("send the parameter `{name}` as the rule requires"))
+        }
+        Difference::Part { field: "websocket", .. } => {
+            Some("ask for a WebSocket, or not, as the rule requires".to_owned())
+        }
+        _ => None,
+    });
+    let said: Option<Vec<String>> = said.collect();
+    said.filter(|said| !said.is_empty()).map(|said| said.join(" and "))
 }
 
 /// Labels by which people know a workload; else all that do not change with every roll-out.
-fn selecting_labels(pod: &Pod) -> String {
+fn selecting_labels(pod: &Pod) -> Value {
     const USUAL: [&str; 4] = ["app.kubernetes.io/name", "app", "k8s-app", "name"];
     const CHANGING: [&str; 5] = [
         "pod-template-hash",
@@ -194,10 +295,9 @@ fn selecting_labels(pod: &Pod) -> String {
         "statefulset.kubernetes.io/pod-name",
         "apps.kubernetes.io/pod-index",
     ];
-    let usual = USUAL.iter().find_map(|key| Some(format!("{{{key}: {}}}", pod.labels.get(*key)?)));
+    let usual = USUAL.iter().find_map(|key| Some(json!({*key: pod.labels.get(*key)?})));
     usual.unwrap_or_else(|| {
         let stable = pod.labels.iter().filter(|(key, _)| !CHANGING.contains(&key.as_str()));
-        let shown: Vec<String> = stable.map(|(key, value)| format!("{key}: {value}")).collect();
-        format!("{{{}}}", shown.join(", "))
+        json!(stable.collect::<std::collections::BTreeMap<_, _>>())
     })
 }

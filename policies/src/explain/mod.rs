@@ -4,15 +4,21 @@
 //! denial the nearest rule, the fields in which it differs, and the smallest change that would allow the flow.
 
 mod change;
-mod request;
+mod differences;
+mod written;
+
+pub use change::{Change, Patch};
+pub use differences::Difference;
 
 use crate::compile::{Compiler, PolicyTrace, RuleTrace};
 use crate::documents::{Place, Places};
 use crate::inventory::{Inventory, ObjectName};
 use crate::model::{Policy, PolicyMode, RuleAction};
 use crate::program::RuleInfo;
-use crate::questions::{FlowAnswer, Judges, NoJudge, Question, SideAnswer, Version};
+use crate::questions::{FlowAnswer, Judges, NoJudge, Question, RequestQuestion, SideAnswer, Version};
 use bulkhead_facts::{Direction, Effect, Reason, Tier};
+use change::{Dialect, Flow, Near};
+use differences::compare;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -36,8 +42,8 @@ pub struct SideExplanation {
     pub steps: Vec<Step>,
     /// For a denial: the rule that comes nearest to allowing it.
     pub nearest: Option<Nearest>,
-    /// For a denial: the smallest change that would allow it.
-    pub change: Option<String>,
+    /// For a denial: the smallest change that would allow it at this end.
+    pub change: Option<Change>,
 }
 
 /// One policy that selects the pod, or one built-in rule.
@@ -62,49 +68,6 @@ pub struct Nearest {
     pub place: Option<Place>,
     /// In what it differs.
     pub differs: Vec<Difference>,
-}
-
-/// One field in which a flow differs from a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Difference {
-    /// The rule does not name the peer.
-    Peer,
-    /// The rule does not name the port.
-    Port,
-    /// The bytes are no HTTP, or the request was not given.
-    NoRequest,
-    /// The method.
-    Method(String),
-    /// The path.
-    Path(String),
-    /// The host.
-    Host(Option<String>),
-    /// A header field.
-    Header(String),
-    /// A parameter of the query.
-    Query(String),
-    /// Whether it asks to become a WebSocket.
-    Websocket,
-    /// The section speaks of another protocol.
-    Section(&'static str),
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Peer => f.write_str("the peer is not named"),
-            Self::Port => f.write_str("the port is not named"),
-            Self::NoRequest => f.write_str("no HTTP request is seen"),
-            Self::Method(method) => write!(f, "method `{method}` is not named"),
-            Self::Path(path) => write!(f, "path `{path}` does not match"),
-            Self::Host(Some(host)) => write!(f, "host `{host}` is not named"),
-            Self::Host(None) => f.write_str("the request names no host"),
-            Self::Header(name) => write!(f, "header `{name}` is not as required"),
-            Self::Query(name) => write!(f, "parameter `{name}` of the query is not as required"),
-            Self::Websocket => f.write_str("whether it becomes a WebSocket is not as required"),
-            Self::Section(name) => write!(f, "only what `{name}` names is meant, and that is not seen"),
-        }
-    }
 }
 
 /// Explains one flow.
@@ -148,12 +111,12 @@ impl Teller<'_> {
         let collection = self.compiler.collection_of(&side.pod).map(|covering| covering.name.clone());
         steps.push(default_step(collection.as_deref(), side));
         let denied = side.pair.enforced.effect == Effect::Deny;
-        let nearest = denied.then(|| self.nearest(&traces)).flatten();
-        let change = denied.then(|| self.change(side, &traces, (peer, port)));
-        let told = nearest.as_ref().map(|(policy, trace, differs)| Nearest {
-            rule: format!("{}/{}", policy.origin, trace.rule.name),
-            place: self.places.rule(&policy.origin, side.direction, trace.position),
-            differs: differs.clone(),
+        let nearest = denied.then(|| self.nearest(side, &traces)).flatten();
+        let change = denied.then(|| self.change(side, &traces, nearest.as_ref(), (peer, port)));
+        let told = nearest.as_ref().map(|near| Nearest {
+            rule: format!("{}/{}", near.policy.origin, near.rule.name),
+            place: self.places.rule(&near.policy.origin, side.direction, near.position),
+            differs: near.compared.differs.clone(),
         });
         SideExplanation { answer: side.clone(), collection, steps, nearest: told, change }
     }
@@ -188,85 +151,139 @@ impl Teller<'_> {
             RuleAction::Deny => "denies it",
             RuleAction::Pass => "passes it on",
         };
-        let differs = request::differences(trace.rule, self.question.request);
-        if differs.is_empty() || trace.rule.action == RuleAction::Deny && self.question.request.is_none() {
+        let differs = compare(trace.rule, self.request()).differs;
+        if differs.is_empty() || trace.rule.action == RuleAction::Deny && self.request().is_none() {
             return format!("rule `{}` {verb}", trace.rule.name);
         }
         let differs: Vec<String> = differs.iter().map(ToString::to_string).collect();
         format!("rule `{}` names peer and port, but {}", trace.rule.name, differs.join(", "))
     }
 
-    /// The allow that differs in the fewest fields.
-    fn nearest<'t, 'p>(
-        &self,
-        traces: &'t [PolicyTrace<'p>],
-    ) -> Option<(&'p Policy, &'t RuleTrace<'p>, Vec<Difference>)> {
-        let rules = traces.iter().flat_map(|trace| trace.rules.iter().map(move |rule| (trace.policy, rule)));
+    /// The request, if the protocol carries it.
+    fn request(&self) -> Option<&RequestQuestion> {
+        self.question.request.filter(|request| request.runs_on(self.question.protocol))
+    }
+
+    /// The allow that counts for this denial and differs in the fewest fields.
+    fn nearest<'p>(&self, side: &SideAnswer, traces: &[PolicyTrace<'p>]) -> Option<Near<'p>> {
+        let tier = self.denying_tier(side);
+        let counting = traces.iter().filter(|trace| trace.policy.tier == tier && counts(trace.policy));
+        let rules = counting.flat_map(|trace| trace.rules.iter().map(move |rule| (trace.policy, rule)));
         rules
             .filter(|(_, trace)| trace.rule.action == RuleAction::Allow)
-            .map(|(policy, trace)| (policy, trace, self.differs(trace)))
-            .filter(|(_, _, differs)| !differs.is_empty())
-            .min_by_key(|(_, _, differs)| differs.iter().map(weight).sum::<usize>())
-            .filter(|(_, _, differs)| {
+            .map(|(policy, trace)| self.near(side, policy, trace))
+            .filter(|near| !near.compared.differs.is_empty())
+            .min_by_key(|near| near.compared.differs.iter().map(weight).sum::<usize>())
+            .filter(|near| {
+                let differs = &near.compared.differs;
                 !differs.contains(&Difference::Peer) || !differs.contains(&Difference::Port)
             })
     }
 
-    fn differs(&self, trace: &RuleTrace<'_>) -> Vec<Difference> {
-        let mut differs = Vec::new();
-        if !trace.peer {
-            differs.push(Difference::Peer);
+    /// Where an allow would have to stand.
+    fn denying_tier(&self, side: &SideAnswer) -> Tier {
+        match (&side.pair.enforced.reason, &side.enforced_rule) {
+            (Reason::DeniedByRule, Some(rule)) => rule.tier,
+            (_, _) => Tier::Namespace,
         }
-        if !trace.port {
-            differs.push(Difference::Port);
+    }
+
+    fn near<'p>(&self, side: &SideAnswer, policy: &'p Policy, trace: &RuleTrace<'p>) -> Near<'p> {
+        let mut compared = compare(trace.rule, self.request());
+        let layer_4 = [(trace.peer, Difference::Peer), (trace.port, Difference::Port)];
+        let mut differs: Vec<Difference> =
+            layer_4.into_iter().filter(|(named, _)| !named).map(|(_, difference)| difference).collect();
+        differs.append(&mut compared.differs);
+        compared.differs = differs;
+        let place = self.places.rule(&policy.origin, side.direction, trace.position);
+        let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+        Near {
+            policy,
+            rule: trace.rule,
+            position: trace.position,
+            section: self.places.section(&policy.origin, side.direction, trace.position),
+            compared,
+            shown: format!("rule `{}` of {}{place}", trace.rule.name, policy.origin),
         }
-        differs.extend(request::differences(trace.rule, self.question.request));
-        differs
     }
 
     /// The smallest change that would allow the flow at this end.
-    fn change(&self, side: &SideAnswer, traces: &[PolicyTrace<'_>], (peer, port): (IpAddr, u16)) -> String {
-        match side.pair.enforced.reason {
-            Reason::DeniedByRule => return self.lift(side),
-            Reason::NoEndpoint => {
-                return "the Service has no ready endpoint: no policy would help".to_owned();
-            }
-            Reason::Malformed | Reason::Ambiguous | Reason::Limit => {
-                return "no rule is asked about such a request: send it in its plain form".to_owned();
-            }
-            _ => {}
-        }
-        let flow = change::Flow {
+    fn change(
+        &self,
+        side: &SideAnswer,
+        traces: &[PolicyTrace<'_>],
+        near: Option<&Near<'_>>,
+        (peer, port): (IpAddr, u16),
+    ) -> Change {
+        let only = |says: &str| Change { says: says.to_owned(), patch: None };
+        let flow = Flow {
             direction: side.direction,
             pod: &side.pod,
             peer_pod: self.peer_pod(side.direction),
+            service: self.service(side.direction),
             peer,
             protocol: self.question.protocol,
             port,
-            request: self.question.request,
+            request: self.request(),
             inventory: self.inventory,
         };
-        match self.nearest(traces) {
-            Some((policy, trace, differs)) => {
-                let place = self.places.rule(&policy.origin, side.direction, trace.position);
-                let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
-                let whole = format!("rule `{}` of {}{place}", trace.rule.name, policy.origin);
-                format!("in {whole}: {}", flow.widen(policy, &differs))
+        match side.pair.enforced.reason {
+            Reason::DeniedByRule => return self.lift(side, traces, &flow),
+            Reason::NoEndpoint => return only("the Service has no ready endpoint: no policy would help"),
+            Reason::Malformed | Reason::Ambiguous | Reason::Limit => {
+                return only("no rule is asked about such a request: send it in its plain form");
             }
-            None => flow.new_rule(
-                traces.iter().map(|trace| trace.policy).find(|policy| policy.tier == Tier::Namespace),
-            ),
+            _ => {}
         }
+        if let Some(change) = near.and_then(|near| flow.widen(near)) {
+            return change;
+        }
+        let isolating = |trace: &&PolicyTrace<'_>| {
+            let policy = trace.policy;
+            policy.tier == Tier::Namespace && counts(policy) && policy.isolates[side.direction as usize]
+        };
+        // A kind of ours first, which can say what is sent.
+        let mut isolating: Vec<&Policy> = traces.iter().filter(isolating).map(|trace| trace.policy).collect();
+        isolating.sort_by_key(|policy| {
+            (Dialect::of(policy) != Dialect::Segment, Some(*policy) != near.map(|near| near.policy))
+        });
+        let added = match isolating.first() {
+            Some(policy) => flow.add_to(policy).or_else(|| flow.create()),
+            None => flow.create(),
+        };
+        let Some(mut change) = added else {
+            return only("no rule names this request alone: send it in its plain form");
+        };
+        if near.is_some_and(|near| near.compared.differs.contains(&Difference::NoRequest)) {
+            change.says = format!("name a request to ask about, or {}", change.says);
+        }
+        change
     }
 
     /// What to do about a deny of a cluster-wide policy.
-    fn lift(&self, side: &SideAnswer) -> String {
-        let Some(rule) = &side.enforced_rule else { return "a default denies it".to_owned() };
-        let RuleInfo { policy, rule, .. } = rule;
+    fn lift(&self, side: &SideAnswer, traces: &[PolicyTrace<'_>], flow: &Flow<'_>) -> Change {
+        let Some(RuleInfo { policy, rule, .. }) = &side.enforced_rule else {
+            return Change { says: "a default denies it".to_owned(), patch: None };
+        };
         let place = self.places.policy(policy).map(|place| format!(" ({place})")).unwrap_or_default();
-        format!(
-            "rule `{rule}` of {policy}{place} denies it, and only its owner can change that: narrow it, or put an allow or pass before it"
-        )
+        let says = format!("rule `{rule}` of {policy}{place} denies it, and only its owner can change that");
+        let trace = traces.iter().find(|trace| trace.policy.origin == *policy);
+        let position = |trace: &PolicyTrace<'_>| {
+            trace.rules.iter().find(|own| own.rule.name == *rule).map(|own| own.position)
+        };
+        let exception = trace.and_then(|trace| flow.except_from(trace.policy, position(trace)?));
+        match exception {
+            Some(change) => Change { says: format!("{says}: {}", change.says), ..change },
+            None => {
+                Change { says: format!("{says}: narrow it, or put an allow or pass before it"), patch: None }
+            }
+        }
+    }
+
+    fn service(&self, direction: Direction) -> Option<&ObjectName> {
+        let (address, _) = self.question.dialled.filter(|_| direction == Direction::Egress)?;
+        let holds = |service: &crate::inventory::Service| service.addresses.contains(&address);
+        self.inventory.services.iter().find(|(_, service)| holds(service)).map(|(name, _)| name)
     }
 
     fn peer_pod(&self, direction: Direction) -> Option<&ObjectName> {
@@ -277,18 +294,18 @@ impl Teller<'_> {
     }
 }
 
+/// True if a policy counts in the enforced answer.
+fn counts(policy: &Policy) -> bool {
+    policy.mode != PolicyMode::Audit
+}
+
 /// A peer is a bigger change than a port, a port than a part of a request.
 fn weight(difference: &Difference) -> usize {
     match difference {
         Difference::Peer => 5,
         Difference::Port => 3,
         Difference::NoRequest | Difference::Section(_) => 2,
-        Difference::Method(_)
-        | Difference::Path(_)
-        | Difference::Host(_)
-        | Difference::Header(_)
-        | Difference::Query(_)
-        | Difference::Websocket => 1,
+        Difference::Part { .. } => 1,
     }
 }
 
@@ -337,7 +354,7 @@ impl fmt::Display for SideExplanation {
             writeln!(f, "  nearest rule   {}{place}: {}", nearest.rule, differs.join(", "))?;
         }
         match &self.change {
-            Some(change) => writeln!(f, "  to allow it    {change}"),
+            Some(change) => writeln!(f, "  to allow it    {}", change.says),
             None => Ok(()),
         }
     }

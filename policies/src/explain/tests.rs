@@ -3,7 +3,7 @@
 use super::*;
 use crate::diagnostics::Source;
 use crate::documents::{load, load_inventory};
-use crate::questions::{Ends, HttpQuestion};
+use crate::questions::Ends;
 use bulkhead_facts::L4Protocol;
 
 fn source(name: &str, text: &str) -> Source {
@@ -26,10 +26,8 @@ fn explained(folder: &str, from: &str, to: &str, port: (L4Protocol, u16), reques
     let inventory = load_inventory(&[source("inventory.yaml", inventory)]).unwrap();
     let compiler = Compiler::new(&loaded.set, &inventory).unwrap();
     let mut judges = Judges::new(&compiler, &inventory);
-    let request = request.map(|text| {
-        let (method, target) = text.split_once(' ').unwrap();
-        HttpQuestion { method: method.into(), target: target.into(), ..HttpQuestion::default() }
-    });
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let request = request.map(|text| RequestQuestion::parse(&words(text)).unwrap());
     let (from, to) = (Ends::find(from, &inventory).unwrap(), Ends::find(to, &inventory).unwrap());
     let arriving = to.destinations(&inventory, port.0, port.1)[0];
     let question = Question {

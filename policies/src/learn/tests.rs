@@ -5,7 +5,7 @@ use crate::compile::Compiler;
 use crate::diagnostics::Source;
 use crate::documents::{load, load_inventory};
 use crate::naive::random::Random;
-use crate::questions::{End, HttpQuestion, Judges, Question};
+use crate::questions::{End, HttpQuestion, Judges, Question, RequestQuestion};
 use bulkhead_facts::Effect;
 
 /// checkout (two replicas) calls payments (two replicas) over HTTP and redis-like bytes of cache; a customer outside calls
@@ -300,11 +300,13 @@ fn a_proposal_allows_exactly_what_was_seen() {
         for (port, request) in
             [8080, 8081, 6379, 9090, 443].iter().flat_map(|port| requests.iter().map(move |r| (*port, *r)))
         {
-            let asked = request.map(|(method, path, host)| HttpQuestion {
-                method: method.into(),
-                target: path.into(),
-                host: Some(host.into()),
-                ..HttpQuestion::default()
+            let asked = request.map(|(method, path, host)| {
+                RequestQuestion::Http(HttpQuestion {
+                    method: method.into(),
+                    target: path.into(),
+                    host: Some(host.into()),
+                    ..HttpQuestion::default()
+                })
             });
             let question = Question {
                 source: sides[0],

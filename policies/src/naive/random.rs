@@ -2,6 +2,9 @@
 
 use crate::inventory::*;
 use crate::model::*;
+use crate::questions::{
+    DnsAsked, HttpQuestion, KafkaQuestion, PostgresQuestion, RedisQuestion, RequestQuestion, TlsQuestion,
+};
 use bulkhead_facts::*;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -318,16 +321,6 @@ pub(crate) fn policy_set(random: &mut Random) -> PolicySet {
     PolicySet { policies, collections }
 }
 
-/// The same with no sections but those of HTTP.
-pub(crate) fn http_policy_set(random: &mut Random) -> PolicySet {
-    let mut set = policy_set(random);
-    for rule in set.policies.iter_mut().flat_map(|policy| policy.ingress.iter_mut().chain(&mut policy.egress))
-    {
-        rule.l7 = rule.l7.take().filter(|section| matches!(section, L7Section::Http(_)));
-    }
-    set
-}
-
 /// An address that something is known of, one next to it, or one far away.
 pub(crate) fn address(random: &mut Random) -> IpAddr {
     const KNOWN: [usize; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 40, 255];
@@ -415,6 +408,55 @@ impl RandomRequest {
         };
         ask(&request)
     }
+}
+
+impl RandomRequest {
+    /// The same as a person would write it; `None` for bytes that nobody can read.
+    pub(crate) fn question(&self) -> Option<RequestQuestion> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        self.with(|request| {
+            Some(match request {
+                Request::Opaque => return None,
+                Request::Http(http) => RequestQuestion::Http(HttpQuestion {
+                    method: http.method.to_owned(),
+                    target: match http.query {
+                        Some(query) => format!("{}?{query}", self.path),
+                        None => self.path.to_owned(),
+                    },
+                    host: http.host.map(|host| host.as_str().to_owned()),
+                    headers: http.headers.iter().map(|field| (text(field.name), text(field.value))).collect(),
+                }),
+                Request::Tls(hello) => RequestQuestion::Tls(TlsQuestion {
+                    server_name: hello.server_name.map(|name| name.as_str().to_owned()),
+                    lowest: hello.lowest,
+                    highest: hello.highest,
+                    application_protocols: owned(hello.application_protocols),
+                    encrypted: hello.encrypted,
+                }),
+                Request::Dns(question) => RequestQuestion::Dns(DnsAsked {
+                    name: question.name.as_str().to_owned(),
+                    record: question.record,
+                }),
+                Request::Redis(command) => RequestQuestion::Redis(RedisQuestion {
+                    command: command.name.to_owned(),
+                    keys: command.keys.iter().map(|key| text(key)).collect(),
+                    database: command.database,
+                }),
+                Request::Postgres(message) => RequestQuestion::Postgres(PostgresQuestion {
+                    user: message.user.to_owned(),
+                    database: Some(message.database.to_owned()),
+                    statements: message.statements.to_vec(),
+                }),
+                Request::Kafka(asked) => {
+                    RequestQuestion::Kafka(KafkaQuestion { api: asked.api, topics: owned(asked.topics) })
+                }
+            })
+        })
+    }
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
 pub(crate) fn request(random: &mut Random) -> RandomRequest {

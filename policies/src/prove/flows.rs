@@ -1,16 +1,16 @@
 //! The search for a flow that passes.
 
 use super::Flow;
-use crate::decide::Judge;
+use crate::decide::{Judge, section_matches};
 use crate::inventory::{Inventory, ObjectName, Pod};
-use crate::model::{HeaderValueMatch, HttpMatch};
+use crate::model::L7Section;
 use crate::program::{Action, ClassId};
-use crate::questions::{HttpQuestion, Version};
+use crate::questions::{RequestQuestion, Version};
 use crate::space::{
-    Block, Gate, Hop, Programs, RequestKind, Through, TooManyKinds, Ways, allows, boxes, class_of, folded,
-    held, overlay, requests, segments,
+    Block, Gate, Hop, Programs, RequestKind, Through, TooManyKinds, Ways, allows, boxes, class_of, held,
+    overlay, requests, segments,
 };
-use bulkhead_facts::{Direction, HostName, L4Protocol, PortRange, UrlPath};
+use bulkhead_facts::{Direction, Effect, L4Protocol, PortRange, Request};
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ use std::net::IpAddr;
 #[derive(Clone, Default)]
 pub(super) struct Traffic<'c> {
     pub(super) ports: Option<&'c [(L4Protocol, PortRange)]>,
-    pub(super) requests: Option<&'c [HttpMatch]>,
+    pub(super) section: Option<&'c L7Section>,
 }
 
 /// An end: which side it is, its program, and the class that its peer has there.
@@ -43,7 +43,7 @@ pub(super) struct Search<'a> {
 struct Passing {
     protocol: L4Protocol,
     port: u16,
-    request: Option<HttpQuestion>,
+    request: Option<RequestQuestion>,
     rules: Vec<String>,
 }
 
@@ -201,19 +201,18 @@ impl<'a> Search<'a> {
         ports: PortRange,
     ) -> Option<(L4Protocol, u16)> {
         let inside = |protocol: L4Protocol| first <= protocol && protocol <= last;
+        let carries = |protocol| self.traffic.section.is_none_or(|section| section.runs_on(protocol));
         match self.traffic.ports {
-            None if self.traffic.requests.is_some() => {
-                inside(L4Protocol::TCP).then_some((L4Protocol::TCP, ports.first()))
-            }
             None => {
-                let usual = [L4Protocol::TCP, L4Protocol::UDP].into_iter().find(|protocol| inside(*protocol));
-                Some((usual.unwrap_or(first), ports.first()))
+                let usual = [L4Protocol::TCP, L4Protocol::UDP].into_iter();
+                let usual = usual.filter(|protocol| carries(*protocol)).find(|protocol| inside(*protocol));
+                let other = self.traffic.section.is_none().then_some(first);
+                Some((usual.or(other)?, ports.first()))
             }
             Some(wanted) => wanted.iter().find_map(|(protocol, range)| {
                 let lowest = range.first().max(ports.first());
                 let meets = lowest <= range.last().min(ports.last());
-                let carries = self.traffic.requests.is_none() || *protocol == L4Protocol::TCP;
-                (inside(*protocol) && meets && carries).then_some((*protocol, lowest))
+                (inside(*protocol) && meets && carries(*protocol)).then_some((*protocol, lowest))
             }),
         }
     }
@@ -225,19 +224,15 @@ impl<'a> Search<'a> {
         protocol: L4Protocol,
         port: u16,
     ) -> Result<Option<Passing>, TooManyKinds> {
-        let wanted = self.traffic.requests.unwrap_or_default();
-        let kinds = if gates.iter().any(Gate::inspects) || !wanted.is_empty() {
-            requests(gates, &wanted.iter().collect::<Vec<_>>(), false)?
-        } else {
-            requests(&[], &[], false)?.into_iter().take(1).collect()
+        let kinds = requests(gates, self.traffic.section, false)?;
+        let counts = |kind: &RequestKind| match (&kind.request, self.traffic.section) {
+            (None, _) | (_, None) => true,
+            (Some(request), Some(section)) => may_be_meant(section, request),
         };
-        let counts = |kind: &RequestKind| match &kind.request {
-            None => true,
-            Some(request) => {
-                self.traffic.requests.is_none_or(|all| all.iter().any(|http| matches(http, request)))
-            }
-        };
-        let passes = |kind: &&RequestKind| counts(kind) && allows(gates, kind.sent(), self.version);
+        let carried =
+            |kind: &RequestKind| kind.request.as_ref().is_none_or(|request| request.runs_on(protocol));
+        let passes =
+            |kind: &&RequestKind| carried(kind) && counts(kind) && allows(gates, kind.sent(), self.version);
         // A request says more than bytes that are none.
         let found = kinds.iter().filter(|kind| kind.request.is_some()).find(passes);
         let Some(kind) = found.or_else(|| kinds.iter().find(passes)) else { return Ok(None) };
@@ -264,27 +259,22 @@ fn flow(hop: &Hop<'_>, from: Option<&ObjectName>, to: Option<&ObjectName>, passi
     }
 }
 
-/// True if the request may be meant: one instance of a header is enough, and a request without a host may be for any.
-pub(super) fn matches(http: &HttpMatch, request: &HttpQuestion) -> bool {
-    let method = http.methods.is_empty() || http.methods.contains(&request.method);
-    let path = http.path.as_ref().is_none_or(|template| {
-        UrlPath::parse(&request.target).is_ok_and(|path| template.matches_text(path.normal()))
-    });
-    let host = match request.host.as_deref().and_then(|host| HostName::parse(host).ok()) {
-        Some(host) => http.hosts.is_empty() || http.hosts.iter().any(|pattern| pattern.matches(&host)),
-        None => true,
-    };
-    let headers = http.headers.iter().all(|header| {
-        let same = |field: &&(String, String)| folded(&field.0) == folded(&header.name);
-        let mut values = request.headers.iter().filter(same).map(|field| &field.1);
-        match &header.value {
-            HeaderValueMatch::Present => values.next().is_some(),
-            HeaderValueMatch::Absent => {
-                !request.headers.iter().any(|field| field.0.eq_ignore_ascii_case(&header.name))
-            }
-            HeaderValueMatch::Exact(text) => values.any(|value| value == text),
-            HeaderValueMatch::Prefix(text) => values.any(|value| value.starts_with(text.as_str())),
-        }
-    });
-    method && path && host && headers
+/// True if the request may be one that a section means. What TLS hides may be any request.
+pub(super) fn may_be_meant(section: &L7Section, request: &RequestQuestion) -> bool {
+    request.with(|request| {
+        let Ok(request) = request else { return false };
+        let same = match (&request, section) {
+            (Request::Opaque, _) => return true,
+            (Request::Tls(_), L7Section::Tls(_)) => true,
+            (Request::Tls(_), _) => return true,
+            (Request::Http(_), L7Section::Http(_))
+            | (Request::Dns(_), L7Section::Dns(_))
+            | (Request::Redis(_), L7Section::Redis(_))
+            | (Request::Postgres(_), L7Section::Postgres(_))
+            | (Request::Kafka(_), L7Section::Kafka(_)) => true,
+            (Request::Http(_) | Request::Dns(_), _)
+            | (Request::Redis(_) | Request::Postgres(_) | Request::Kafka(_), _) => false,
+        };
+        same && section_matches(section, &request, Some(Effect::Deny))
+    })
 }

@@ -16,8 +16,8 @@ pub use run::{Outcome, prove};
 
 use crate::diagnostics::Span;
 use crate::inventory::ObjectName;
-use crate::model::HttpMatch;
-use crate::questions::HttpQuestion;
+use crate::model::L7Section;
+use crate::questions::RequestQuestion;
 use bulkhead_facts::{L4Protocol, PortRange};
 use std::fmt;
 use std::net::IpAddr;
@@ -60,8 +60,8 @@ pub enum Claim {
         to: Names,
         /// On these ports of the destination; `None` is every port of every protocol.
         ports: Option<Vec<(L4Protocol, PortRange)>>,
-        /// With one of these requests; `None` is every byte.
-        requests: Option<Vec<HttpMatch>>,
+        /// With one of these requests, read as in a deny: what may be meant counts. `None` is every byte.
+        section: Option<L7Section>,
     },
     /// What is reached from these, over any number of steps, lies within those.
     Contained {
@@ -89,8 +89,8 @@ pub struct Flow {
     pub protocol: L4Protocol,
     /// The destination's port.
     pub port: u16,
-    /// The request; `None` for bytes that are no HTTP.
-    pub request: Option<HttpQuestion>,
+    /// The request; `None` for bytes that nobody can read.
+    pub request: Option<RequestQuestion>,
     /// The rules that let it pass, `policy/rule`.
     pub rules: Vec<String>,
 }
@@ -110,8 +110,10 @@ impl fmt::Display for Flow {
         }
         if let Some(request) = &self.request {
             write!(f, ": {request}")?;
-            for (name, value) in &request.headers {
-                write!(f, " with `{name}: {value}`")?;
+            if let RequestQuestion::Http(http) = request {
+                for (name, value) in &http.headers {
+                    write!(f, " with `{name}: {value}`")?;
+                }
             }
         }
         if self.rules.is_empty() {

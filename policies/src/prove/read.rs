@@ -2,8 +2,8 @@
 
 use super::{Assertion, Claim, Names, Proof};
 use crate::diagnostics::{Diagnostic, Report, Source, Span};
-use crate::documents::{companions, read_port, read_requests};
-use crate::model::{HttpMatch, PortMatch};
+use crate::documents::{SECTIONS, companions, read_port, read_section};
+use crate::model::{L7Section, PortMatch};
 use crate::yaml::{Fields, Node, Nulls};
 use bulkhead_facts::{L4Protocol, PortRange};
 
@@ -63,27 +63,22 @@ fn never(report: &mut Report, fields: &mut Fields<'_>) -> Option<(String, Claim)
             .error("missing-field", fields.span(), "an assertion of `never` needs `from` or `to`")
             .help("name who must not, or what must not be reached");
     }
-    let (ports, requests) = traffic(report, fields);
+    let Traffic { ports, section, words } = traffic(report, fields);
     let apart = if except.is_empty() { String::new() } else { format!(" except {}", joined(&except)) };
     let (who, what) =
         (from.as_deref().map_or("anybody".into(), joined), to.as_deref().map_or("anything".into(), joined));
-    let name = format!("never {who}{apart} to {what}{}", shown(ports.as_deref(), requests.as_deref()));
-    Some((name, Claim::Never { from, except, to, ports, requests }))
+    let name = format!("never {who}{apart} to {what}{}", shown(ports.as_deref(), &words));
+    Some((name, Claim::Never { from, except, to, ports, section }))
 }
 
 fn only(report: &mut Report, fields: &mut Fields<'_>) -> Option<(String, Claim)> {
     fields.required(report, "from");
     fields.required(report, "to");
     let (except, to) = (names(report, fields, "from"), names(report, fields, "to"));
-    let (ports, requests) = traffic(report, fields);
+    let Traffic { ports, section, words } = traffic(report, fields);
     let (except, to) = (except?, to?);
-    let name = format!(
-        "only {} to {}{}",
-        joined(&except),
-        joined(&to),
-        shown(ports.as_deref(), requests.as_deref())
-    );
-    Some((name, Claim::Never { from: None, except, to: Some(to), ports, requests }))
+    let name = format!("only {} to {}{}", joined(&except), joined(&to), shown(ports.as_deref(), &words));
+    Some((name, Claim::Never { from: None, except, to: Some(to), ports, section }))
 }
 
 fn contained(report: &mut Report, fields: &mut Fields<'_>) -> Option<(String, Claim)> {
@@ -108,12 +103,45 @@ fn names(report: &mut Report, fields: &mut Fields<'_>, field: &'static str) -> N
     )
 }
 
-type Traffic = (Option<Vec<(L4Protocol, PortRange)>>, Option<Vec<HttpMatch>>);
+/// What a flow has to carry to count.
+struct Traffic {
+    ports: Option<Vec<(L4Protocol, PortRange)>>,
+    section: Option<L7Section>,
+    /// The section, for a name.
+    words: String,
+}
 
 fn traffic(report: &mut Report, fields: &mut Fields<'_>) -> Traffic {
     let ports = fields.get(report, "port").map(|node| ports(report, node));
-    let requests = fields.get(report, "http").and_then(|node| read_requests(report, node));
-    (ports, requests)
+    let written: Vec<(&str, &Node)> =
+        SECTIONS.into_iter().filter_map(|name| Some((name, fields.get(report, name)?))).collect();
+    let read: Vec<(&str, Option<L7Section>)> =
+        written.iter().map(|(name, node)| (*name, read_section(report, name, node))).collect();
+    if let [(first, _), (second, node), ..] = written[..] {
+        report
+            .error(
+                "two-sections",
+                node.span,
+                format!("an assertion is about one protocol, and this one has `{first}` and `{second}`"),
+            )
+            .help("write two assertions");
+    }
+    let Some((name, section)) = read.into_iter().next() else {
+        return Traffic { ports, section: None, words: String::new() };
+    };
+    let words = section.as_ref().map_or(String::new(), |section| words(name, section));
+    Traffic { ports, section, words }
+}
+
+/// Requests of HTTP are told, of other protocols only that there are some.
+fn words(name: &str, section: &L7Section) -> String {
+    let L7Section::Http(requests) = section else { return format!(" {name}") };
+    let requests = requests.iter().map(|http| {
+        let path = http.path.as_ref().map_or("…", |path| path.as_str());
+        let methods = if http.methods.is_empty() { "any".to_owned() } else { http.methods.join("|") };
+        format!(" {methods} {path}")
+    });
+    requests.collect()
 }
 
 fn ports(report: &mut Report, node: &Node) -> Vec<(L4Protocol, PortRange)> {
@@ -141,12 +169,7 @@ fn joined(names: &[(String, Span)]) -> String {
     names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn shown(ports: Option<&[(L4Protocol, PortRange)]>, requests: Option<&[HttpMatch]>) -> String {
+fn shown(ports: Option<&[(L4Protocol, PortRange)]>, words: &str) -> String {
     let ports = ports.unwrap_or_default().iter().map(|(protocol, range)| format!(" {protocol}/{range}"));
-    let requests = requests.unwrap_or_default().iter().map(|http| {
-        let path = http.path.as_ref().map_or("…", |path| path.as_str());
-        let methods = if http.methods.is_empty() { "any".to_owned() } else { http.methods.join("|") };
-        format!(" {methods} {path}")
-    });
-    ports.chain(requests).collect()
+    ports.chain([words.to_owned()]).collect()
 }

@@ -85,14 +85,14 @@ fn never(
     programs: &Programs,
     inventory: &Inventory,
 ) -> Result<Option<Flow>, TooManyKinds> {
-    let Claim::Never { from, except, to, ports, requests } = claim else { return Ok(None) };
+    let Claim::Never { from, except, to, ports, section } = claim else { return Ok(None) };
     let sources = EndSet::find(report, from, inventory);
     let apart = EndSet::find(report, &Some(except.clone()), inventory);
     let targets = EndSet::find(report, to, inventory);
     if report.has_errors() {
         return Ok(None);
     }
-    let traffic = Traffic { ports: ports.as_deref(), requests: requests.as_deref() };
+    let traffic = Traffic { ports: ports.as_deref(), section: section.as_ref() };
     let mut search = Search::new(programs, inventory, Version::Enforced, traffic);
     let nodes = nodes(inventory);
     let mut cuts: Vec<Block> = nodes.iter().map(|address| (*address, *address)).collect();

@@ -137,7 +137,7 @@ fn a_counter_example_is_really_allowed_and_none_means_that_no_request_is() {
     for seed in 0..200 {
         println!("seed {seed}");
         let mut random = Random(seed);
-        let (inventory, set) = (random::inventory(&mut random), random::http_policy_set(&mut random));
+        let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
         let compiler = Compiler::new(&set, &inventory).unwrap();
         let programs = Programs::new(&compiler).unwrap();
         let mut judges = Judges::new(&compiler, &inventory);
@@ -155,7 +155,7 @@ fn a_counter_example_is_really_allowed_and_none_means_that_no_request_is() {
             except: vec![],
             to: named(to),
             ports: Some(vec![(protocol, PortRange::single(port))]),
-            requests: None,
+            section: None,
         };
         let assertion = Assertion { name: "a".into(), span: Span::default(), claim };
         let proof = Proof { name: "p".into(), file: "p".into(), assertions: vec![assertion] };
@@ -205,20 +205,14 @@ fn none_passes(
         }
         for _ in 0..50 {
             let asked = random::request(random);
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-            let request = HttpQuestion {
-                method: asked.method.into(),
-                target: asked.path.into(),
-                host: asked.host.map(|host| host.as_str().to_owned()),
-                headers: asked.headers.iter().map(|field| (text(field.name), text(field.value))).collect(),
-            };
+            let request = asked.question();
             let question = Question {
                 source: End { pod: Some(from), address: source },
                 destination: End { pod: Some(to), address: destination },
                 dialled: None,
                 protocol,
                 port,
-                request: (!asked.opaque).then_some(&request),
+                request: request.as_ref(),
             };
             assert_eq!(
                 judges.ask(&question).unwrap().effect(Version::Enforced),

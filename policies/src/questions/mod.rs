@@ -5,16 +5,23 @@
 //! and by the command line; the full truth table is `matrix`.
 
 mod ends;
+mod http;
+mod others;
 mod request;
+mod words;
 
 pub use ends::{Destination, End, Ends, UnknownEnd};
-pub use request::{HttpQuestion, RequestError};
+pub use http::{GrpcQuestion, HttpQuestion};
+pub use others::{DnsAsked, KafkaQuestion, PostgresQuestion, RedisQuestion, TlsQuestion};
+pub use request::{RequestError, RequestQuestion};
+pub use words::{WORD_PROTOCOLS, WordField};
+pub(crate) use words::{api_name, record_name};
 
 use crate::compile::{CompileError, Compiler};
 use crate::decide::{InvalidProgram, Judge};
 use crate::inventory::{Inventory, ObjectName};
 use crate::program::{Action, Answer, AnswerPair, RuleInfo};
-use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request, WorkloadRef};
+use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, WorkloadRef};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -59,8 +66,8 @@ pub struct Question<'q> {
     pub protocol: L4Protocol,
     /// The destination's port; `type << 8 | code` for ICMP.
     pub port: u16,
-    /// The request; `None` is a flow whose bytes are no HTTP.
-    pub request: Option<&'q HttpQuestion>,
+    /// The request; `None` is a flow whose bytes nobody can read, and so is one that this protocol cannot carry.
+    pub request: Option<&'q RequestQuestion>,
 }
 
 /// What one end says.
@@ -169,14 +176,8 @@ impl<'a> Judges<'a> {
         let Some(pod) = pod else { return Ok(None) };
         let Some(judge) = self.judge(pod)? else { return Ok(None) };
         let action = judge.action(asked.direction, asked.peer, asked.question.protocol, asked.port);
-        let pair = match (action, asked.question.request) {
-            (Action::Answer(id) | Action::Learn(id), _) => judge.answer(id),
-            (Action::Inspect { opaque, .. }, None) => judge.answer(opaque),
-            (Action::Inspect { chain, opaque }, Some(request)) => match request.canonical() {
-                Ok(canonical) => canonical.with(|request| judge.decide_l7(chain, &Request::Http(request))),
-                Err(error) => refused(judge.answer(opaque), error.reason()),
-            },
-        };
+        let sent = asked.question.request.filter(|request| request.runs_on(asked.question.protocol));
+        let pair = answer(judge, action, sent);
         let rule = |answer: Answer| answer.rule.map(|rule| judge.rule(rule).clone());
         Ok(Some(SideAnswer {
             direction: asked.direction,
@@ -187,6 +188,18 @@ impl<'a> Judges<'a> {
             enforced_rule: rule(pair.enforced),
             shadow_rule: rule(pair.shadow),
         }))
+    }
+}
+
+/// What a judge says of a request on a flow that it acts on so; `None` is bytes that cannot be read.
+pub(crate) fn answer(judge: &Judge, action: Action, request: Option<&RequestQuestion>) -> AnswerPair {
+    match (action, request) {
+        (Action::Answer(id) | Action::Learn(id), _) => judge.answer(id),
+        (Action::Inspect { opaque, .. }, None) => judge.answer(opaque),
+        (Action::Inspect { chain, opaque }, Some(request)) => request.with(|request| match request {
+            Ok(request) => judge.decide_l7(chain, &request),
+            Err(error) => refused(judge.answer(opaque), error.reason()),
+        }),
     }
 }
 

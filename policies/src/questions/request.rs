@@ -1,19 +1,100 @@
-//! A request as a person writes it, brought into the form that rules are asked about.
+//! A request of any protocol as a person writes it, brought into the form that rules are asked about.
+//!
+//! [`RequestQuestion::with`] lends the canonical [`Request`] or says why there is none: then the sidecar refuses the bytes
+//! before any rule is asked. In words a request is written as `bulkhead policy explain` takes it ([`super::words`]).
 
-use bulkhead_facts::{HeaderField, HostName, HostNameError, HttpRequest, PathError, Reason, UrlPath};
+use super::{
+    DnsAsked, GrpcQuestion, HttpQuestion, KafkaQuestion, PostgresQuestion, RedisQuestion, TlsQuestion,
+};
+use bulkhead_facts::{HostNameError, L4Protocol, PathError, Reason, Request};
 use std::fmt;
 
-/// An HTTP request of a question.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpQuestion {
-    /// Method.
-    pub method: String,
-    /// Path, with its query if there is one.
-    pub target: String,
-    /// Host, with or without port.
-    pub host: Option<String>,
-    /// Header fields.
-    pub headers: Vec<(String, String)>,
+/// A request of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestQuestion {
+    /// A request of HTTP.
+    Http(HttpQuestion),
+    /// A call of gRPC.
+    Grpc(GrpcQuestion),
+    /// The first message of a TLS client.
+    Tls(TlsQuestion),
+    /// A question to a name server.
+    Dns(DnsAsked),
+    /// A command to Redis.
+    Redis(RedisQuestion),
+    /// The start of a PostgreSQL session, or statements.
+    Postgres(PostgresQuestion),
+    /// A request to Kafka.
+    Kafka(KafkaQuestion),
+}
+
+impl From<HttpQuestion> for RequestQuestion {
+    fn from(http: HttpQuestion) -> Self {
+        Self::Http(http)
+    }
+}
+
+impl RequestQuestion {
+    /// The protocol's name in documents.
+    pub fn protocol(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "http",
+            Self::Grpc(_) => "grpc",
+            Self::Tls(_) => "tls",
+            Self::Dns(_) => "dns",
+            Self::Redis(_) => "redis",
+            Self::Postgres(_) => "postgres",
+            Self::Kafka(_) => "kafka",
+        }
+    }
+
+    /// The request as one of HTTP, if it is one.
+    pub fn as_http(&self) -> Option<HttpQuestion> {
+        match self {
+            Self::Http(http) => Some(http.clone()),
+            Self::Grpc(call) => Some(call.as_http()),
+            Self::Tls(_) | Self::Dns(_) | Self::Redis(_) | Self::Postgres(_) | Self::Kafka(_) => None,
+        }
+    }
+
+    /// True if it can be sent on this protocol.
+    pub fn runs_on(&self, protocol: L4Protocol) -> bool {
+        protocol == L4Protocol::TCP || (matches!(self, Self::Dns(_)) && protocol == L4Protocol::UDP)
+    }
+
+    /// Asks with the canonical form, or with the reason why there is none.
+    pub fn with<R>(&self, ask: impl FnOnce(Result<Request<'_>, RequestError>) -> R) -> R {
+        match self {
+            Self::Http(http) => with_http(http, ask),
+            Self::Grpc(call) => with_http(&call.as_http(), ask),
+            Self::Tls(hello) => hello.with(ask),
+            Self::Dns(question) => question.with(ask),
+            Self::Redis(command) => command.with(ask),
+            Self::Postgres(message) => ask(Ok(Request::Postgres(message.canonical()))),
+            Self::Kafka(request) => request.with(ask),
+        }
+    }
+}
+
+fn with_http<R>(http: &HttpQuestion, ask: impl FnOnce(Result<Request<'_>, RequestError>) -> R) -> R {
+    match http.canonical() {
+        Ok(canonical) => canonical.with(|request| ask(Ok(Request::Http(request)))),
+        Err(error) => ask(Err(error)),
+    }
+}
+
+impl fmt::Display for RequestQuestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(http) => write!(f, "{http}"),
+            Self::Grpc(call) => write!(f, "{call}"),
+            Self::Tls(hello) => write!(f, "{hello}"),
+            Self::Dns(question) => write!(f, "{question}"),
+            Self::Redis(command) => write!(f, "{command}"),
+            Self::Postgres(message) => write!(f, "{message}"),
+            Self::Kafka(request) => write!(f, "{request}"),
+        }
+    }
 }
 
 /// Why a request has no form that rules could be asked about; the sidecar refuses it.
@@ -46,57 +127,3 @@ impl fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
-
-/// The canonical parts, borrowed from a question.
-#[derive(Debug)]
-pub(crate) struct Canonical<'a> {
-    method: &'a str,
-    path: UrlPath<'a>,
-    query: Option<&'a str>,
-    host: Option<HostName>,
-    headers: Vec<HeaderField<'a>>,
-}
-
-impl HttpQuestion {
-    pub(crate) fn canonical(&self) -> Result<Canonical<'_>, RequestError> {
-        let (path, query) = match self.target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (self.target.as_str(), None),
-        };
-        let host =
-            self.host.as_deref().map(HostName::parse_authority).transpose().map_err(RequestError::Host)?;
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| HeaderField { name: name.as_bytes(), value: value.as_bytes() });
-        Ok(Canonical {
-            method: &self.method,
-            path: UrlPath::parse(path).map_err(RequestError::Path)?,
-            query,
-            host: host.map(|(host, _)| host),
-            headers: headers.collect(),
-        })
-    }
-}
-
-impl Canonical<'_> {
-    pub(crate) fn with<R>(&self, ask: impl FnOnce(HttpRequest<'_>) -> R) -> R {
-        ask(HttpRequest {
-            method: self.method,
-            path: &self.path,
-            query: self.query,
-            host: self.host.as_ref(),
-            headers: &self.headers,
-        })
-    }
-}
-
-impl fmt::Display for HttpQuestion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.target)?;
-        match &self.host {
-            Some(host) => write!(f, " at {host}"),
-            None => Ok(()),
-        }
-    }
-}

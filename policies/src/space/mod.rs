@@ -7,14 +7,17 @@
 
 mod cells;
 mod hops;
+mod http;
+mod names;
+mod others;
 mod paths;
 mod requests;
+mod sets;
 mod shown;
 
 pub use cells::{Block, Cell, ProtocolRange, overlay};
 pub(crate) use cells::{boxes, class_of, segments};
 pub(crate) use hops::{Hop, Through, Ways};
-pub(crate) use requests::folded;
 pub use requests::{RequestKind, TooManyKinds, requests};
 pub use shown::shown_block;
 
@@ -22,9 +25,9 @@ use crate::compile::Compiler;
 use crate::decide::Judge;
 use crate::inventory::{Inventory, ObjectName};
 use crate::matrix::MatrixError;
-use crate::program::{Action, Answer, AnswerPair};
-use crate::questions::{HttpQuestion, Version};
-use bulkhead_facts::{Effect, Request};
+use crate::program::{Action, Answer};
+use crate::questions::{RequestQuestion, Version, answer};
+use bulkhead_facts::Effect;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -65,23 +68,20 @@ pub struct Gate<'j> {
 /// What is sent on a flow.
 #[derive(Clone, Copy)]
 pub enum Sent<'q> {
-    /// Bytes that are no HTTP.
+    /// Bytes that nobody can read.
     Opaque,
     /// A request.
-    Http(&'q HttpQuestion),
+    Request(&'q RequestQuestion),
 }
 
 impl Gate<'_> {
-    /// The answer for what is sent. A request without canonical form is answered as bytes that cannot be read are.
+    /// The answer for what is sent.
     pub fn answer(&self, sent: Sent<'_>, version: Version) -> Answer {
-        let pair: AnswerPair = match (self.action, sent) {
-            (Action::Answer(id) | Action::Learn(id), _) => self.judge.answer(id),
-            (Action::Inspect { opaque, .. }, Sent::Opaque) => self.judge.answer(opaque),
-            (Action::Inspect { chain, opaque }, Sent::Http(question)) => match question.canonical() {
-                Ok(canonical) => canonical.with(|http| self.judge.decide_l7(chain, &Request::Http(http))),
-                Err(_) => self.judge.answer(opaque),
-            },
+        let request = match sent {
+            Sent::Opaque => None,
+            Sent::Request(request) => Some(request),
         };
+        let pair = answer(self.judge, self.action, request);
         match version {
             Version::Enforced => pair.enforced,
             Version::Shadow => pair.shadow,

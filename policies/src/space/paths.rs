@@ -1,5 +1,6 @@
 //! One path for each kind that templates tell apart.
 
+use super::names::fresh;
 use bulkhead_facts::PathTemplate;
 use std::collections::BTreeSet;
 
@@ -24,12 +25,6 @@ pub(super) fn paths(templates: &[&PathTemplate], spelled: bool, max: usize) -> O
         walk.respell()?;
     }
     Some(walk.found)
-}
-
-/// A text that begins with `stem` and is not taken.
-pub(super) fn fresh(stem: &str, taken: impl Fn(&str) -> bool) -> String {
-    let numbered = (1u32..).map(|number| format!("{stem}{number}"));
-    std::iter::once(stem.to_owned()).chain(numbered).find(|text| !taken(text)).unwrap_or_default()
 }
 
 struct Walk<'t> {

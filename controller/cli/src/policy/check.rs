@@ -1,6 +1,6 @@
 //! `bulkhead policy check`: what is wrong with documents, and what is probably not meant.
 
-use super::{BAD_INPUT, DOES_NOT_HOLD, Format, HOLDS, InventoryArguments, read, report};
+use super::{BAD_INPUT, DOES_NOT_HOLD, DateArguments, Format, HOLDS, InventoryArguments, read, report};
 use bulkhead_policies::cases;
 use bulkhead_policies::compile::Compiler;
 use bulkhead_policies::diagnostics::{Diagnostic, Source};
@@ -15,6 +15,8 @@ pub(super) struct CheckArguments {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     inventory: InventoryArguments,
+    #[command(flatten)]
+    date: DateArguments,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Exit with 1 if there is a warning
@@ -30,18 +32,19 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
         Ok(sources) => sources,
         Err(error) => return report::refuse(&error),
     };
-    let loaded = documents::load(&sources);
+    let mut loaded = documents::load(&sources);
     let mut found = loaded.diagnostics.clone();
     let (_, in_cases) = cases::load(&sources);
     // A source that is no YAML is reported by both readers.
     found.extend(in_cases.into_iter().filter(|diagnostic| !loaded.diagnostics.contains(diagnostic)));
+    arguments.date.hold(&mut loaded);
     if !arguments.inventory.files.is_empty() {
-        match read::sources(&arguments.inventory.files) {
+        match arguments.inventory.sources() {
             Ok(inventory) => {
                 found.extend(against_inventory(&loaded, &inventory));
                 sources.extend(inventory);
             }
-            Err(error) => return report::refuse(&error),
+            Err(code) => return code,
         }
     }
     report::print(arguments.format, &found, &sources);
@@ -49,6 +52,9 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
     if arguments.format == Format::Text {
         let policies = loaded.set.policies.len();
         let collections = loaded.set.collections.len();
+        for collection in loaded.set.collections.iter().filter(|_| arguments.date.date.is_some()) {
+            println!("collection {}: {}", collection.name, collection.mode.as_str());
+        }
         println!("{policies} policies, {collections} collections: {errors} errors, {warnings} warnings");
     }
     match (errors, warnings) {

@@ -1,10 +1,10 @@
 //! `bulkhead policy diff`: what a change of policies changes in verdicts.
 
 use super::set::Set;
-use super::{DOES_NOT_HOLD, HOLDS, InventoryArguments, report};
+use super::{DOES_NOT_HOLD, DateArguments, HOLDS, InventoryArguments, report, requests};
 use bulkhead_policies::diff::{Change, ChangeKind, Difference, Example, Extent, Reset, Said, Side, diff};
 use bulkhead_policies::inventory::ObjectName;
-use bulkhead_policies::questions::{HttpQuestion, Version};
+use bulkhead_policies::questions::Version;
 use bulkhead_policies::space::{Programs, shown_block};
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ pub(super) struct DiffArguments {
     new: PathBuf,
     #[command(flatten)]
     inventory: InventoryArguments,
+    #[command(flatten)]
+    date: DateArguments,
     /// Exit with 1 if access widens, or if anything changes
     #[arg(long, value_enum)]
     fail_on: Option<FailOn>,
@@ -88,7 +90,7 @@ fn compare(arguments: &DiffArguments) -> Result<Difference, u8> {
         ));
     }
     let [old, new] = [&arguments.old, &arguments.new]
-        .map(|path| Set::read(std::slice::from_ref(path), &arguments.inventory));
+        .map(|path| Set::read(std::slice::from_ref(path), &arguments.inventory, arguments.date));
     let (old, new) = (old?, new?);
     let version = match arguments.answer {
         Answer::Enforced => Version::Enforced,
@@ -229,13 +231,9 @@ fn change_json(change: &Change) -> Value {
             "destination": change.example.destination.to_string(),
             "protocol": change.example.protocol.to_string(),
             "port": change.example.port,
-            "request": change.example.request.as_ref().map(request_json),
+            "request": change.example.request.as_ref().map(requests::to_json),
         },
     })
-}
-
-pub(super) fn request_json(request: &HttpQuestion) -> Value {
-    json!({"method": request.method, "path": request.target, "host": request.host, "headers": request.headers})
 }
 
 fn side_json(side: &Side) -> Value {

@@ -1,12 +1,12 @@
 //! `bulkhead policy explain`: why a flow is allowed or denied, and what would allow it.
 
 use super::set::Set;
-use super::{BAD_INPUT, DOES_NOT_HOLD, HOLDS, InventoryArguments, report};
+use super::{BAD_INPUT, DOES_NOT_HOLD, DateArguments, HOLDS, InventoryArguments, report, requests};
 use bulkhead_facts::{Effect, L4Protocol};
 use bulkhead_policies::compile::Compiler;
-use bulkhead_policies::explain::{Explanation, SideExplanation, explain};
+use bulkhead_policies::explain::{Change, Explanation, Patch, SideExplanation, explain};
 use bulkhead_policies::program::{Answer, RuleInfo};
-use bulkhead_policies::questions::{Ends, HttpQuestion, Judges, Question, Version};
+use bulkhead_policies::questions::{Ends, Judges, Question, RequestQuestion, Version};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -22,13 +22,14 @@ pub(super) struct ExplainArguments {
     to: String,
     /// `8080`, `udp/53` or `icmp/8`
     port: String,
-    /// A request: `GET /path` (or only `/path`)
-    #[arg(num_args = 0..=2)]
+    /// A request: `GET /path`, `grpc SERVICE/METHOD`, or `tls`, `dns`, `redis`, `postgres`, `kafka` with words as
+    /// `name=api.example type=AAAA`; without one, bytes that cannot be read
+    #[arg(num_args = 0.., value_name = "REQUEST")]
     request: Vec<String>,
-    /// Host of the request
+    /// Host of an HTTP request
     #[arg(long)]
     host: Option<String>,
-    /// Header of the request, `NAME: VALUE`
+    /// Header of an HTTP request, `NAME: VALUE`
     #[arg(long = "header", value_name = "HEADER")]
     headers: Vec<String>,
     /// Policy files or folders
@@ -36,6 +37,8 @@ pub(super) struct ExplainArguments {
     policies: Vec<PathBuf>,
     #[command(flatten)]
     inventory: InventoryArguments,
+    #[command(flatten)]
+    date: DateArguments,
     #[arg(long, value_enum, default_value_t)]
     format: ExplainFormat,
 }
@@ -51,7 +54,7 @@ enum ExplainFormat {
 }
 
 pub(super) fn run(arguments: &ExplainArguments) -> u8 {
-    let set = match Set::read(&arguments.policies, &arguments.inventory) {
+    let set = match Set::read(&arguments.policies, &arguments.inventory, arguments.date) {
         Ok(set) => set,
         Err(code) => return code,
     };
@@ -65,8 +68,8 @@ pub(super) fn run(arguments: &ExplainArguments) -> u8 {
     }
 }
 
-/// An explanation with the flow that it is about.
-type Flow = (String, Explanation);
+/// An explanation with the flow and the request that it is about.
+type Flow = (String, Option<RequestQuestion>, Explanation);
 
 /// Every flow that the arguments name, those with equal explanations once.
 fn flows(arguments: &ExplainArguments, set: &Set, compiler: &Compiler<'_>) -> Result<Vec<Flow>, String> {
@@ -76,6 +79,9 @@ fn flows(arguments: &ExplainArguments, set: &Set, compiler: &Compiler<'_>) -> Re
     let (from, to) = (ends(&arguments.from)?, ends(&arguments.to)?);
     let (protocol, port) = parse_port(&arguments.port)?;
     let request = request(arguments)?;
+    if let Some(request) = request.as_ref().filter(|request| !request.runs_on(protocol)) {
+        return Err(format!("`{request}` does not run on {protocol}"));
+    }
     let mut judges = Judges::new(compiler, &set.inventory);
     let mut found: Vec<Flow> = Vec::new();
     for source in from.sources(&set.inventory) {
@@ -95,10 +101,10 @@ fn flows(arguments: &ExplainArguments, set: &Set, compiler: &Compiler<'_>) -> Re
             let places = &set.loaded.places;
             let told =
                 explain(compiler, &mut judges, places, &question).map_err(|error| error.to_string())?;
-            if !found.iter().any(|(_, before)| *before == told) {
+            if !found.iter().any(|(_, _, before)| *before == told) {
                 let flow =
                     format!("{} to {} {protocol}/{}", source.address, arriving.end.address, arriving.port);
-                found.push((flow, told));
+                found.push((flow, request.clone(), told));
             }
         }
     }
@@ -123,29 +129,33 @@ pub(super) fn parse_port(text: &str) -> Result<(L4Protocol, u16), String> {
     if port == 0 { Err(wrong()) } else { Ok((protocol, port)) }
 }
 
-fn request(arguments: &ExplainArguments) -> Result<Option<HttpQuestion>, String> {
-    let text = arguments.request.join(" ");
-    if text.is_empty() {
-        return match (&arguments.host, arguments.headers.first()) {
-            (None, None) => Ok(None),
-            (_, _) => Err("`--host` and `--header` need a request: add for example `GET /`".to_owned()),
+fn request(arguments: &ExplainArguments) -> Result<Option<RequestQuestion>, String> {
+    let only_http = arguments.host.is_some() || !arguments.headers.is_empty();
+    if arguments.request.is_empty() {
+        return match only_http {
+            false => Ok(None),
+            true => Err("`--host` and `--header` need a request: add for example `GET /`".to_owned()),
         };
     }
-    let (method, target) = text.split_once(' ').unwrap_or(("GET", &text));
-    let mut headers = Vec::new();
-    for header in &arguments.headers {
-        let (name, value) =
-            header.split_once(':').ok_or_else(|| format!("`{header}` is no header: write `NAME: VALUE`"))?;
-        headers.push((name.trim().to_owned(), value.trim().to_owned()));
+    let mut request = RequestQuestion::parse(&arguments.request)?;
+    if let RequestQuestion::Http(http) = &mut request {
+        http.host.clone_from(&arguments.host);
+        for header in &arguments.headers {
+            let (name, value) = header
+                .split_once(':')
+                .ok_or_else(|| format!("`{header}` is no header: write `NAME: VALUE`"))?;
+            http.headers.push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+    } else if only_http {
+        return Err(format!("a request of `{}` has neither host nor headers", request.protocol()));
     }
-    let (method, target) = (method.to_owned(), target.to_owned());
-    Ok(Some(HttpQuestion { method, target, host: arguments.host.clone(), headers }))
+    Ok(Some(request))
 }
 
 fn print(format: ExplainFormat, found: &[Flow]) -> u8 {
     match format {
         ExplainFormat::Text => {
-            for (flow, told) in found {
+            for (flow, _, told) in found {
                 println!("{flow}: {}\n{told}", told.answer.effect(Version::Enforced));
             }
         }
@@ -154,18 +164,19 @@ fn print(format: ExplainFormat, found: &[Flow]) -> u8 {
             println!("{:#}", Value::from(flows));
         }
     }
-    let denied = |(_, told): &Flow| told.answer.effect(Version::Enforced) == Effect::Deny;
+    let denied = |(_, _, told): &Flow| told.answer.effect(Version::Enforced) == Effect::Deny;
     if found.is_empty() {
         return BAD_INPUT;
     }
     if found.iter().any(denied) { DOES_NOT_HOLD } else { HOLDS }
 }
 
-fn flow_json((flow, told): &Flow) -> Value {
+fn flow_json((flow, request, told): &Flow) -> Value {
     json!({
         "flow": flow,
         "verdict": told.answer.effect(Version::Enforced).as_str(),
         "shadow": told.answer.effect(Version::Shadow).as_str(),
+        "request": request.as_ref().map(requests::to_json),
         "sides": told.sides.iter().map(side_json).collect::<Vec<_>>(),
     })
 }
@@ -188,6 +199,7 @@ fn side_json(side: &SideExplanation) -> Value {
             "rule": nearest.rule,
             "place": nearest.place.as_ref().map(ToString::to_string),
             "differs": nearest.differs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "fields": nearest.differs.iter().map(|difference| difference.field()).collect::<Vec<_>>(),
         })
     });
     json!({
@@ -200,7 +212,19 @@ fn side_json(side: &SideExplanation) -> Value {
         "shadow": answer_json(side.answer.version(Version::Shadow)),
         "steps": steps,
         "nearest": nearest,
-        "change": side.change,
+        "change": side.change.as_ref().map(|change| change.says.clone()),
+        "patch": side.change.as_ref().and_then(patch_json),
+    })
+}
+
+/// What a machine has to do: operations on a document, or a new document.
+fn patch_json(change: &Change) -> Option<Value> {
+    Some(match change.patch.as_ref()? {
+        Patch::Edit { document, operations } => json!({
+            "document": {"kind": document.kind, "namespace": document.namespace, "name": document.name},
+            "operations": operations,
+        }),
+        Patch::Create(document) => json!({"create": document}),
     })
 }
 

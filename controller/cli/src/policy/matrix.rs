@@ -1,7 +1,7 @@
 //! `bulkhead policy matrix`: the truth table of every ordered pair of pods.
 
 use super::set::Set;
-use super::{HOLDS, InventoryArguments, explain::parse_port, report};
+use super::{DateArguments, HOLDS, InventoryArguments, explain::parse_port, report};
 use bulkhead_facts::{Direction, Effect, L4Protocol};
 use bulkhead_policies::inventory::ObjectName;
 use bulkhead_policies::matrix::{Matrix, Probe, Row};
@@ -20,6 +20,8 @@ pub(super) struct MatrixArguments {
     policies: Vec<PathBuf>,
     #[command(flatten)]
     inventory: InventoryArguments,
+    #[command(flatten)]
+    date: DateArguments,
     /// What is tried from each pod to each: `TCP/80`, `UDP/53`, `SCTP/9003`, `ICMP/8`; may be repeated
     #[arg(long = "probe", value_name = "PROTOCOL/PORT", required = true, value_parser = parse_port)]
     probes: Vec<(L4Protocol, u16)>,
@@ -38,7 +40,7 @@ enum MatrixFormat {
 }
 
 pub(super) fn run(arguments: &MatrixArguments) -> u8 {
-    let set = match Set::read(&arguments.policies, &arguments.inventory) {
+    let set = match Set::read(&arguments.policies, &arguments.inventory, arguments.date) {
         Ok(set) => set,
         Err(code) => return code,
     };

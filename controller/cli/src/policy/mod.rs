@@ -4,20 +4,24 @@
 //! diagnostics go to standard error and the answer to standard output.
 
 mod check;
+mod dates;
 mod diff;
 mod explain;
 mod format;
 mod import;
+mod inventory;
 mod matrix;
 mod prove;
 mod read;
 mod report;
+mod requests;
 mod schema;
 mod set;
 mod test;
 
 use clap::{Subcommand, ValueEnum};
-use std::path::PathBuf;
+use dates::DateArguments;
+use inventory::InventoryArguments;
 
 /// Check, test and question policy documents
 #[derive(clap::Args, Debug)]
@@ -60,14 +64,6 @@ const HOLDS: u8 = 0;
 const DOES_NOT_HOLD: u8 = 1;
 /// Wrong documents, files or flags.
 const BAD_INPUT: u8 = 2;
-
-/// Where inventory is read from.
-#[derive(clap::Args, Debug, Default)]
-struct InventoryArguments {
-    /// Inventory: output of `kubectl get namespaces,pods,services,endpointslices,nodes -A -o yaml` (or json)
-    #[arg(long = "inventory", value_name = "FILE")]
-    files: Vec<PathBuf>,
-}
 
 /// How findings are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -1,8 +1,10 @@
 //! `bulkhead policy prove`: assertions that are decided for all requests and all peers.
 
-use super::diff::{programs, request_json, shown_name};
+use super::diff::{programs, shown_name};
 use super::set::Set;
-use super::{BAD_INPUT, DOES_NOT_HOLD, Format, HOLDS, InventoryArguments, read, report};
+use super::{
+    BAD_INPUT, DOES_NOT_HOLD, DateArguments, Format, HOLDS, InventoryArguments, read, report, requests,
+};
 use bulkhead_policies::diagnostics::{Diagnostic, formats, has_errors};
 use bulkhead_policies::prove::{self, Flow, Outcome, Reached, reach};
 use bulkhead_policies::questions::{Ends, Version};
@@ -21,6 +23,8 @@ pub(super) struct ProveArguments {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     inventory: InventoryArguments,
+    #[command(flatten)]
+    date: DateArguments,
     /// Instead of proofs: tell all that a compromised pod or workload reaches, over any number of steps
     #[arg(long, value_name = "NAMESPACE/NAME")]
     reach: Option<String>,
@@ -60,7 +64,7 @@ fn tell_outcomes(arguments: &ProveArguments) -> Result<u8, u8> {
             &"no assertions found: write a document of kind `PolicyProof` beside the policies",
         ));
     }
-    let set = Set::read(&arguments.paths, &arguments.inventory)?;
+    let set = Set::read(&arguments.paths, &arguments.inventory, arguments.date)?;
     let programs = programs(&set)?;
     let outcomes: Vec<Outcome> =
         proofs.iter().flat_map(|proof| prove::prove(proof, &programs, &set.inventory)).collect();
@@ -93,7 +97,7 @@ fn print_outcome(outcome: &Outcome) {
 }
 
 fn tell_reach(arguments: &ProveArguments, name: &str) -> Result<u8, u8> {
-    let set = Set::read(&arguments.paths, &arguments.inventory)?;
+    let set = Set::read(&arguments.paths, &arguments.inventory, arguments.date)?;
     let ends = Ends::find(name, &set.inventory)
         .map_err(|unknown| report::refuse(&format!("{unknown}\n  help: {}", unknown.help())))?;
     let Ends::Pods(pods) = ends else {
@@ -154,7 +158,7 @@ fn flow_json(flow: &Flow) -> Value {
         "service": flow.service.as_ref().map(|(name, ..)| shown_name(name)),
         "protocol": flow.protocol.to_string(),
         "port": flow.port,
-        "request": flow.request.as_ref().map(request_json),
+        "request": flow.request.as_ref().map(requests::to_json),
         "rules": flow.rules,
     })
 }

@@ -1,6 +1,6 @@
 //! Policies and inventory of one question, loaded and compiled, or refused with all that is wrong.
 
-use super::{BAD_INPUT, Format, InventoryArguments, read, report};
+use super::{BAD_INPUT, DateArguments, Format, InventoryArguments, read, report};
 use bulkhead_policies::compile::Compiler;
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::{self, Loaded};
@@ -16,11 +16,15 @@ pub(super) struct Set {
 
 impl Set {
     /// Reads both; what is wrong is printed, and the exit code comes back.
-    pub(super) fn read(policies: &[PathBuf], inventory: &InventoryArguments) -> Result<Self, u8> {
+    pub(super) fn read(
+        policies: &[PathBuf],
+        inventory: &InventoryArguments,
+        date: DateArguments,
+    ) -> Result<Self, u8> {
         let refuse = |error: read::ReadError| report::refuse(&error);
         let sources = read::sources(policies).map_err(refuse)?;
-        let stock = read::sources(&inventory.files).map_err(refuse)?;
-        let loaded = documents::load(&sources);
+        let stock = inventory.sources()?;
+        let mut loaded = documents::load(&sources);
         report::print(Format::Text, &loaded.diagnostics, &sources);
         // Without a file of its own the inventory stands beside the policies.
         let objects = if stock.is_empty() { &sources } else { &stock };
@@ -31,6 +35,7 @@ impl Set {
         if loaded.has_errors() {
             return Err(BAD_INPUT);
         }
+        date.hold(&mut loaded);
         if inventory.pods.is_empty() {
             return Err(report::refuse(
                 &"the inventory has no pod: give `--inventory FILE` with the output of `kubectl get namespaces,pods,services,endpointslices,nodes -A -o yaml`",

@@ -3,7 +3,7 @@
 //! A folder that holds a `PolicyTest` is one set: its policies, its inventory (Kubernetes objects in any file) and its
 //! cases, with all folders below it. A folder without one is looked through for such folders.
 
-use super::{BAD_INPUT, DOES_NOT_HOLD, Format, HOLDS, InventoryArguments, read, report};
+use super::{BAD_INPUT, DOES_NOT_HOLD, DateArguments, Format, HOLDS, InventoryArguments, read, report};
 use bulkhead_policies::cases::{self, Outcome, Suite};
 use bulkhead_policies::compile::Compiler;
 use bulkhead_policies::diagnostics::{Diagnostic, Source, formats, has_errors};
@@ -20,19 +20,24 @@ pub(super) struct TestArguments {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     inventory: InventoryArguments,
+    #[command(flatten)]
+    date: DateArguments,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 pub(super) fn run(arguments: &TestArguments) -> u8 {
-    let read = sets(&arguments.paths).and_then(|sets| Ok((sets, read::sources(&arguments.inventory.files)?)));
-    let (sets, inventory) = match read {
-        Ok(read) => read,
+    let sets = match sets(&arguments.paths) {
+        Ok(sets) => sets,
         Err(error) => return report::refuse(&error),
+    };
+    let inventory = match arguments.inventory.sources() {
+        Ok(inventory) => inventory,
+        Err(code) => return code,
     };
     let mut total = Tested::default();
     for sources in sets {
-        let tested = test(&sources, &inventory);
+        let tested = test(&sources, &inventory, arguments.date);
         total.sources.extend(sources);
         total.outcomes.extend(tested.outcomes);
         total.found.extend(tested.found);
@@ -54,8 +59,8 @@ struct Tested {
 }
 
 /// Loads, compiles and asks. The inventory is what stands beside the policies and what was named apart.
-fn test(sources: &[Source], inventory: &[Source]) -> Tested {
-    let loaded = documents::load(sources);
+fn test(sources: &[Source], inventory: &[Source], date: DateArguments) -> Tested {
+    let mut loaded = documents::load(sources);
     let (suites, in_cases) = cases::load(sources);
     let mut found = loaded.diagnostics.clone();
     found.extend(in_cases.into_iter().filter(|diagnostic| !loaded.diagnostics.contains(diagnostic)));
@@ -71,6 +76,7 @@ fn test(sources: &[Source], inventory: &[Source]) -> Tested {
     if has_errors(&found) {
         return Tested { found, ..Tested::default() };
     }
+    date.hold(&mut loaded);
     let file = sources.first().map_or("", |source| source.name.as_str());
     match Compiler::new(&loaded.set, &inventory) {
         Ok(compiler) => {
