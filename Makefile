@@ -63,6 +63,12 @@ bench-decide: tools ## Instructions of a verdict, counted by callgrind; the same
 	@deploy/tools.sh count
 	$(CARGO) bench --locked -p bulkhead-benches --bench decide -- --instructions
 
+KERNEL_ARGS ?=
+.PHONY: bench-kernel
+bench-kernel: tools ## What the kernel tier costs beside nothing, linear rules, a copying program and a queue; needs root
+	@deploy/tools.sh kernel
+	$(CARGO) bench --locked --profile $(LAB_PROFILE) -p bulkhead-benches --bench kernel -- $(KERNEL_ARGS)
+
 PEERS_ARGS ?=
 .PHONY: bench-peers
 bench-peers: tools ## What inspection costs beside Envoy, HAProxy, nginx, hyper and a bare copy; PEERS_ARGS picks workloads

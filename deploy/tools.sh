@@ -3,6 +3,7 @@
 # elsewhere it names the exact command and stops.
 #   tools.sh build   what compiling needs
 #   tools.sh lab     what the lab's real programs and the network tests need
+#   tools.sh kernel  what `make bench-kernel` needs
 #   tools.sh count   what counts instructions
 #   tools.sh peers   proxies of others and what sends them requests, for `make bench-peers`
 #   tools.sh deny    cargo-deny
@@ -42,6 +43,9 @@ case "${1:-}" in
         need psql postgresql-client
         need python3 python3
         need curl curl
+        ;;
+    kernel)
+        need ip iproute2
         ;;
     count)
         need valgrind valgrind

@@ -1,0 +1,149 @@
+//! The table on standard output and as JSON in `target/bench/kernel.json`.
+
+use crate::apply::{Applied, ENTRIES, Took};
+use anyhow::Result;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Ratios of one case to nothing, round by round, with the absolute figures of both.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Samples {
+    pairs: Vec<[f64; 2]>,
+}
+
+/// A case's figures.
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// CPU seconds per GB of a stream.
+    pub(crate) stream: Samples,
+    /// Microseconds to an answer.
+    pub(crate) request: Samples,
+    /// CPU microseconds per new connection.
+    pub(crate) connection: Samples,
+    /// What may be reached: of these three, in this order.
+    pub(crate) limits: [Option<f64>; 3],
+}
+
+impl Samples {
+    /// One round: what was measured behind the case, and behind nothing.
+    pub(crate) fn push(&mut self, behind: f64, bare: f64) {
+        self.pairs.push([behind, bare]);
+    }
+
+    /// The median of the rounds' own ratios.
+    pub(crate) fn ratio(&self) -> f64 {
+        median(self.pairs.iter().map(|[behind, bare]| behind / bare))
+    }
+
+    /// The median of what was measured behind the case.
+    pub(crate) fn behind(&self) -> f64 {
+        median(self.pairs.iter().map(|[behind, _]| *behind))
+    }
+
+    /// Half of the rounds' ratios lie between these two.
+    fn quartiles(&self) -> [f64; 2] {
+        let mut ratios: Vec<f64> = self.pairs.iter().map(|[behind, bare]| behind / bare).collect();
+        ratios.sort_by(f64::total_cmp);
+        let at = |place: usize| ratios.get(place).copied().unwrap_or(f64::NAN);
+        [at(ratios.len() / 4), at(ratios.len() * 3 / 4)]
+    }
+
+    /// Adds to each round what is done for the case at another time.
+    pub(crate) fn add_behind(&mut self, amount: f64) {
+        self.pairs.iter_mut().for_each(|[behind, _]| *behind += amount);
+    }
+
+    /// The same as a rate: what is more becomes less.
+    fn inverse(&self) -> Self {
+        Self { pairs: self.pairs.iter().map(|[behind, bare]| [1e6 / behind, 1e6 / bare]).collect() }
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Limits of applying, in milliseconds.
+const WHOLE_MS_MAX: f64 = 60.0;
+
+/// Prints everything and writes the file.
+pub(crate) fn report(rows: &[Row], skipped: &[String], applied: &Applied, notes: &[String]) -> Result<()> {
+    let mut cases = Vec::new();
+    println!(
+        "{:<34} {:>10} {:>22} {:>10} {:>22} {:>10} {:>22}",
+        "to nothing in between, all on one CPU", "CPU s/GB", "ratio", "p50 us", "ratio", "conn/s", "ratio"
+    );
+    for row in rows {
+        let rate = row.connection.inverse();
+        let cells = [
+            (&row.stream, row.limits[0], true),
+            (&row.request, row.limits[1], true),
+            (&rate, row.limits[2], false),
+        ];
+        let text = cells.map(|(samples, limit, most)| {
+            format!("{:>10.3} {:>22}", samples.behind(), verdict(samples.ratio(), limit, most))
+        });
+        println!("{:<34} {}", row.name, text.join(" "));
+        cases.push(json!({
+            "name": row.name,
+            "stream_cpu_s_per_gb": figure(&row.stream, row.limits[0]),
+            "request_p50_us": figure(&row.request, row.limits[1]),
+            "connections_per_s": figure(&rate, row.limits[2]),
+        }));
+    }
+    skipped.iter().for_each(|line| println!("{line}"));
+    println!("\n{:<34} {:>10} {:>10} {:>10}", "until the kernel enforces it", "ms", "user", "kernel");
+    let line = |name: &str, took: Took, note: String| {
+        println!("{name:<34} {:>10.2} {:>10.2} {:>10.2} {note}", took.all, took.user, took.system);
+    };
+    let whole = verdict(applied.whole.all, Some(WHOLE_MS_MAX), true);
+    line(&format!("another program of {ENTRIES} entries"), applied.whole, whole);
+    line("one pod more", applied.pod_comes, format!("{} transactions", applied.transactions));
+    line("one pod less", applied.pod_goes, String::new());
+    notes.iter().for_each(|note| println!("{note}"));
+    let took = |took: Took| json!({"ms": took.all, "user_ms": took.user, "kernel_ms": took.system});
+    write(&json!({
+        "benchmark": "kernel",
+        "rounds": rows.first().map(|row| row.request.pairs.len()),
+        "cases": cases,
+        "not_measured": skipped,
+        "apply": {
+            "entries": ENTRIES,
+            "whole": took(applied.whole),
+            "limit_ms": WHOLE_MS_MAX,
+            "pod_comes": took(applied.pod_comes),
+            "pod_goes": took(applied.pod_goes),
+        },
+        "notes": notes,
+    }))
+}
+
+/// The figure with its limit, and whether it was met.
+fn verdict(value: f64, limit: Option<f64>, most: bool) -> String {
+    if value.is_nan() {
+        return "not asked for".to_owned();
+    }
+    let Some(limit) = limit else { return format!("{value:.3}") };
+    let met = if most { value <= limit } else { value >= limit };
+    let sign = if most { "<=" } else { ">=" };
+    format!("{value:.3} {sign} {limit:.2} {}", if met { "met" } else { "MISSED" })
+}
+
+fn figure(samples: &Samples, limit: Option<f64>) -> Value {
+    let [low, high] = samples.quartiles();
+    json!({
+        "value": samples.behind(),
+        "ratio": samples.ratio(),
+        "half_between": [low, high],
+        "limit": limit,
+    })
+}
+
+fn write(document: &Value) -> Result<()> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("kernel.json"), serde_json::to_string_pretty(document)? + "\n")?;
+    Ok(())
+}
