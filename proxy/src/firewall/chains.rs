@@ -31,6 +31,11 @@ pub(super) const ARRIVAL: &str = "arrival";
 pub(super) const DEPARTURE: &str = "departure";
 /// As [`weigh`], for the inspector's own legs to other pods.
 pub(super) const WEIGH_UPSTREAM: &str = "weigh_upstream";
+/// Where the packet's mark says what becomes of a message that belongs to no conversation.
+pub(super) fn weigh_message(direction: Direction) -> String {
+    format!("weigh_message_{direction}")
+}
+
 /// The name of the rule that counts our legs to the app.
 pub(super) const LOCAL_LEG_RULE: &str = "leg to the app";
 /// Names of the connection timeouts.
@@ -74,6 +79,7 @@ pub(super) fn lasting(options: &FirewallOptions) -> Vec<Rules> {
     ];
     for direction in Direction::BOTH {
         chains.push(regular(&weigh(direction), weigh_rules(direction)));
+        chains.push(regular(&weigh_message(direction), weigh_message_rules(direction)));
         chains.push(regular(&deny(direction), deny_rules(direction)));
         chains.push(regular(&count(direction), count_rules(direction)));
     }
@@ -131,7 +137,7 @@ fn arrival(options: &FirewallOptions) -> Vec<Rule> {
     }
     let misdirected = Rule::new().field(Field::DestinationAddressType).not_equals(address_type::LOCAL);
     rules.push(guard(misdirected, Guard::InvalidPacket, ingress));
-    rules.push(guard(invalid(), Guard::InvalidPacket, ingress));
+    rules.push(guard(without_conversation(), Guard::InvalidPacket, ingress));
     rules.extend(own_ports(ingress));
     for (family, source) in [(IpFamily::V4, Field::OriginalSourceV4), (IpFamily::V6, Field::OriginalSourceV6)]
     {
@@ -162,7 +168,7 @@ fn departure(options: &FirewallOptions) -> Vec<Rule> {
     rules.extend(link_rules("out"));
     let spoofed = Rule::new().field(Field::SourceAddressType).not_equals(address_type::LOCAL);
     rules.push(guard(spoofed, Guard::SpoofedSource, egress));
-    rules.push(guard(invalid(), Guard::InvalidPacket, egress));
+    rules.push(guard(without_conversation(), Guard::InvalidPacket, egress));
     if let Some(controller) = options.controller {
         let own = by_sidecar(Rule::new().named("controller"), options.marks.upstream, options);
         rules.push(to_socket(own, controller).set_ct_mark(Mark::OWN).counter().accept());
@@ -219,6 +225,18 @@ fn invalid() -> Rule {
     Rule::new().field::<u32>(Field::ConnectionState).any_bit(connection_state::INVALID)
 }
 
+/// What opens no conversation and belongs to none, but for ICMP: of that policies may allow each type.
+fn without_conversation() -> Rule {
+    let not_icmp = invalid().field(Field::TransportProtocol).not_equals(ICMP);
+    not_icmp.field(Field::TransportProtocol).not_equals(ICMPV6)
+}
+
+/// Messages of ICMP that conntrack knows no conversation of: errors that are about no flow of ours, and types that are
+/// neither a question nor an answer. Errors about an allowed flow belong to it and have passed already.
+pub(super) fn lone_messages() -> [Rule; 2] {
+    [ICMP, ICMPV6].map(|protocol| invalid().protocol(protocol))
+}
+
 fn guard(matching: Rule, guard: Guard, direction: Direction) -> Rule {
     matching.set_packet_mark(guard.bits()).goto(&deny(direction))
 }
@@ -257,6 +275,15 @@ fn weigh_rules(direction: Direction) -> Vec<Rule> {
     rules.push(Rule::new().load(Field::PacketMark, Register::R0).store_ct_mark(Register::R0));
     rules.extend(admitted(&format!("admitted {direction}")));
     rules
+}
+
+/// There is no conversation to mark: each message is looked up.
+fn weigh_message_rules(direction: Direction) -> Vec<Rule> {
+    let allowed = Rule::new().packet_mark().mask(Class::MASK).equals(Class::KernelAllow.bits());
+    vec![
+        allowed.named(&format!("admitted message {direction}")).set_packet_mark(0).counter().accept(),
+        Rule::new().goto(&deny(direction)),
+    ]
 }
 
 /// The same look-up as an app's, but never redirected; a miss is denied.

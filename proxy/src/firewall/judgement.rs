@@ -5,13 +5,14 @@
 //! rule does not match, the last rule of the chain denies. Without a program there are no look-ups at all.
 
 use super::chains::{
-    ARRIVAL, DEPARTURE, OUTPUT, PREROUTING, Rules, WEIGH_UPSTREAM, by_sidecar, confirmed, deny, weigh,
+    ARRIVAL, DEPARTURE, OUTPUT, PREROUTING, Rules, WEIGH_UPSTREAM, by_sidecar, confirmed, deny,
+    lone_messages, weigh, weigh_message,
 };
 use super::mark::{Class, Guard, Mark};
 use super::options::FirewallOptions;
 use super::sets::{PerGeneration, class_map, port_map};
 use bulkhead_facts::{Direction, IpFamily};
-use bulkhead_netfilter::{Chain, Field, Register, Rule};
+use bulkhead_netfilter::{Chain, Field, Register, Rule, Set};
 
 /// A generation with or without a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,31 +52,37 @@ impl Generation {
             chain("ingress", self.judge(Direction::Ingress, &weigh(Direction::Ingress))),
             chain("egress", self.judge(Direction::Egress, &weigh(Direction::Egress))),
             chain("upstream", self.judge(Direction::Egress, WEIGH_UPSTREAM)),
+            chain("message_ingress", self.judge_message(Direction::Ingress)),
+            chain("message_egress", self.judge_message(Direction::Egress)),
         ]
     }
 
     fn arrived(self) -> Vec<Rule> {
-        vec![
+        let mut rules = vec![
             self.established(),
             Rule::new().jump(ARRIVAL),
             Rule::new().towards_destination().goto(&self.chain("ingress")),
             upstream_leg(Rule::new().towards_source()).goto(&self.chain("upstream")),
             Rule::new().towards_source().goto(&self.chain("egress")),
-            unjudgeable(Direction::Ingress),
-        ]
+        ];
+        rules.extend(lone_messages().map(|message| message.goto(&self.chain("message_ingress"))));
+        rules.push(unjudgeable(Direction::Ingress));
+        rules
     }
 
     fn departed(self, options: &FirewallOptions) -> Vec<Rule> {
         let by_us = by_sidecar(Rule::new().towards_destination(), options.marks.upstream, options);
-        vec![
+        let mut rules = vec![
             self.established(),
             Rule::new().jump(DEPARTURE),
             upstream_leg(Rule::new().towards_destination()).goto(&self.chain("upstream")),
             by_us.goto(&self.chain("upstream")),
             Rule::new().towards_destination().goto(&self.chain("egress")),
             Rule::new().towards_source().goto(&self.chain("ingress")),
-            unjudgeable(Direction::Egress),
-        ]
+        ];
+        rules.extend(lone_messages().map(|message| message.goto(&self.chain("message_egress"))));
+        rules.push(unjudgeable(Direction::Egress));
+        rules
     }
 
     /// The line-rate path: one rule per packet of a flow that this generation admitted.
@@ -97,6 +104,36 @@ impl Generation {
         rules
     }
 
+    /// The same look-ups by what the packet itself says.
+    fn judge_message(self, direction: Direction) -> Vec<Rule> {
+        if !self.has_program {
+            return self.judge(direction, &weigh_message(direction));
+        }
+        let sets = PerGeneration { direction, generation: self.number };
+        let look_up = |family: IpFamily| {
+            let (of_family, peer) = match (direction, family) {
+                (Direction::Ingress, IpFamily::V4) => (Rule::new().ipv4(), Field::SOURCE_V4),
+                (Direction::Ingress, IpFamily::V6) => (Rule::new().ipv6(), Field::SOURCE_V6),
+                (Direction::Egress, IpFamily::V4) => (Rule::new().ipv4(), Field::DESTINATION_V4),
+                (Direction::Egress, IpFamily::V6) => (Rule::new().ipv6(), Field::DESTINATION_V6),
+            };
+            let peer = of_family.load(peer, Register::R0);
+            in_both_maps(
+                peer,
+                &class_map(sets, family),
+                sets,
+                [Field::TransportProtocol, Field::ICMP_TYPE_AND_CODE],
+            )
+        };
+        let mut rules: Vec<Rule> = [IpFamily::V4, IpFamily::V6]
+            .into_iter()
+            .map(|family| look_up(family).goto(&weigh_message(direction)))
+            .collect();
+        let nothing = Rule::new().set_packet_mark(Mark::nothing_matched(self.number));
+        rules.push(nothing.goto(&deny(direction)));
+        rules
+    }
+
     fn look_up(self, direction: Direction, family: IpFamily) -> Rule {
         let sets = PerGeneration { direction, generation: self.number };
         let peer = match (direction, family) {
@@ -105,14 +142,18 @@ impl Generation {
             (Direction::Egress, IpFamily::V4) => Field::OriginalDestinationV4,
             (Direction::Egress, IpFamily::V6) => Field::OriginalDestinationV6,
         };
-        Rule::new()
-            .load(peer, Register::R0)
-            .look_up(class_map(sets, family).name(), Register::R0, Register::R0)
-            .store_packet_mark(Register::R0)
-            .load_key(&[Field::PacketMark, Field::ConnectionProtocol, Field::OriginalDestinationPort])
-            .look_up(port_map(sets).name(), Register::R0, Register::R0)
-            .store_packet_mark(Register::R0)
+        let what = [Field::ConnectionProtocol, Field::OriginalDestinationPort];
+        in_both_maps(Rule::new().load(peer, Register::R0), &class_map(sets, family), sets, what)
     }
+}
+
+/// The address that was loaded to its class; the class with protocol and port to a mark, which goes to the packet.
+fn in_both_maps(peer: Rule, classes: &Set, sets: PerGeneration, what: [Field; 2]) -> Rule {
+    peer.look_up(classes.name(), Register::R0, Register::R0)
+        .store_packet_mark(Register::R0)
+        .load_key(&[Field::PacketMark, what[0], what[1]])
+        .look_up(port_map(sets).name(), Register::R0, Register::R0)
+        .store_packet_mark(Register::R0)
 }
 
 /// A connection that the sidecar dialled, admitted by an older generation.

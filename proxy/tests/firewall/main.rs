@@ -13,6 +13,7 @@ mod closed;
 mod guards;
 mod inspected;
 mod lasting;
+mod messages;
 mod reload;
 mod reports;
 
