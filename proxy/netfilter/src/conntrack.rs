@@ -134,6 +134,21 @@ impl Conntrack {
         self.exchange.dump(GET, "the list of connections", fill, read)
     }
 
+    /// The connection of the default zone whose answers look like this; `None` if there is none.
+    pub fn by_reply(&mut self, reply: &Tuple) -> Result<Option<Flow>, NetlinkError> {
+        let mut found = None;
+        let fill = |e: &mut Encoder| {
+            e.family_header(family(reply), 0);
+            e.nest(2, |e| encode_tuple(e, reply));
+        };
+        let read = |message: &crate::wire::Message<'_>| found = flow_of(&message.attributes());
+        match self.exchange.ask(GET, 0, "a connection", fill, read) {
+            Ok(()) => Ok(found),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Gives a connection of the default zone another mark. One that is gone meanwhile is no error.
     pub fn set_mark(&mut self, flow: &Flow, mark: u32) -> Result<(), NetlinkError> {
         let result = self.exchange.tell(NEW, 0, "the mark of a connection", |e| {

@@ -8,7 +8,10 @@
 
 use super::limits::{LOGGED_PACKETS_BURST, LOGGED_PACKETS_PER_SECOND, RESETS_PER_SECOND};
 use super::mark::{Class, Guard, Mark};
-use super::options::{FirewallOptions, INBOUND_PORT, LOCAL_LEG_ZONE, LOG_GROUP, OUTBOUND_PORT, ROUTE_MARK};
+use super::options::{
+    DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, LOG_GROUP, OUTBOUND_PORT,
+    ROUTE_MARK,
+};
 use super::sets;
 use bulkhead_facts::{Direction, IpFamily, L4Protocol};
 use bulkhead_netfilter::route::LOOPBACK_INDEX;
@@ -97,8 +100,12 @@ fn hooks(options: &FirewallOptions) -> Vec<Rules> {
     };
     let after_output = priority::MANGLE + 1;
     vec![
-        nat("redirect_inbound", Hook::Prerouting, redirect(Some(LOOPBACK_INDEX), INBOUND_PORT)),
-        nat("redirect_outbound", Hook::Output, redirect(None, OUTBOUND_PORT)),
+        nat(
+            "redirect_inbound",
+            Hook::Prerouting,
+            redirect(Some(LOOPBACK_INDEX), INBOUND_PORT, INBOUND_UDP_PORT),
+        ),
+        nat("redirect_outbound", Hook::Output, redirect(None, OUTBOUND_PORT, DNS_PORT)),
         filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
         filter(
             "forward",
@@ -163,6 +170,11 @@ fn departure(options: &FirewallOptions) -> Vec<Rule> {
         .field(Field::DestinationAddressType)
         .equals(address_type::LOCAL);
     rules.push(local_leg.set_ct_mark(Mark::LOCAL_LEG).counter().accept());
+    let datagrams = by_sidecar(Rule::new().named("datagrams to the app"), options.marks.local_leg, options)
+        .protocol(UDP)
+        .field(Field::DestinationAddressType)
+        .equals(address_type::LOCAL);
+    rules.push(datagrams.set_ct_mark(Mark::LOCAL_LEG).counter().accept());
     rules.push(Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).goto(LOOPBACK));
     rules.push(guard(discovery_by_a_program(), Guard::InvalidPacket, egress));
     rules.extend(link_rules("out"));
@@ -265,13 +277,17 @@ fn loopback() -> Vec<Rule> {
 /// inspected cannot be redirected any more (NAT is decided on the first packet): it is cut.
 fn weigh_rules(direction: Direction) -> Vec<Rule> {
     let class = |class: Class| Rule::new().packet_mark().mask(Class::MASK).equals(class.bits());
-    let cut = confirmed(class(Class::InspectTcp))
-        .field::<u32>(Field::ConnectionStatus)
-        .no_bit(connection_status::DESTINATION_NAT)
-        .load(Field::PacketMark, Register::R0)
-        .mask_and_flip(Register::R0, Register::R0, !Class::MASK, Class::TierChanged.bits())
-        .store_packet_mark(Register::R0);
-    let mut rules = vec![class(Class::Denied).goto(&deny(direction)), cut.goto(&deny(direction))];
+    let cut = [Class::InspectTcp, Class::InspectUdp].map(|inspected| {
+        confirmed(class(inspected))
+            .field::<u32>(Field::ConnectionStatus)
+            .no_bit(connection_status::DESTINATION_NAT)
+            .load(Field::PacketMark, Register::R0)
+            .mask_and_flip(Register::R0, Register::R0, !Class::MASK, Class::TierChanged.bits())
+            .store_packet_mark(Register::R0)
+            .goto(&deny(direction))
+    });
+    let mut rules = vec![class(Class::Denied).goto(&deny(direction))];
+    rules.extend(cut);
     rules.push(Rule::new().load(Field::PacketMark, Register::R0).store_ct_mark(Register::R0));
     rules.extend(admitted(&format!("admitted {direction}")));
     rules
@@ -401,26 +417,33 @@ fn peer_fields(direction: Direction, family: IpFamily) -> (Field, Field) {
 }
 
 /// Learning's redirect holds only while the heartbeat does.
-fn redirect(except_device: Option<u32>, port: u16) -> Vec<Rule> {
-    let class = |class: Class| {
+fn redirect(except_device: Option<u32>, tcp_port: u16, udp_port: u16) -> Vec<Rule> {
+    let class = |class: Class, carrier: u8| {
         let rule = match except_device {
             Some(device) => Rule::new().field(Field::InputDevice).not_equals(device),
             None => Rule::new(),
         };
-        rule.ct_mark().mask(Class::MASK).equals(class.bits()).protocol(TCP)
+        rule.ct_mark().mask(Class::MASK).equals(class.bits()).protocol(carrier)
     };
-    let learn = class(Class::Learn).key_in(&[Field::TransportProtocol], sets::alive().name());
-    vec![class(Class::InspectTcp).redirect_to(port), learn.redirect_to(port)]
+    let learn =
+        |carrier| class(Class::Learn, carrier).key_in(&[Field::TransportProtocol], sets::alive().name());
+    vec![
+        class(Class::InspectTcp, TCP).redirect_to(tcp_port),
+        learn(TCP).redirect_to(tcp_port),
+        class(Class::InspectUdp, UDP).redirect_to(udp_port),
+        learn(UDP).redirect_to(udp_port),
+    ]
 }
 
 /// Only to a socket that carries the listener's mark, and to the capturing ones only by redirect.
 fn listeners(options: &FirewallOptions) -> Vec<Rule> {
-    let to = |name: &str, port| Rule::new().named(name).protocol(TCP).to_port(port);
-    let direct = [INBOUND_PORT, OUTBOUND_PORT].map(|port| {
+    let to = |name: &str, (carrier, port)| Rule::new().named(name).protocol(carrier).to_port(port);
+    let capturing = [(TCP, INBOUND_PORT), (TCP, OUTBOUND_PORT), (UDP, INBOUND_UDP_PORT), (UDP, DNS_PORT)];
+    let direct = capturing.map(|port| {
         let direct = to("listener addressed directly", port).field::<u32>(Field::ConnectionStatus);
         direct.no_bit(connection_status::DESTINATION_NAT).counter().drop_packet()
     });
-    let stolen = [INBOUND_PORT, OUTBOUND_PORT, options.admin_port].map(|port| {
+    let stolen = capturing.into_iter().chain([(TCP, options.admin_port)]).map(|port| {
         let stolen = to("listener of somebody else", port).field(Field::SocketMark);
         stolen.not_equals(options.marks.listener).counter().drop_packet()
     });

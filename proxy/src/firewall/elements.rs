@@ -5,7 +5,7 @@
 
 use super::mark::{Class, Mark};
 use super::sets::{PerGeneration, class_map};
-use bulkhead_facts::{Direction, Effect, IpFamily, L4Protocol};
+use bulkhead_facts::{Direction, Effect, IpFamily, L4Protocol, PortRange};
 use bulkhead_netfilter::{Element, Key, Set};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Action, AddressSpan, AnswerId, ClassId, DirectionProgram, PortBox};
@@ -20,7 +20,7 @@ pub(super) fn of_program(generation: u16, judge: &Judge) -> Vec<(Set, Vec<Elemen
             [
                 (class_map(sets, IpFamily::V4), spans(&tables.v4, |address| Key::new().v4(address.into()))),
                 (class_map(sets, IpFamily::V6), spans(&tables.v6, |address| Key::new().v6(address.into()))),
-                (super::sets::port_map(sets), boxes(&tables.boxes, generation, judge)),
+                (super::sets::port_map(sets), boxes(&tables.boxes, sets, judge)),
             ]
         })
         .collect()
@@ -52,53 +52,109 @@ fn spans<A: Copy>(spans: &[AddressSpan<A>], key: impl Fn(A) -> Key) -> Vec<Eleme
 }
 
 /// Classes travel in the packet mark between the two look-ups; 0 is left to "no class".
-fn class_key(class: ClassId) -> u32 {
+pub(super) fn class_key(class: ClassId) -> u32 {
     class.0.wrapping_add(1)
 }
 
-fn boxes(boxes: &[PortBox], generation: u16, judge: &Judge) -> Vec<Element> {
+fn boxes(boxes: &[PortBox], sets: PerGeneration, judge: &Judge) -> Vec<Element> {
     let mut elements = Vec::with_capacity(boxes.len());
     for b in boxes {
-        for (first, last) in around_tcp(b) {
-            let (class, answer) = class_of(b.action, first == L4Protocol::TCP, judge);
+        for part in parts(b, sets.direction, judge) {
             let key = |protocol: L4Protocol, port| {
                 Key::new().mark(class_key(b.class)).protocol(protocol.0).port(port)
             };
-            let mark = Mark { generation, class, answer }.bits();
-            let range = Element::range(key(first, b.ports.first()), key(last, b.ports.last()));
+            let mark = Mark { generation: sets.generation, class: part.class, answer: part.answer }.bits();
+            let (first, last) = part.protocols;
+            let range = Element::range(key(first, part.ports.first()), key(last, part.ports.last()));
             elements.push(range.data(Key::new().mark(mark)));
         }
     }
     elements
 }
 
-/// The protocols of a box; where TCP is treated differently from others, in up to three parts.
-fn around_tcp(b: &PortBox) -> Vec<(L4Protocol, L4Protocol)> {
-    let whole = (b.protocol_first, b.protocol_last);
-    let holds_tcp = whole.0 <= L4Protocol::TCP && L4Protocol::TCP <= whole.1;
-    if matches!(b.action, Action::Answer(_)) || !holds_tcp {
-        return vec![whole];
-    }
-    let below = L4Protocol(L4Protocol::TCP.0 - 1);
-    let above = L4Protocol(L4Protocol::TCP.0 + 1);
-    [(whole.0, below), (L4Protocol::TCP, L4Protocol::TCP), (above, whole.1)]
-        .into_iter()
-        .filter(|(first, last)| first <= last)
-        .collect()
+/// Protocols and ports that the kernel treats alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    protocols: (L4Protocol, L4Protocol),
+    ports: PortRange,
+    class: Class,
+    answer: AnswerId,
 }
 
-/// What the kernel does. Only TCP can be inspected: other protocols get the answer for what cannot be read where
-/// inspection is asked for, and pass by themselves where it is only to learn.
-fn class_of(action: Action, is_tcp: bool, judge: &Judge) -> (Class, AnswerId) {
-    match action {
-        Action::Answer(answer) => (by_effect(answer, judge), answer),
-        Action::Inspect { chain, opaque } if is_tcp && judge.only_learns(chain, opaque) => {
+/// A box, cut where TCP and UDP are treated differently from others, and where questions to name servers are read though
+/// their answer is settled: a program that has names learns their addresses from them.
+fn parts(b: &PortBox, direction: Direction, judge: &Judge) -> Vec<Part> {
+    let learns_names =
+        direction == Direction::Egress && judge.has_names() && b.ports.contains(NAME_SERVER_PORT);
+    let settled = matches!(b.action, Action::Answer(answer) if by_effect(answer, judge) == Class::Denied || !learns_names);
+    if settled {
+        let (class, answer) = class_of(b.action, None, judge);
+        return vec![Part { protocols: (b.protocol_first, b.protocol_last), ports: b.ports, class, answer }];
+    }
+    let mut parts = Vec::new();
+    for (protocols, carrier) in around_carriers(b) {
+        let (class, answer) = class_of(b.action, carrier, judge);
+        let captured = match carrier {
+            Some(Carrier::Tcp) if class == Class::KernelAllow && learns_names => Class::InspectTcp,
+            Some(Carrier::Udp) if class == Class::KernelAllow && learns_names => Class::InspectUdp,
+            Some(_) | None => {
+                parts.push(Part { protocols, ports: b.ports, class, answer });
+                continue;
+            }
+        };
+        let around = [
+            (b.ports.first(), NAME_SERVER_PORT - 1, class),
+            (NAME_SERVER_PORT, NAME_SERVER_PORT, captured),
+            (NAME_SERVER_PORT + 1, b.ports.last(), class),
+        ];
+        parts.extend(around.into_iter().filter_map(|(first, last, class)| {
+            PortRange::new(first, last).map(|ports| Part { protocols, ports, class, answer })
+        }));
+    }
+    parts
+}
+
+/// Where name servers are asked.
+const NAME_SERVER_PORT: u16 = 53;
+
+/// A protocol whose bytes can be inspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carrier {
+    Tcp,
+    Udp,
+}
+
+/// The protocols of a box: the two that can be inspected alone, the others between them.
+fn around_carriers(b: &PortBox) -> Vec<((L4Protocol, L4Protocol), Option<Carrier>)> {
+    let (tcp, udp) = (L4Protocol::TCP.0, L4Protocol::UDP.0);
+    let ranges = [
+        (0, tcp - 1, None),
+        (tcp, tcp, Some(Carrier::Tcp)),
+        (tcp + 1, udp - 1, None),
+        (udp, udp, Some(Carrier::Udp)),
+        (udp + 1, u8::MAX, None),
+    ];
+    let within = ranges.into_iter().map(|(first, last, carrier)| {
+        let protocols = (b.protocol_first.max(L4Protocol(first)), b.protocol_last.min(L4Protocol(last)));
+        (protocols, carrier)
+    });
+    within.filter(|((first, last), _)| first <= last).collect()
+}
+
+/// What the kernel does. Only TCP and UDP can be inspected: other protocols get the answer for what cannot be read where
+/// inspection is asked for, and pass by themselves where it is only to learn. Of UDP nothing is learned but what sections
+/// ask for.
+fn class_of(action: Action, carrier: Option<Carrier>, judge: &Judge) -> (Class, AnswerId) {
+    match (action, carrier) {
+        (Action::Answer(answer), _) => (by_effect(answer, judge), answer),
+        (Action::Inspect { chain, opaque }, Some(_)) if judge.only_learns(chain, opaque) => {
             (Class::Learn, opaque)
         }
-        Action::Inspect { opaque, .. } if is_tcp => (Class::InspectTcp, opaque),
-        Action::Inspect { opaque, .. } => (by_effect(opaque, judge), opaque),
-        Action::Learn(answer) => match by_effect(answer, judge) {
-            Class::KernelAllow if is_tcp => (Class::Learn, answer),
+        (Action::Inspect { opaque, .. }, Some(Carrier::Tcp)) => (Class::InspectTcp, opaque),
+        (Action::Inspect { opaque, .. }, Some(Carrier::Udp)) => (Class::InspectUdp, opaque),
+        (Action::Inspect { opaque, .. }, None) => (by_effect(opaque, judge), opaque),
+        (Action::Learn(answer), carrier) => match by_effect(answer, judge) {
+            Class::KernelAllow if carrier == Some(Carrier::Tcp) => (Class::Learn, answer),
             class => (class, answer),
         },
     }
@@ -114,7 +170,7 @@ fn by_effect(answer: AnswerId, judge: &Judge) -> Class {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bulkhead_facts::PortRange;
+    use bulkhead_policies::program::NamedClass;
 
     fn judge() -> Judge {
         Judge::new(crate::test_program::allowing_egress_to([10, 0, 0, 9].into(), 1)).expect("valid")
@@ -131,23 +187,47 @@ mod tests {
     }
 
     #[test]
-    fn a_box_over_all_protocols_is_cut_at_tcp_only_where_tcp_is_inspected() {
-        let parts = |action| around_tcp(&one_box((0, 255), action)).len();
-        assert_eq!(parts(Action::Answer(AnswerId(0))), 1);
-        assert_eq!(parts(Action::Learn(AnswerId(1))), 3);
-        assert_eq!(around_tcp(&one_box((6, 6), Action::Learn(AnswerId(1)))).len(), 1);
-        assert_eq!(around_tcp(&one_box((17, 17), Action::Learn(AnswerId(1)))).len(), 1);
-        assert_eq!(around_tcp(&one_box((0, 6), Action::Learn(AnswerId(1)))).len(), 2);
+    fn a_box_over_all_protocols_is_cut_at_tcp_and_udp_only_where_they_are_inspected() {
+        let count = |protocols, action| parts(&one_box(protocols, action), Direction::Egress, &judge()).len();
+        assert_eq!(count((0, 255), Action::Answer(AnswerId(0))), 1);
+        assert_eq!(count((0, 255), Action::Learn(AnswerId(1))), 5);
+        for (protocols, parts) in [((6, 6), 1), ((17, 17), 1), ((0, 6), 2), ((7, 16), 1), ((6, 17), 3)] {
+            assert_eq!(count(protocols, Action::Learn(AnswerId(1))), parts, "{protocols:?}");
+        }
     }
 
     #[test]
-    fn what_is_not_tcp_gets_the_opaque_answer_where_inspection_is_asked_for() {
+    fn what_is_neither_tcp_nor_udp_gets_the_opaque_answer_where_inspection_is_asked_for() {
         let inspect = |opaque| Action::Inspect {
             chain: bulkhead_policies::program::L7ChainId(0),
             opaque: AnswerId(opaque),
         };
-        assert_eq!(class_of(inspect(0), true, &judge()).0, Class::InspectTcp);
-        assert_eq!(class_of(inspect(0), false, &judge()).0, Class::Denied);
+        assert_eq!(class_of(inspect(0), Some(Carrier::Tcp), &judge()).0, Class::InspectTcp);
+        assert_eq!(class_of(inspect(0), Some(Carrier::Udp), &judge()).0, Class::InspectUdp);
+        assert_eq!(class_of(inspect(0), None, &judge()).0, Class::Denied);
+    }
+
+    #[test]
+    fn questions_to_name_servers_are_captured_where_the_program_has_names() {
+        let mut program = crate::test_program::allowing_egress_to([10, 0, 0, 9].into(), 1);
+        let allow = one_box((0, 255), Action::Answer(AnswerId(1)));
+        assert_eq!(parts(&allow, Direction::Egress, &judge()).len(), 1);
+        let named = NamedClass { family: IpFamily::V4, base: None, rules: vec![], class: ClassId(0) };
+        program.egress.named = vec![named];
+        let judge = Judge::new(program).expect("valid");
+        let found = parts(&allow, Direction::Egress, &judge);
+        assert_eq!(found.len(), 3 + 2 * 3);
+        let captured: Vec<_> = found.iter().filter(|part| part.class != Class::KernelAllow).collect();
+        assert_eq!(
+            captured.iter().map(|part| part.class).collect::<Vec<_>>(),
+            [Class::InspectTcp, Class::InspectUdp]
+        );
+        assert!(captured.iter().all(|part| part.ports == PortRange::single(53)));
+        assert_eq!(parts(&allow, Direction::Ingress, &judge).len(), 1);
+        assert_eq!(
+            parts(&one_box((0, 255), Action::Answer(AnswerId(0))), Direction::Egress, &judge).len(),
+            1
+        );
     }
 
     #[test]

@@ -10,18 +10,31 @@ use super::chains::{
 };
 use super::mark::{Class, Guard, Mark};
 use super::options::FirewallOptions;
-use super::sets::{PerGeneration, class_map, port_map};
+use super::sets::{PerGeneration, class_map, kept_map, named_map, port_map};
 use bulkhead_facts::{Direction, IpFamily};
 use bulkhead_netfilter::{Chain, Field, Register, Rule, Set};
+use bulkhead_policies::decide::Judge;
 
 /// A generation with or without a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Generation {
     pub(super) number: u16,
     pub(super) has_program: bool,
+    /// Some rule of the program allows traffic to names.
+    pub(super) has_names: bool,
 }
 
 impl Generation {
+    /// Without a program.
+    pub(super) fn closed(number: u16) -> Self {
+        Self { number, has_program: false, has_names: false }
+    }
+
+    /// With this one.
+    pub(super) fn of_program(number: u16, judge: &Judge) -> Self {
+        Self { number, has_program: true, has_names: judge.has_names() }
+    }
+
     fn chain(self, name: &str) -> String {
         format!("{name}_{}", self.number)
     }
@@ -95,10 +108,17 @@ impl Generation {
         if !self.has_program {
             return vec![Rule::new().set_packet_mark(Guard::NoPolicy.bits()).goto(&deny(direction))];
         }
-        let mut rules: Vec<Rule> = [IpFamily::V4, IpFamily::V6]
-            .into_iter()
-            .map(|family| self.look_up(direction, family).goto(weigh))
-            .collect();
+        let mut rules = Vec::new();
+        for family in [IpFamily::V4, IpFamily::V6] {
+            let sets = PerGeneration { direction, generation: self.number };
+            if self.has_names && direction == Direction::Egress {
+                let open = confirmed(Rule::new());
+                rules
+                    .push(self.look_up(Rule::new(), direction, family, &named_map(sets, family)).goto(weigh));
+                rules.push(self.look_up(open, direction, family, &kept_map(sets, family)).goto(weigh));
+            }
+            rules.push(self.look_up(Rule::new(), direction, family, &class_map(sets, family)).goto(weigh));
+        }
         let nothing = Rule::new().set_packet_mark(Mark::nothing_matched(self.number));
         rules.push(nothing.goto(&deny(direction)));
         rules
@@ -134,7 +154,7 @@ impl Generation {
         rules
     }
 
-    fn look_up(self, direction: Direction, family: IpFamily) -> Rule {
+    fn look_up(self, rule: Rule, direction: Direction, family: IpFamily, classes: &Set) -> Rule {
         let sets = PerGeneration { direction, generation: self.number };
         let peer = match (direction, family) {
             (Direction::Ingress, IpFamily::V4) => Field::OriginalSourceV4,
@@ -143,7 +163,7 @@ impl Generation {
             (Direction::Egress, IpFamily::V6) => Field::OriginalDestinationV6,
         };
         let what = [Field::ConnectionProtocol, Field::OriginalDestinationPort];
-        in_both_maps(Rule::new().load(peer, Register::R0), &class_map(sets, family), sets, what)
+        in_both_maps(rule.load(peer, Register::R0), classes, sets, what)
     }
 }
 
@@ -177,7 +197,7 @@ mod tests {
 
     #[test]
     fn generations_wrap_from_the_last_to_the_first_and_never_are_0() {
-        let next = |number| Generation { number, has_program: true }.next_number();
+        let next = |number| Generation::closed(number).next_number();
         assert_eq!((next(1), next(4094), next(4095)), (2, 4095, 1));
     }
 

@@ -20,6 +20,10 @@ pub const RESETS_PER_SECOND: u64 = 200;
 /// Programs kept for flows that they admitted. More: the oldest is forgotten and its flows are reported
 /// without their rule.
 pub const PROGRAMS_REMEMBERED_MAX: usize = 16;
+/// Addresses of one family that names lead to. The sidecar keeps to fewer ([`crate::dns::limits`]).
+pub const NAMED_ADDRESSES_MAX: u32 = 8_192;
+/// Time that such an address stays after the sidecar should have removed it.
+pub const NAMED_ADDRESS_MARGIN: Duration = Duration::from_secs(60);
 /// Devices whose frames are guarded. More: an error at start.
 pub const DEVICES_MAX: usize = 64;
 /// Queues of one device that are kept from others. More: those beyond stay open, which no virtual device has.

@@ -15,6 +15,7 @@ mod judgement;
 mod kernel_options;
 pub mod limits;
 mod mark;
+mod names;
 mod options;
 mod queues;
 mod readers;
@@ -25,11 +26,15 @@ pub use answers::{Answers, MarkedAnswer};
 pub use denials::{Denials, DeniedEdge};
 pub use kernel_options::{KernelOption, missing_kernel_option};
 pub use mark::{Class, Guard, Mark};
-pub use options::{FirewallOptions, INBOUND_PORT, Marks, OUTBOUND_PORT, ROUTE_MARK};
+pub use names::NamedAddress;
+pub use options::{
+    DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, Marks, OUTBOUND_PORT, ROUTE_MARK,
+};
 pub use readers::{
     DenialReader, DeniedPacket, DeniedPackets, FlowReader, KernelFlow, KernelFlowEvent, KernelFlowEvents,
 };
 
+use bulkhead_facts::L4Protocol;
 use bulkhead_netfilter::conntrack::Conntrack;
 use bulkhead_netfilter::route::{Device, Routes};
 use bulkhead_netfilter::{Batch, Connection, Element, Key, NetlinkError, Table};
@@ -38,7 +43,9 @@ use denials::DenialCounts;
 use judgement::Generation;
 use queues::Queues;
 use readers::LocalAddresses;
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use table::Content;
 
@@ -166,6 +173,7 @@ pub struct Firewall {
     frames: Table,
     generation: Generation,
     judge: Option<Arc<Judge>>,
+    named: names::Named,
     answers: Answers,
     devices: Vec<Device>,
     local: LocalAddresses,
@@ -206,8 +214,9 @@ impl Firewall {
             options,
             packets: table::packets(TABLE_NAME),
             frames: frames::table(TABLE_NAME),
-            generation: Generation { number: Mark::GENERATION_MAX, has_program: false },
+            generation: Generation::closed(Mark::GENERATION_MAX),
             judge: None,
+            named: names::Named::default(),
             answers: Answers::default(),
             devices: Vec::new(),
             local: LocalAddresses::default(),
@@ -232,6 +241,15 @@ impl Firewall {
     /// Makes the kernel enforce a program. Flows that it still allows go on, others stop at the second transaction.
     /// An error changes nothing.
     pub fn apply(&mut self, judge: &Arc<Judge>) -> Result<Applied, FirewallError> {
+        self.apply_with_names(judge, &[])
+    }
+
+    /// [`apply`](Self::apply), with the addresses that names lead to, by their classes in the new program.
+    pub fn apply_with_names(
+        &mut self,
+        judge: &Arc<Judge>,
+        named: &[NamedAddress],
+    ) -> Result<Applied, FirewallError> {
         let entries = elements::count(judge);
         if entries > limits::PROGRAM_ENTRIES_MAX {
             return Err(FirewallError::TooLarge { entries, most: limits::PROGRAM_ENTRIES_MAX });
@@ -239,16 +257,16 @@ impl Firewall {
         if table::found_generation(&mut self.connection, &self.packets)? != Some(self.generation) {
             self.close()?;
         }
-        self.reload(judge)?;
+        self.reload(judge, named)?;
         Ok(Applied { generation: self.generation.number })
     }
 
-    fn reload(&mut self, judge: &Arc<Judge>) -> Result<(), FirewallError> {
-        let generation = Generation { number: self.generation.next_number(), has_program: true };
+    fn reload(&mut self, judge: &Arc<Judge>, named: &[NamedAddress]) -> Result<(), FirewallError> {
+        let generation = Generation::of_program(self.generation.next_number(), judge);
         self.clear_marks_of(generation.number)?;
         let current = self.generation.number;
         table::clean(&mut self.connection, &self.packets, |number| number != current)?;
-        let staged = table::stage(&mut self.connection, &self.packets, &self.options, generation, judge);
+        let staged = table::stage(&mut self.connection, &self.packets, &self.options, generation, judge, named);
         // Before the switch: its first packets may be logged at once.
         self.answers.remember(generation.number, judge.clone());
         let switched = staged.and_then(|()| table::switch(&mut self.connection, &self.packets, generation));
@@ -260,6 +278,7 @@ impl Firewall {
         }
         self.generation = generation;
         self.judge = Some(judge.clone());
+        self.named = names::loaded(named);
         self.transactions = None;
         Ok(())
     }
@@ -267,10 +286,10 @@ impl Firewall {
     /// Keeps learning's redirect alive for [`limits::HEARTBEAT_LIFE`].
     pub fn heartbeat(&mut self) -> Result<(), FirewallError> {
         let set = sets::alive();
-        let tcp = Element::single(Key::new().protocol(6));
-        let alive = [tcp.clone().timeout(limits::HEARTBEAT_LIFE)];
+        let carriers = [L4Protocol::TCP, L4Protocol::UDP].map(|p| Element::single(Key::new().protocol(p.0)));
+        let alive = carriers.clone().map(|carrier| carrier.timeout(limits::HEARTBEAT_LIFE));
         let mut renewal = Batch::new();
-        renewal.delete_elements(&self.packets, &set, &[tcp]);
+        renewal.delete_elements(&self.packets, &set, &carriers);
         renewal.add_elements(&self.packets, &set, &alive);
         match self.commit_counted(&renewal) {
             // It had expired: then there is nothing to delete.
@@ -332,7 +351,10 @@ impl Firewall {
     fn restore(&mut self) -> Result<(), FirewallError> {
         self.close()?;
         match self.judge.clone() {
-            Some(judge) => self.reload(&judge),
+            Some(judge) => {
+                let named: Vec<NamedAddress> = self.named.values().copied().collect();
+                self.reload(&judge, &named)
+            }
             None => Ok(()),
         }
     }
@@ -342,6 +364,9 @@ impl Firewall {
         let known = self.judge.is_some() || !self.generation.has_program;
         let content = Content::whole(&self.options, self.generation, self.judge.as_deref());
         if let Some(difference) = content.difference(&mut self.connection, &self.packets, known)? {
+            return Ok(Some(difference));
+        }
+        if known && let Some(difference) = self.named_difference()? {
             return Ok(Some(difference));
         }
         self.frames_difference()
@@ -406,6 +431,16 @@ impl Firewall {
         Ok(flows.iter().filter_map(|flow| self.local.kernel_flow(flow)).collect())
     }
 
+    /// The addresses outside that connections through the kernel and the inspector are open to.
+    pub fn open_destinations(&mut self) -> Result<BTreeSet<IpAddr>, FirewallError> {
+        let mut open = BTreeSet::new();
+        for class in [Class::KernelAllow, Class::Learn, Class::Upstream] {
+            let flows = self.conntrack.flows(class.bits(), Class::MASK)?;
+            open.extend(flows.iter().map(|flow| flow.original.destination.to_canonical()));
+        }
+        Ok(open)
+    }
+
     /// Forgets replaced programs of which no flow is left. For every minute or so.
     pub fn forget_replaced_programs(&mut self) -> Result<(), FirewallError> {
         for generation in self.answers.replaced() {
@@ -465,7 +500,7 @@ impl Firewall {
 
     /// Replaces whatever is there by the closed table, under a generation of its own.
     fn close(&mut self) -> Result<(), FirewallError> {
-        let closed = Generation { number: self.generation.next_number(), has_program: false };
+        let closed = Generation::closed(self.generation.next_number());
         self.clear_marks_of(closed.number)?;
         let tables = (&self.packets, &self.frames);
         let loaded = table::load_closed(&mut self.connection, tables, &self.options, closed, &self.devices);

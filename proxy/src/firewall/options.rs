@@ -7,8 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 pub const INBOUND_PORT: u16 = 15006;
 /// Where captured outbound TCP arrives.
 pub const OUTBOUND_PORT: u16 = 15001;
-/// Where captured inbound UDP will arrive.
-pub(super) const INBOUND_UDP_PORT: u16 = 15007;
+/// Where captured inbound UDP arrives.
+pub const INBOUND_UDP_PORT: u16 = 15007;
+/// Where captured outbound UDP arrives: questions to name servers.
+pub const DNS_PORT: u16 = 15053;
 /// The NFLOG group of denied packets.
 pub(super) const LOG_GROUP: u16 = 15006;
 /// The conntrack zone of the leg to the app, for its original direction.

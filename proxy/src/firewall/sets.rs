@@ -1,7 +1,7 @@
 //! Names and shapes of the table's sets.
 
-use super::limits::{DENIED_EDGE_LIFE, DENIED_EDGES_MAX};
-use super::options::{FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, OUTBOUND_PORT};
+use super::limits::{DENIED_EDGE_LIFE, DENIED_EDGES_MAX, NAMED_ADDRESSES_MAX};
+use super::options::{DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, OUTBOUND_PORT};
 use bulkhead_facts::{Direction, IpFamily};
 use bulkhead_netfilter::{Element, FieldKind, Key, Set};
 use std::net::IpAddr;
@@ -33,6 +33,22 @@ pub(super) fn class_map(sets: PerGeneration, family: IpFamily) -> Set {
     Set::new(&name, &[address_kind(family)]).map_to(FieldKind::Mark).intervals()
 }
 
+/// Address that names lead to, to class.
+pub(super) fn named_map(sets: PerGeneration, family: IpFamily) -> Set {
+    by_name("names", sets, family)
+}
+
+/// Likewise, for what is open only.
+pub(super) fn kept_map(sets: PerGeneration, family: IpFamily) -> Set {
+    by_name("names_kept", sets, family)
+}
+
+fn by_name(what: &str, sets: PerGeneration, family: IpFamily) -> Set {
+    let name = format!("{}_{what}{}_{}", sets.direction, suffix(family), sets.generation);
+    let set = Set::new(&name, &[address_kind(family)]).map_to(FieldKind::Mark);
+    set.timeouts().elements_max(NAMED_ADDRESSES_MAX)
+}
+
 /// Class, protocol, port to mark.
 pub(super) fn port_map(sets: PerGeneration) -> Set {
     let name = format!("{}_ports_{}", sets.direction, sets.generation);
@@ -48,7 +64,7 @@ pub(super) fn denied(direction: Direction, family: IpFamily) -> Set {
     Set::new(&name, &key).dynamic(DENIED_EDGES_MAX, DENIED_EDGE_LIFE)
 }
 
-/// Holds TCP's number while flows are redirected for learning.
+/// Holds the numbers of TCP and UDP while flows are redirected for learning.
 pub(super) fn alive() -> Set {
     Set::new("learning", &[FieldKind::Protocol]).timeouts()
 }
@@ -82,7 +98,7 @@ pub(super) fn admin_peers(family: IpFamily) -> Set {
 pub(super) fn constant(options: &FirewallOptions) -> Vec<(Set, Vec<Element>)> {
     let keys = |keys: Vec<Key>| keys.into_iter().map(Element::single).collect::<Vec<_>>();
     let types = |types: &[u8]| keys(types.iter().map(|t| Key::new().icmpv6_type(*t)).collect());
-    let ports = [OUTBOUND_PORT, INBOUND_PORT, INBOUND_UDP_PORT].map(|port| Key::new().port(port));
+    let ports = [OUTBOUND_PORT, INBOUND_PORT, INBOUND_UDP_PORT, DNS_PORT].map(|port| Key::new().port(port));
     let peers = |ipv4: bool| {
         let mut peers: Vec<IpAddr> = options.admin_peers.iter().map(IpAddr::to_canonical).collect();
         peers.retain(|peer| peer.is_ipv4() == ipv4);

@@ -2,8 +2,9 @@
 
 use super::chains::{PREROUTING, Rules, TCP_TIMEOUTS, lasting, switching_hooks};
 use super::judgement::{Generation, entrances};
+use super::names::NamedAddress;
 use super::options::FirewallOptions;
-use super::{elements, frames, sets};
+use super::{elements, frames, names, sets};
 use bulkhead_netfilter::route::Device;
 use bulkhead_netfilter::{
     Batch, Connection, Element, LoadedRule, NetlinkError, Rule, Set, Table, TcpTimeouts, same_elements,
@@ -43,7 +44,8 @@ impl Content {
         judge: Option<&Judge>,
     ) -> Self {
         let sets = judge.map_or_else(Vec::new, |judge| elements::of_program(generation.number, judge));
-        Self { sets, dynamic: Vec::new(), chains: generation.chains(options) }
+        let dynamic = if generation.has_names { names::maps(generation.number) } else { Vec::new() };
+        Self { sets, dynamic, chains: generation.chains(options) }
     }
 
     fn append(&mut self, other: Self) {
@@ -204,8 +206,11 @@ pub(super) fn stage(
     options: &FirewallOptions,
     generation: Generation,
     judge: &Judge,
+    named: &[NamedAddress],
 ) -> Result<(), NetlinkError> {
-    connection.commit_in_parts(Content::generation(options, generation, Some(judge)).creation(table))
+    let mut creation = Content::generation(options, generation, Some(judge)).creation(table);
+    names::add(&mut creation, table, generation.number, named);
+    connection.commit_in_parts(creation)
 }
 
 /// Second transaction of a reload: both hooks enter the new generation, the old one goes.
@@ -269,8 +274,10 @@ pub(super) fn found_generation(
     let entrance = rules.iter().find(|rule| rule.chain == PREROUTING).and_then(LoadedRule::target);
     let Some(number) = entrance.as_deref().and_then(Generation::number_of) else { return Ok(None) };
     let suffix = format!("_{number}");
-    let has_program = connection.sets(table)?.iter().any(|set| set.name.ends_with(&suffix));
-    Ok(Some(Generation { number, has_program }))
+    let loaded = connection.sets(table)?;
+    let has_program = loaded.iter().any(|set| set.name.ends_with(&suffix));
+    let has_names = loaded.iter().any(|set| names::maps(number).iter().any(|map| map.name() == set.name));
+    Ok(Some(Generation { number, has_program, has_names }))
 }
 
 #[cfg(test)]
@@ -286,7 +293,7 @@ mod tests {
         for set in sets::constant(&options).into_iter().map(|(set, _)| set).chain(sets::dynamic()) {
             assert_eq!(generation_suffix(set.name()), None, "{}", set.name());
         }
-        let generation = Generation { number: 4095, has_program: true };
+        let generation = Generation { number: 4095, has_program: true, has_names: true };
         for (chain, _) in generation.chains(&options) {
             assert_eq!(generation_suffix(chain.name()), Some(4095));
         }

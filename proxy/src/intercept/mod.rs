@@ -3,7 +3,11 @@
 //! The table ([`crate::firewall`]) tells our sockets from an app's by mark and user, so every socket that it must know
 //! is made here. The leg to the app carries the client's address where the kernel lets us ([`LocalLeg`]).
 
+mod datagram_options;
+mod datagrams;
 mod socket_options;
+
+pub use datagrams::{Arrived, DatagramListener, Destinations};
 
 use crate::firewall::{INBOUND_PORT, Marks, OUTBOUND_PORT};
 use crate::session::{Dial, Ends};
