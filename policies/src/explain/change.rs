@@ -158,6 +158,32 @@ impl Flow<'_> {
         Some(Change { says, patch: Some(Patch::Edit { document: policy.origin.clone(), operations }) })
     }
 
+    /// A policy of ours in front of one whose kind cannot say the exception; `None` if nothing can stand in front of it.
+    pub(super) fn go_before(&self, policy: &Policy) -> Option<Change> {
+        let mut rule = self.rule(Dialect::ClusterSegment, "")?;
+        rule.as_object_mut()?.insert("action".to_owned(), "allow".into());
+        let priority = policy.priority.checked_sub(1).filter(|priority| *priority >= 0)?;
+        let pod = self.inventory.pods.get(self.pod)?;
+        let tier = policy.tier.as_str();
+        let says = format!(
+            "write a ClusterSegmentPolicy of tier `{tier}` and priority {priority} with `{}: [{}]`",
+            self.direction,
+            flow(&rule)
+        );
+        let document = json!({
+            "apiVersion": crate::documents::API_VERSION,
+            "kind": "ClusterSegmentPolicy",
+            "metadata": {"name": format!("{}-{}-exception", self.pod.namespace, pod.workload.name)},
+            "spec": {
+                "tier": tier,
+                "priority": priority,
+                "subjects": {"namespaces": {"name": self.pod.namespace}, "workloads": selecting_labels(pod)},
+                self.direction.as_str(): [rule],
+            },
+        });
+        Some(Change { says, patch: Some(Patch::Create(document)) })
+    }
+
     /// A policy of its own, where none of the namespace's speaks for the pod.
     pub(super) fn create(&self) -> Option<Change> {
         let rule = self.rule(Dialect::Segment, &self.pod.namespace)?;

@@ -14,7 +14,6 @@ use crate::compile::{Compiler, PolicyTrace, RuleTrace};
 use crate::documents::{Place, Places};
 use crate::inventory::{Inventory, ObjectName};
 use crate::model::{Policy, PolicyMode, RuleAction};
-use crate::program::RuleInfo;
 use crate::questions::{FlowAnswer, Judges, NoJudge, Question, RequestQuestion, SideAnswer, Version};
 use bulkhead_facts::{Direction, Effect, Reason, Tier};
 use change::{Dialect, Flow, Near};
@@ -227,8 +226,11 @@ impl Teller<'_> {
             request: self.request(),
             inventory: self.inventory,
         };
+        // Before the namespaces' own rules are asked, the platform's have to let it through.
+        if let Some((policy, rule)) = self.denying_rule(side, traces) {
+            return self.lift(policy, rule, &flow);
+        }
         match side.pair.enforced.reason {
-            Reason::DeniedByRule => return self.lift(side, traces, &flow),
             Reason::NoEndpoint => return only("the Service has no ready endpoint: no policy would help"),
             Reason::Malformed | Reason::Ambiguous | Reason::Limit => {
                 return only("no rule is asked about such a request: send it in its plain form");
@@ -260,22 +262,37 @@ impl Teller<'_> {
         change
     }
 
-    /// What to do about a deny of a cluster-wide policy.
-    fn lift(&self, side: &SideAnswer, traces: &[PolicyTrace<'_>], flow: &Flow<'_>) -> Change {
-        let Some(RuleInfo { policy, rule, .. }) = &side.enforced_rule else {
-            return Change { says: "a default denies it".to_owned(), patch: None };
+    /// The deny of the platform that stands in the way: before the namespaces' policies, or the one that settled it.
+    fn denying_rule<'t, 'p>(
+        &self,
+        side: &SideAnswer,
+        traces: &'t [PolicyTrace<'p>],
+    ) -> Option<(&'p Policy, &'t RuleTrace<'p>)> {
+        let all = || {
+            let counting = traces.iter().filter(|trace| counts(trace.policy));
+            counting.flat_map(|trace| trace.rules.iter().map(move |rule| (trace.policy, rule)))
         };
-        let place = self.places.policy(policy).map(|place| format!(" ({place})")).unwrap_or_default();
-        let says = format!("rule `{rule}` of {policy}{place} denies it, and only its owner can change that");
-        let trace = traces.iter().find(|trace| trace.policy.origin == *policy);
-        let position = |trace: &PolicyTrace<'_>| {
-            trace.rules.iter().find(|own| own.rule.name == *rule).map(|own| own.position)
-        };
-        let exception = trace.and_then(|trace| flow.except_from(trace.policy, position(trace)?));
-        match exception {
+        let first = all().filter(|(policy, _)| policy.tier == Tier::Admin).find(|(_, trace)| {
+            trace.peer && trace.port && compare(trace.rule, self.request()).differs.is_empty()
+        });
+        if let Some(first) = first.filter(|(_, trace)| trace.rule.action == RuleAction::Deny) {
+            return Some(first);
+        }
+        let settled =
+            side.enforced_rule.as_ref().filter(|_| side.pair.enforced.reason == Reason::DeniedByRule)?;
+        all().find(|(policy, trace)| policy.origin == settled.policy && trace.rule.name == settled.rule)
+    }
+
+    /// What to do about a deny of the platform.
+    fn lift(&self, policy: &Policy, trace: &RuleTrace<'_>, flow: &Flow<'_>) -> Change {
+        let (origin, rule) = (&policy.origin, &trace.rule.name);
+        let place = self.places.policy(origin).map(|place| format!(" ({place})")).unwrap_or_default();
+        let says = format!("rule `{rule}` of {origin}{place} denies it, and only its owner can change that");
+        match flow.except_from(policy, trace.position).or_else(|| flow.go_before(policy)) {
             Some(change) => Change { says: format!("{says}: {}", change.says), ..change },
             None => {
-                Change { says: format!("{says}: narrow it, or put an allow or pass before it"), patch: None }
+                let says = format!("{says}: narrow it, or put an allow or pass before it");
+                Change { says, patch: None }
             }
         }
     }

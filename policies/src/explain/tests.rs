@@ -115,3 +115,117 @@ fn a_denial_names_the_nearest_rule_its_difference_and_the_change() {
         assert!(found.contains(expected), "{from} to {to}:\n{expected}\nis missing in\n{found}");
     }
 }
+
+const STORES: &str = r#"
+apiVersion: bulkhead.dev/v1alpha1
+kind: SegmentPolicy
+metadata: {name: stores, namespace: shop}
+spec:
+  workloads: {app: payments-db}
+  ingress:
+    - {name: calls, from: [{workloads: {app: payments}}], ports: [9000], grpc: [{service: a.v1.A, methods: [Get]}]}
+    - {name: hello, from: [{workloads: {app: payments}}], ports: [443], tls: {sni: [a.test], min: "1.2", alpn: [h2]}}
+    - {name: names, from: [{workloads: {app: payments}}], ports: [udp/53], dns: [{names: ["*.a.test"], types: [A]}]}
+    - {name: cache, from: [{workloads: {app: payments}}], ports: [6379], redis: [{commands: [get], keyPrefix: "o:", databases: [0]}]}
+    - {name: data, from: [{workloads: {app: payments}}], ports: [5432], postgres: [{users: [app], databases: [shop], statements: [select]}]}
+    - {name: log, from: [{workloads: {app: payments}}], ports: [9092], kafka: [{apis: [fetch], topics: ["orders.*"]}]}
+"#;
+
+#[test]
+fn each_protocol_names_the_field_that_differs_and_what_to_write() {
+    let inventory =
+        load_inventory(&[source("i.yaml", include_str!("../../examples/shop/inventory.yaml"))]).unwrap();
+    let loaded = load(&[source("p.yaml", STORES)]);
+    let compiler = Compiler::new(&loaded.set, &inventory).unwrap();
+    let mut judges = Judges::new(&compiler, &inventory);
+    let ends = ["shop/payments", "shop/payments-db"].map(|name| Ends::find(name, &inventory).unwrap());
+    let udp = L4Protocol::UDP;
+    for (port, words, differs, change) in [
+        (
+            (TCP, 9000),
+            "grpc a.v1.A/Put",
+            "call `a.v1.A/Put` is not named",
+            "add `{service: a.v1.A, methods: [Put]}` to `grpc`",
+        ),
+        (
+            (TCP, 443),
+            "tls sni=b.test alpn=h2",
+            "server name `b.test` is not named",
+            "add `b.test` to `sni` of `tls`",
+        ),
+        (
+            (TCP, 443),
+            "tls sni=a.test alpn=h2 ech=true",
+            "the client hides the name that it means (ECH)",
+            "write `ech: true` in `tls`",
+        ),
+        (
+            (TCP, 443),
+            "tls sni=a.test version=1.0-1.3 alpn=h2",
+            "version `1.0` is offered, which is too low",
+            "write `min: \"1.0\"` in `tls`",
+        ),
+        (
+            (TCP, 443),
+            "tls sni=a.test alpn=h3",
+            "not every one of the application protocols `h3` is named",
+            "write `alpn: [h2, h3]` in `tls`",
+        ),
+        (
+            (udp, 53),
+            "dns name=b.test type=TXT",
+            "name `b.test` is not named, type `TXT` is not named",
+            "add `{names: [b.test], types: [TXT]}` to `dns`",
+        ),
+        (
+            (TCP, 6379),
+            "redis command=SET key=o:1",
+            "command `SET` is not named",
+            "add `{commands: [set], databases: [0], keyPrefix: \"o:1\"}` to `redis`",
+        ),
+        (
+            (TCP, 6379),
+            "redis command=get",
+            "the command names no key, and may act on all",
+            "add `{commands: [get], databases: [0]}` to `redis`",
+        ),
+        ((TCP, 6379), "redis command=get key=o:1 database=4", "database `4` is not named", "databases: [4]"),
+        (
+            (TCP, 5432),
+            "postgres user=app database=shop statement=delete",
+            "not every one of the statements `delete` is named",
+            "add `{databases: [shop], statements: [delete], users: [app]}` to `postgres`",
+        ),
+        (
+            (TCP, 9092),
+            "kafka api=produce topic=orders.1",
+            "API key `produce` is not named",
+            "add `{apis: [produce], topics: [orders.1]}` to `kafka`",
+        ),
+        (
+            (TCP, 9092),
+            "GET /",
+            "only what `kafka` names is meant, and that is not seen",
+            "add `{from: [{workloads: {app: payments}}], ports: [9092], http: [{methods: [GET], path: /}]}` to `ingress`",
+        ),
+    ] {
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        let request = RequestQuestion::parse(&words).unwrap();
+        let arriving = ends[1].destinations(&inventory, port.0, port.1)[0];
+        let question = Question {
+            source: ends[0].sources(&inventory)[0],
+            destination: arriving.end,
+            dialled: None,
+            protocol: port.0,
+            port: port.1,
+            request: Some(&request),
+        };
+        let told = explain(&compiler, &mut judges, &loaded.places, &question).unwrap();
+        let side = &told.sides[1];
+        let found: Vec<String> =
+            side.nearest.iter().flat_map(|near| &near.differs).map(ToString::to_string).collect();
+        assert_eq!(found.join(", "), differs, "{words:?}");
+        let says = &side.change.as_ref().unwrap().says;
+        assert!(says.contains(change), "{words:?}: {says}");
+    }
+}

@@ -217,7 +217,7 @@ fn http_match(random: &mut Random) -> HttpMatch {
 }
 
 /// Sections of HTTP half of the time.
-fn section(random: &mut Random) -> L7Section {
+pub(crate) fn section(random: &mut Random) -> L7Section {
     let names = |r: &mut Random| r.some(2, |r| NamePattern::parse(r.pick(&NAME_PATTERNS)).unwrap());
     let words = |r: &mut Random| r.some(2, |r| r.pick(&WORDS).to_owned());
     match random.below(10) {

@@ -1,5 +1,6 @@
 //! Proofs over a small shop, and counter-examples on random sets that the judges really allow.
 
+use super::flows::may_be_meant;
 use super::*;
 use crate::compile::Compiler;
 use crate::diagnostics::Source;
@@ -134,7 +135,7 @@ fn wrong_assertions_say_where_and_what_to_write() {
 #[test]
 fn a_counter_example_is_really_allowed_and_none_means_that_no_request_is() {
     let (mut refuted, mut held) = (0, 0);
-    for seed in 0..200 {
+    for seed in 0..400 {
         println!("seed {seed}");
         let mut random = Random(seed);
         let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
@@ -150,12 +151,13 @@ fn a_counter_example_is_really_allowed_and_none_means_that_no_request_is() {
         let named =
             |pod: &ObjectName| Some(vec![(format!("pod/{}/{}", pod.namespace, pod.name), Span::default())]);
         let (protocol, port) = random::protocol_and_port(&mut random);
+        let section = random.once_in(2).then(|| random::section(&mut random));
         let claim = Claim::Never {
             from: named(from),
             except: vec![],
             to: named(to),
             ports: Some(vec![(protocol, PortRange::single(port))]),
-            section: None,
+            section: section.clone(),
         };
         let assertion = Assertion { name: "a".into(), span: Span::default(), claim };
         let proof = Proof { name: "p".into(), file: "p".into(), assertions: vec![assertion] };
@@ -164,6 +166,8 @@ fn a_counter_example_is_really_allowed_and_none_means_that_no_request_is() {
             Some(flow) => {
                 refuted += 1;
                 assert_eq!((flow.protocol, flow.port), (protocol, port));
+                let meant = |request| section.as_ref().is_none_or(|section| may_be_meant(section, request));
+                assert!(flow.request.as_ref().is_none_or(meant), "{section:?} {flow}");
                 assert_eq!(
                     judges.ask(&question(flow)).unwrap().effect(Version::Enforced),
                     Effect::Allow,
@@ -173,7 +177,8 @@ fn a_counter_example_is_really_allowed_and_none_means_that_no_request_is() {
             None => {
                 assert!(outcome.holds(), "{outcome:?}");
                 held += 1;
-                none_passes(&mut random, &inventory, &mut judges, (from, to), (protocol, port));
+                let traffic = (protocol, port, section.as_ref());
+                none_passes(&mut random, &inventory, &mut judges, (from, to), traffic);
             }
         }
     }
@@ -196,8 +201,12 @@ fn none_passes(
     inventory: &Inventory,
     judges: &mut Judges<'_>,
     (from, to): (&ObjectName, &ObjectName),
-    (protocol, port): (L4Protocol, u16),
+    (protocol, port, section): (L4Protocol, u16, Option<&L7Section>),
 ) {
+    // A protocol that does not carry the section carries nothing that is meant.
+    if section.is_some_and(|section| !section.runs_on(protocol)) {
+        return;
+    }
     let own = |pod: &ObjectName| inventory.pods[pod].addresses.clone();
     for (source, destination) in own(from).into_iter().zip(own(to)) {
         if from == to || source.is_ipv4() != destination.is_ipv4() {
@@ -206,6 +215,10 @@ fn none_passes(
         for _ in 0..50 {
             let asked = random::request(random);
             let request = asked.question();
+            let meant = |request| section.is_none_or(|section| may_be_meant(section, request));
+            if !request.as_ref().is_none_or(meant) {
+                continue;
+            }
             let question = Question {
                 source: End { pod: Some(from), address: source },
                 destination: End { pod: Some(to), address: destination },

@@ -105,3 +105,6 @@ pub(crate) fn held(inventory: &Inventory) -> BTreeSet<IpAddr> {
     let services = inventory.services.values().flat_map(|service| &service.addresses);
     pods.chain(services).map(IpAddr::to_canonical).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,10 +59,14 @@ pub fn requests(
         let asked = |entry: &'_ crate::program::L7Entry| entry.effect == Some(Effect::Deny);
         sections.extend(entries.filter_map(|entry| Some((asked(entry), entry.section.as_ref()?))));
     }
-    let sections: Vec<Asked<'_>> = sections.into_iter().collect();
+    of_sections(&sections.into_iter().collect::<Vec<_>>(), spelled)
+}
+
+/// The same of sections alone.
+pub(super) fn of_sections(sections: &[Asked<'_>], spelled: bool) -> Result<Vec<RequestKind>, TooManyKinds> {
     let mut found = Kinds(vec![RequestKind { request: None, shown: "bytes that cannot be read".to_owned() }]);
-    http::add(&sections, spelled, &mut found)?;
-    others::add(&sections, &mut found)?;
+    http::add(sections, spelled, &mut found)?;
+    others::add(sections, &mut found)?;
     Ok(found.0)
 }
 
