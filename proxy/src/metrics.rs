@@ -179,6 +179,11 @@ fn session_counters(make: &Maker<'_>) -> Result<Vec<(IntCounter, &'static Atomic
             &COUNTERS.resets_on_policy_change,
         ),
         (
+            "bulkhead_streams_revoked_on_policy_change_total",
+            "Requests ended alone since the policy changed, on connections that went on.",
+            &COUNTERS.streams_revoked_on_policy_change,
+        ),
+        (
             "bulkhead_refusals_total",
             "Heads and bodies refused before any rule was asked.",
             &COUNTERS.refusals,

@@ -135,8 +135,34 @@ pub(crate) trait Inspector {
     /// The bytes of [`insertion`](Self::insertion) were taken.
     fn inserted(&mut self, _: Side) {}
 
-    /// From here on steps are obeyed (the gate), or everything leaves as it is (the tee).
-    fn hold(&mut self, _: bool) {}
+    /// From here on steps are obeyed (the gate), or everything leaves as it is (the tee). So many bytes of the client,
+    /// the next to be shown, have left already.
+    fn hold(&mut self, _: bool, _: usize) {}
+
+    /// True if steps must be obeyed from now on, whatever the policy says: what left was written anew.
+    fn stays_held(&self) -> bool {
+        false
+    }
+
+    /// True after a refusal that concerns one request only: the connection goes on once it is rejected, or allowed
+    /// under the tee.
+    fn survives(&self) -> bool {
+        false
+    }
+
+    /// An open request is not allowed any more. False where only closing both sides is safe.
+    fn revoke(&mut self, _: u32, _: &Notice<'_>) -> bool {
+        false
+    }
+
+    /// So many milliseconds have passed since some fixed moment.
+    fn tick(&mut self, _: u64) {}
+
+    /// Takes no new request, where the protocol can say so.
+    fn drain(&mut self) {}
+
+    /// Gives back memory that nothing open needs.
+    fn release(&mut self) {}
 
     /// Bytes of the client that have to be shown together at most.
     fn bytes_max(&self) -> usize;
@@ -158,6 +184,8 @@ pub struct Standing {
     pub idle: bool,
     /// The next bytes from the client begin or continue what has to be complete to be judged.
     pub in_question: bool,
+    /// What has to be complete was begun, and its first bytes were let go already.
+    pub begun: bool,
     /// A request's body is incomplete.
     pub in_body: bool,
     /// A response is begun and its framing says that more must come. The bytes of an incomplete head are the

@@ -6,7 +6,10 @@
 use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
 use crate::detect::{self, Protocol};
 use crate::http1::Http1;
+use crate::http2::Http2;
 use crate::limits::DETECTION_BYTES_MAX;
+use crate::redis::Redis;
+use crate::tls::Tls;
 
 /// A connection from its first byte on.
 #[derive(Debug, Default)]
@@ -24,6 +27,9 @@ enum State {
     #[default]
     Detecting,
     Http1(Http1),
+    Http2(Box<Http2>),
+    Tls(Tls),
+    Redis(Box<Redis>),
     Opaque(Protocol),
 }
 
@@ -32,6 +38,9 @@ macro_rules! inspector {
     ($self:expr, $inspector:ident => $then:expr, $otherwise:expr) => {
         match $self {
             State::Http1($inspector) => $then,
+            State::Http2($inspector) => $then,
+            State::Tls($inspector) => $then,
+            State::Redis($inspector) => $then,
             State::Detecting | State::Opaque(_) => $otherwise,
         }
     };
@@ -77,6 +86,9 @@ impl Conversation {
         match &self.state {
             State::Detecting => None,
             State::Http1(_) => Some(Protocol::Http1),
+            State::Http2(_) => Some(Protocol::Http2),
+            State::Tls(_) => Some(Protocol::Tls),
+            State::Redis(_) => Some(Protocol::Redis),
             State::Opaque(protocol) => Some(*protocol),
         }
     }
@@ -138,10 +150,42 @@ impl Conversation {
         inspector!(&mut self.state, inspector => inspector.end_after_exchange(), ());
     }
 
-    /// From here on steps are obeyed (the gate), or everything leaves as it is (the tee).
-    pub fn hold(&mut self, gate: bool) {
+    /// From here on steps are obeyed (the gate), or everything leaves as it is (the tee). So many bytes of the client,
+    /// the next to be shown, have left already.
+    pub fn hold(&mut self, gate: bool, left: usize) {
         self.gate = gate;
-        inspector!(&mut self.state, inspector => inspector.hold(gate), ());
+        inspector!(&mut self.state, inspector => inspector.hold(gate, left), ());
+    }
+
+    /// True if steps must be obeyed from now on, whatever the policy says: what left was written anew.
+    pub fn stays_held(&self) -> bool {
+        inspector!(&self.state, inspector => inspector.stays_held(), false)
+    }
+
+    /// True after a refusal that concerns one request only: the connection goes on once it is rejected, or allowed
+    /// under the tee.
+    pub fn survives(&self) -> bool {
+        inspector!(&self.state, inspector => inspector.survives(), false)
+    }
+
+    /// An open request is not allowed any more. False where only closing both sides is safe.
+    pub fn revoke(&mut self, exchange: u32, notice: &Notice<'_>) -> bool {
+        inspector!(&mut self.state, inspector => inspector.revoke(exchange, notice), false)
+    }
+
+    /// So many milliseconds have passed since some fixed moment.
+    pub fn tick(&mut self, now_ms: u64) {
+        inspector!(&mut self.state, inspector => inspector.tick(now_ms), ());
+    }
+
+    /// Takes no new request, where the protocol can say so.
+    pub fn drain(&mut self) {
+        inspector!(&mut self.state, inspector => inspector.drain(), ());
+    }
+
+    /// Gives back memory that nothing open needs.
+    pub fn release(&mut self) {
+        inspector!(&mut self.state, inspector => inspector.release(), ());
     }
 
     /// Our own words to the client, once everything before them is through.
@@ -186,9 +230,12 @@ impl Conversation {
     fn begin(&mut self, protocol: Protocol) {
         self.state = match protocol {
             Protocol::Http1 => State::Http1(Http1::default()),
+            Protocol::Http2 => State::Http2(Box::default()),
+            Protocol::Tls => State::Tls(Tls::default()),
+            Protocol::Redis => State::Redis(Box::default()),
             other => State::Opaque(other),
         };
         let gate = self.gate;
-        inspector!(&mut self.state, inspector => inspector.hold(gate), ());
+        inspector!(&mut self.state, inspector => inspector.hold(gate, 0), ());
     }
 }

@@ -3,7 +3,7 @@
 use crate::limits::{HEAD_FIELDS_INLINE, HEAD_FIELDS_MAX};
 use bulkhead_facts::HeaderField;
 
-/// Header fields in the order of the wire, at most [`HEAD_FIELDS_MAX`].
+/// Header fields in the order of the wire.
 pub struct FieldList<'a> {
     inline: [HeaderField<'a>; HEAD_FIELDS_INLINE],
     inline_count: usize,
@@ -21,9 +21,14 @@ impl<'a> FieldList<'a> {
         }
     }
 
-    /// Adds a field; false if there are too many already.
+    /// Adds a field of HTTP/1; false if there are [`HEAD_FIELDS_MAX`] already.
     pub fn push(&mut self, field: HeaderField<'a>) -> bool {
-        if self.as_slice().len() >= HEAD_FIELDS_MAX {
+        self.push_within(field, HEAD_FIELDS_MAX)
+    }
+
+    /// Adds a field; false if there are `count_max` already.
+    pub(crate) fn push_within(&mut self, field: HeaderField<'a>, count_max: usize) -> bool {
+        if self.as_slice().len() >= count_max {
             return false;
         }
         match self.inline.get_mut(self.inline_count) {

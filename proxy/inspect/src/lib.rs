@@ -10,16 +10,23 @@
 
 mod contract;
 mod conversation;
+mod cursor;
 pub mod detect;
 pub mod dns;
 mod fields;
 mod http1;
+mod http2;
 pub mod limits;
 mod question;
+mod redis;
 pub mod signature;
+mod tls;
 
 pub use contract::{Notice, Progress, Refusal, Side, Standing, Step};
 pub use conversation::Conversation;
 pub use detect::Protocol;
 pub use fields::FieldList;
+pub use http2::hpack;
 pub use question::{HttpHead, Kept, Question, Subject, Target};
+pub use redis::Command;
+pub use tls::Hello;

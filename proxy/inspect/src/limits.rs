@@ -47,3 +47,63 @@ pub const DNS_ALIASES_MAX: usize = 16;
 pub const DNS_ADDRESSES_MAX: usize = 64;
 /// Bytes of text that a refused asker is told; with it the refusal fits into 512 bytes.
 pub const DNS_REFUSAL_TEXT_BYTES_MAX: usize = 200;
+
+/// Bytes of a TLS client hello with its records. More: refused.
+pub const TLS_HELLO_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of a client's HPACK table under the gate, where the server's setting is clamped to it.
+pub const HEADER_TABLE_BYTES_MAX: usize = 4 * 1024;
+/// The same under the tee, where the server's setting passes. A client that uses more: nobody reads on.
+pub const HEADER_TABLE_OBSERVED_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a header block of HTTP/2 before it is decoded. More: the connection is closed.
+pub const HEADER_BLOCK_BYTES_MAX: usize = 64 * 1024;
+/// CONTINUATION frames of a header block. More: the connection is closed.
+pub const CONTINUATION_FRAMES_MAX: u8 = 8;
+/// Bytes of the names and values of a header list of HTTP/2. More: the connection is closed.
+pub const HEADER_LIST_BYTES_MAX: usize = 64 * 1024;
+/// Fields of a header list of HTTP/2. More: the connection is closed.
+pub const HEADER_LIST_FIELDS_MAX: usize = 256;
+/// Bytes of a string that is read in a server's header block. More: the status of responses is not known any more.
+pub const HEADER_TEXT_WATCHED_BYTES_MAX: usize = 64 * 1024;
+/// Open streams of an HTTP/2 connection under the gate. More: refused, a client may try them again.
+pub const STREAMS_MAX: usize = 100;
+/// Streams that were reset and on which a client may still send. On older ones: the connection is closed.
+pub const STREAMS_RESET_REMEMBERED: usize = 128;
+/// Streams that ended and of which that is known. Older ones count as never opened.
+pub const STREAMS_ENDED_REMEMBERED: usize = 8;
+/// Bytes of a control frame of HTTP/2: SETTINGS, PING, RST_STREAM, PRIORITY, WINDOW_UPDATE. More: the connection is closed.
+pub const CONTROL_FRAME_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of the client that have to be there together for HTTP/2: a control frame, or the header of a frame.
+pub const FRAME_SHOWN_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of our own that wait for the end of a frame of the server. More: the client is not read.
+pub const INSERTED_BYTES_MAX: usize = 32 * 1024;
+/// SETTINGS of a server that wait for the client's acknowledgement. More: the connection is closed.
+pub const SETTINGS_UNACKNOWLEDGED_MAX: usize = 32;
+/// Time over which resets and faults of streams are counted.
+pub const RESET_INTERVAL_MS: u64 = 30_000;
+/// Streams that a client may give up in that time, or half of those that it opens. More: the connection is closed.
+pub const RESETS_MAX: u32 = 100;
+/// Streams that may be reset in that time for what a client did on them. More: the connection is closed.
+pub const FAULTS_MAX: u32 = 100;
+/// Time over which control frames and empty frames are counted.
+pub const CONTROL_INTERVAL_MS: u64 = 10_000;
+/// PING and SETTINGS frames in that time, beside one for each stream and each frame of the server with an answer. More:
+/// the connection is closed.
+pub const CONTROL_FRAMES_MAX: u32 = 100;
+/// Frames without content in that time, beside two for each stream. More: the connection is closed.
+pub const EMPTY_FRAMES_MAX: u32 = 1_000;
+
+/// Bytes of a command to Redis that are held to judge it; those behind its keys are not. More: refused.
+pub const REDIS_COMMAND_BYTES_MAX: usize = 1024 * 1024;
+/// Arguments of a command to Redis that are held to judge it. More: refused.
+pub const REDIS_ARGUMENTS_MAX: usize = 16 * 1024;
+/// Bytes of one argument or one string of a reply (the server's own limit). More: the connection is closed.
+pub const REDIS_BULK_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Bytes of a command on a line of its own. More: refused.
+pub const REDIS_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Commands to Redis released and not yet answered. More: further ones wait.
+pub const REDIS_OUTSTANDING_MAX: usize = 8 * 1024;
+/// Aggregates inside of each other in a reply of Redis. More: the connection is closed.
+pub const REDIS_REPLY_DEPTH_MAX: usize = 32;
+/// Items of one aggregate in a reply of Redis (the server's own limit). More: the connection is closed.
+pub const REDIS_REPLY_ITEMS_MAX: u64 = u32::MAX as u64;

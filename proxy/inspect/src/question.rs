@@ -5,8 +5,10 @@
 
 use crate::detect::Protocol;
 use crate::fields::FieldList;
-use crate::http1;
-use bulkhead_facts::{HostName, HttpRequest, PathError, Request, UrlPath};
+use crate::redis::Command;
+use crate::tls::Hello;
+use crate::{http1, http2, tls};
+use bulkhead_facts::{HostName, HttpRequest, PathError, RedisCommand, Request, TlsHello, UrlPath};
 use std::sync::Arc;
 
 /// A request that waits for its verdict.
@@ -24,10 +26,13 @@ pub struct Question<'a> {
 
 /// A request of one protocol.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "see `Step`")]
 pub enum Subject<'a> {
     /// A request of HTTP.
     Http(HttpHead<'a>),
+    /// The first message of a TLS client.
+    Tls(Hello),
+    /// A command to Redis.
+    Redis(Command<'a>),
 }
 
 /// The head of a request of HTTP.
@@ -57,11 +62,36 @@ pub enum Target<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// The form that rules are asked about. A target without a doubtless path, the server as a whole and a
-    /// tunnel are opaque: no allow with an L7 section matches them, a deny does.
-    pub fn request(&self) -> Request<'_> {
+    /// Shows the form that rules are asked about. A target of HTTP without a doubtless path, the server as a whole
+    /// and a tunnel are opaque: no allow with an L7 section matches them, a deny does.
+    pub fn with_request<T>(&self, decide: impl FnOnce(&Request<'_>) -> T) -> T {
         match &self.subject {
-            Subject::Http(head) => head.request(),
+            Subject::Http(head) => decide(&head.request()),
+            Subject::Tls(hello) => {
+                let protocols: Vec<&str> = hello.application_protocols.iter().map(String::as_str).collect();
+                decide(&Request::Tls(TlsHello {
+                    server_name: hello.server_name.as_ref(),
+                    lowest: hello.lowest,
+                    highest: hello.highest,
+                    application_protocols: &protocols,
+                    encrypted: hello.encrypted,
+                }))
+            }
+            Subject::Redis(command) => decide(&Request::Redis(RedisCommand {
+                name: command.name,
+                keys: &command.keys,
+                database: command.database,
+            })),
+        }
+    }
+
+    /// The name that the client means to reach, where it says one in clear: the server name of TLS, the host of HTTP.
+    /// For rules whose addresses several names share.
+    pub fn meant_host(&self) -> Option<&HostName> {
+        match &self.subject {
+            Subject::Http(head) => head.host.as_deref(),
+            Subject::Tls(hello) => hello.server_name.as_ref().filter(|_| !hello.encrypted),
+            Subject::Redis(_) => None,
         }
     }
 
@@ -69,7 +99,7 @@ impl<'a> Question<'a> {
     pub fn ambiguity(&self) -> Option<PathError> {
         match &self.subject {
             Subject::Http(HttpHead { target: Target::Ambiguous(_, error), .. }) => Some(*error),
-            Subject::Http(_) => None,
+            Subject::Http(_) | Subject::Tls(_) | Subject::Redis(_) => None,
         }
     }
 
@@ -77,27 +107,41 @@ impl<'a> Question<'a> {
     pub fn http(&self) -> Option<&HttpHead<'a>> {
         match &self.subject {
             Subject::Http(head) => Some(head),
+            Subject::Tls(_) | Subject::Redis(_) => None,
         }
     }
 
     /// The protocol that it belongs to.
     pub fn protocol(&self) -> Protocol {
         match &self.subject {
-            Subject::Http(_) => Protocol::Http1,
+            Subject::Http(_) if self.exchange == 0 => Protocol::Http1,
+            Subject::Http(_) => Protocol::Http2,
+            Subject::Tls(_) => Protocol::Tls,
+            Subject::Redis(_) => Protocol::Redis,
         }
     }
 
     /// Bytes that [`keep`](Self::keep) would take.
     pub fn size(&self) -> usize {
         match &self.subject {
-            Subject::Http(_) => self.bytes.len(),
+            Subject::Http(_) | Subject::Tls(_) => self.bytes.len(),
+            Subject::Redis(command) => {
+                command.name.len() + command.keys.iter().map(|key| key.len() + PART_BYTES).sum::<usize>()
+            }
         }
     }
 
     /// What it takes to ask again.
     pub fn keep(&self) -> Kept {
         match &self.subject {
-            Subject::Http(_) => Kept::Http(self.bytes.into()),
+            Subject::Http(_) if self.exchange == 0 => Kept::Http(self.bytes.into()),
+            Subject::Http(_) => Kept::Http2(self.bytes.into(), self.exchange),
+            Subject::Tls(_) => Kept::Tls(self.bytes.into()),
+            Subject::Redis(command) => Kept::Redis {
+                name: command.name.into(),
+                keys: command.keys.iter().map(|key| Box::from(*key)).collect(),
+                database: command.database,
+            },
         }
     }
 }
@@ -131,20 +175,48 @@ impl HttpHead<'_> {
 pub enum Kept {
     /// The head of a request of HTTP/1.
     Http(Box<[u8]>),
+    /// The header block of a request of HTTP/2 as it was encoded for the server, and its stream.
+    Http2(Box<[u8]>, u32),
+    /// The hello of TLS, in its records.
+    Tls(Box<[u8]>),
+    /// A command to Redis.
+    Redis {
+        /// Name.
+        name: Box<str>,
+        /// Keys.
+        keys: Box<[Box<[u8]>]>,
+        /// Database.
+        database: Option<u32>,
+    },
 }
+
+/// What one part of a kept question takes beside its text.
+const PART_BYTES: usize = 16;
 
 impl Kept {
     /// The question as it was; `None` if it cannot be asked again.
     pub fn question(&self) -> Option<Question<'_>> {
         match self {
             Self::Http(head) => http1::question(head),
+            Self::Http2(block, exchange) => http2::question(block, *exchange),
+            Self::Tls(hello) => tls::question(hello),
+            Self::Redis { name, keys, database } => Some(again(Subject::Redis(Command {
+                name,
+                keys: keys.iter().map(|key| &**key).collect(),
+                database: *database,
+            }))),
         }
     }
 
     /// Bytes that it takes.
     pub fn size(&self) -> usize {
         match self {
-            Self::Http(head) => head.len(),
+            Self::Http(bytes) | Self::Http2(bytes, _) | Self::Tls(bytes) => bytes.len(),
+            Self::Redis { .. } => self.question().map_or(0, |question| question.size()),
         }
     }
+}
+
+fn again(subject: Subject<'_>) -> Question<'_> {
+    Question { bytes: &[], exchange: 0, lasting: false, subject }
 }

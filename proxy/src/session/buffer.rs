@@ -99,6 +99,11 @@ impl Buffer {
         true
     }
 
+    /// Bytes that were not judged and have left all the same.
+    pub(super) fn left(&self) -> usize {
+        self.sent.saturating_sub(self.judged)
+    }
+
     /// Puts bytes of our own behind those that may leave. False if bytes have left that were not judged.
     pub(super) fn insert(&mut self, bytes: &[u8]) -> bool {
         if self.sent > self.judged {

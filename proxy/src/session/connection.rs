@@ -22,6 +22,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -54,6 +55,7 @@ pub(super) struct Connection {
     /// Since when both sides have nothing more to do.
     pub(super) finished_since: Option<Instant>,
     last_moved: Instant,
+    started: Instant,
     /// Since when the head that is being read has been incomplete.
     pub(super) head_since: Option<Instant>,
 }
@@ -124,6 +126,7 @@ impl Connection {
             reply_sent: 0,
             finished_since: None,
             last_moved: Instant::now(),
+            started: Instant::now(),
             head_since: None,
         }
     }
@@ -159,7 +162,8 @@ impl Connection {
                 Event::Timer => self.expire().map(|next| timer.as_mut().reset(next)),
                 Event::Drain => {
                     self.draining = true;
-                    Ok(())
+                    self.conversation.drain();
+                    self.insert().map_err(end)
                 }
                 Event::Policy(None) => {
                     watches = false;
@@ -186,6 +190,7 @@ impl Connection {
     /// Moves bytes until none can be moved.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
         let mut any = false;
+        self.conversation.tick(milliseconds(self.last_moved - self.started));
         loop {
             match self.relay(context) {
                 Err(event) => return Poll::Ready(event),
@@ -200,6 +205,7 @@ impl Connection {
             true => self.head_since = self.head_since.or(Some(self.last_moved)),
             false => self.head_since = None,
         }
+        self.conversation.release();
         self.client.release();
         if let Some(server) = &mut self.server {
             server.release();
@@ -270,7 +276,7 @@ impl Connection {
             && self.phase == Phase::Open
             && standing.in_question
             && !standing.waits_for_server
-            && !self.client.inbound.unjudged().is_empty()
+            && (standing.begun || !self.client.inbound.unjudged().is_empty())
             && !self.client.inbound.is_full()
     }
 
@@ -297,8 +303,9 @@ impl Connection {
             // Deadlines begin with the gate.
             self.last_moved = Instant::now();
         }
-        self.gate = gate || (self.gate && replies);
-        self.conversation.hold(self.gate);
+        self.gate = gate || (self.gate && (replies || self.conversation.stays_held()));
+        self.conversation.hold(self.gate, self.client.inbound.left());
+        self.revoke_denied()?;
         self.end_if_answered_early();
         Ok(())
     }
@@ -314,7 +321,8 @@ impl Connection {
             Reading::Lost => Some(self.verdicts.unread()),
             Reading::Understood | Reading::Opaque => None,
         };
-        let requests = self.report.open().map(|released| match released.question() {
+        // What can be ended alone is: see `revoke_denied`.
+        let requests = self.report.open().filter(|released| !released.ends_alone()).map(|released| match released.question() {
             Some(question) => Some(self.verdicts.request(&question)),
             None => released.is_forgotten().then(|| self.verdicts.unread()),
         });
@@ -340,9 +348,21 @@ impl Connection {
     }
 }
 
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How a connection ends on this event, if it does not move any more.
+pub(super) fn end(event: Event) -> End {
+    match event {
+        Event::End(end) => end,
+        Event::Policy(_) | Event::Timer | Event::Drain | Event::Dial => End::Reset,
+    }
+}
+
 fn conversation(verdicts: &Verdicts) -> Conversation {
     let mut conversation = Conversation::expecting(verdicts.expected());
-    conversation.hold(verdicts.gate());
+    conversation.hold(verdicts.gate(), 0);
     conversation
 }
 

@@ -14,6 +14,8 @@ pub struct Counters {
     pub timeouts: AtomicU64,
     /// Connections reset since the policy changed.
     pub resets_on_policy_change: AtomicU64,
+    /// Requests ended alone since the policy changed, on connections that went on.
+    pub streams_revoked_on_policy_change: AtomicU64,
     /// Heads and bodies refused before any rule was asked.
     pub refusals: AtomicU64,
     /// Bytes that went through the kernel without a copy.
@@ -26,6 +28,7 @@ impl Counters {
             dial_failures: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             resets_on_policy_change: AtomicU64::new(0),
+            streams_revoked_on_policy_change: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
             spliced_bytes: AtomicU64::new(0),
         }

@@ -9,7 +9,7 @@ use super::denial::{Denial, denial, new_report_id};
 use super::report::Report;
 use super::verdict::Verdicts;
 use bulkhead_facts::{Effect, Reason};
-use bulkhead_inspect::{Question, Refusal, Side, Step};
+use bulkhead_inspect::{Progress, Question, Refusal, Side, Step};
 use bulkhead_policies::program::AnswerPair;
 
 impl Connection {
@@ -20,9 +20,10 @@ impl Connection {
             return Ok(());
         }
         loop {
-            let Self { client, conversation, verdicts, report, gate, head_since, .. } = self;
-            if client.inbound.holds_enough() {
-                break;
+            let Self { client, server, conversation, verdicts, report, gate, head_since, .. } = self;
+            let answers_wait = server.as_ref().is_some_and(|server| server.inbound.holds_enough());
+            if client.inbound.holds_enough() || answers_wait {
+                return Ok(());
             }
             match conversation.client(client.inbound.unjudged()) {
                 Step::NeedMore => break,
@@ -46,15 +47,28 @@ impl Connection {
                     }
                 }
                 Step::Opaque => return self.go_opaque(),
-                Step::Refuse(refusal) => return self.refuse_client(refusal),
+                Step::Refuse(refusal) => {
+                    self.refuse_client(refusal)?;
+                    if !self.conversation.survives() {
+                        return Ok(());
+                    }
+                }
             }
             self.insert()?;
+            let (progress, application) = (self.conversation.take_progress(), self.application());
+            self.report.progress(progress, application);
         }
-        if self.client.inbound.is_stuck() {
-            let grown = self.client.inbound.grow(self.conversation.bytes_max());
-            if !grown && !self.gate {
-                self.lose_track();
+        if !self.client.inbound.is_stuck() || self.client.inbound.grow(self.conversation.bytes_max()) {
+            return Ok(());
+        }
+        let standing = self.conversation.standing();
+        match self.gate {
+            false => self.lose_track(),
+            true if standing.in_question && !standing.waits_for_server => {
+                let detail = "message larger than what is kept to judge it";
+                return self.refuse_client(Refusal { reason: Reason::Limit, status: None, detail });
             }
+            true => {}
         }
         Ok(())
     }
@@ -68,7 +82,7 @@ impl Connection {
     }
 
     /// Takes what the conversation itself has to say to either side.
-    fn insert(&mut self) -> Result<(), Event> {
+    pub(super) fn insert(&mut self) -> Result<(), Event> {
         let to_server = self.conversation.insertion(Side::Server);
         if !to_server.is_empty() {
             self.report.bytes_to_destination += u64::try_from(to_server.len()).unwrap_or_default();
@@ -78,15 +92,17 @@ impl Connection {
             self.conversation.inserted(Side::Server);
         }
         let Some(server) = &mut self.server else { return Ok(()) };
-        let to_client = self.conversation.insertion(Side::Client);
-        if !to_client.is_empty() {
+        loop {
+            let to_client = self.conversation.insertion(Side::Client);
+            if to_client.is_empty() {
+                return Ok(());
+            }
             self.report.bytes_to_source += u64::try_from(to_client.len()).unwrap_or_default();
             if !server.inbound.insert(to_client) {
                 return Err(Event::End(End::Reset));
             }
             self.conversation.inserted(Side::Client);
         }
-        Ok(())
     }
 
     /// Judges what came from the server.
@@ -118,8 +134,7 @@ impl Connection {
             }
             self.insert()?;
             self.end_if_answered_early();
-            let (progress, application) = (self.conversation.take_progress(), self.application());
-            self.report.progress(progress, application);
+            self.note_progress();
         }
         let stuck = self.server.as_ref().is_some_and(|server| server.inbound.is_stuck());
         if !self.gate && stuck {
@@ -159,6 +174,11 @@ impl Connection {
     fn refuse_client(&mut self, refusal: Refusal) -> Result<(), Event> {
         add(&COUNTERS.refusals, 1);
         let (answers, application) = (self.verdicts.refused(&refusal), self.application());
+        if !self.gate && self.conversation.survives() {
+            self.report.denied(&self.verdicts.current, answers, None, application, None);
+            self.conversation.allow();
+            return Ok(());
+        }
         if !self.gate {
             self.report.opaque(&self.verdicts.current, answers, application);
             self.lose_track();
@@ -169,8 +189,21 @@ impl Connection {
         let told = self.conversation.reject(&refusal, &denial.notice(refusal.status.unwrap_or(400)));
         let report_id = told.then_some(denial.report_id);
         self.report.denied(&self.verdicts.current, answers, None, application, report_id);
-        self.client.inbound.drop_unjudged();
+        if !self.conversation.survives() {
+            self.client.inbound.drop_unjudged();
+        }
         if told { Ok(()) } else { Err(Event::End(End::Reset)) }
+    }
+
+    /// Tells the report how far open requests got.
+    pub(super) fn note_progress(&mut self) {
+        loop {
+            let progress = self.conversation.take_progress();
+            if progress == Progress::default() {
+                return;
+            }
+            self.report.progress(progress, self.application());
+        }
     }
 
     /// What a server says unasked answers what was not judged here, so it is reported like a request that was denied.

@@ -17,6 +17,7 @@ mod leg;
 pub mod limits;
 mod relay;
 mod report;
+mod revoke;
 #[cfg(test)]
 mod tests;
 mod verdict;

@@ -1,7 +1,7 @@
 //! What a connection tells the flow recorder: each request once, each opaque connection once, and all bytes.
 
 use super::denial::About;
-use super::limits::HEADS_IN_FLIGHT_BYTES_MAX;
+use super::limits::{HEADS_IN_FLIGHT_BYTES_MAX, LASTING_REQUESTS_MAX};
 use crate::flows::{HttpSignature, Observation, Recorder};
 use crate::policy::Current;
 use bulkhead_facts::{Direction, L4Protocol};
@@ -20,6 +20,10 @@ pub(super) struct Report {
     pub(super) port: u16,
     /// Requests released and not yet answered to the end.
     in_flight: VecDeque<Released>,
+    /// Bytes that it takes to ask about them again.
+    kept_bytes: usize,
+    /// Answered, and open until the end all the same: subscriptions.
+    lasting: Vec<Released>,
     /// What the bytes at the end belong to: a tunnel, or a protocol that we do not read.
     tail: Option<(Released, &'static str)>,
     /// Bytes since the last observation.
@@ -34,7 +38,9 @@ pub(super) struct Released {
     answers: AnswerPair,
     http: Option<HttpSignature>,
     /// See [`Question::exchange`].
-    exchange: u32,
+    pub(super) exchange: u32,
+    /// See [`Question::lasting`].
+    lasting: bool,
     memory: Memory,
 }
 
@@ -62,6 +68,22 @@ impl Released {
         matches!(self.memory, Memory::Forgotten)
     }
 
+    /// True for a request among others on one connection, which can be ended without them.
+    pub(super) fn ends_alone(&self) -> bool {
+        self.exchange != 0
+    }
+
+    fn copy(&self) -> Self {
+        Self {
+            current: Arc::clone(&self.current),
+            answers: self.answers,
+            http: self.http.clone(),
+            exchange: self.exchange,
+            lasting: self.lasting,
+            memory: self.memory.clone(),
+        }
+    }
+
     fn size(&self) -> usize {
         match &self.memory {
             Memory::Kept(kept) => kept.size(),
@@ -85,6 +107,8 @@ impl Report {
             local,
             port,
             in_flight: VecDeque::new(),
+            kept_bytes: 0,
+            lasting: Vec::new(),
             tail: None,
             bytes_to_destination: 0,
             bytes_to_source: 0,
@@ -103,8 +127,8 @@ impl Report {
 
     /// A request is let through.
     pub(super) fn released(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) {
-        let kept: usize = self.in_flight.iter().map(Released::size).sum();
-        let memory = match kept + question.size() <= HEADS_IN_FLIGHT_BYTES_MAX {
+        let size = question.size();
+        let memory = match self.kept_bytes + size <= HEADS_IN_FLIGHT_BYTES_MAX {
             true => Memory::Kept(question.keep()),
             false => Memory::Forgotten,
         };
@@ -113,8 +137,10 @@ impl Report {
             answers,
             http: question.http().map(|head| http(head, 0)),
             exchange: question.exchange,
+            lasting: question.lasting,
             memory,
         };
+        self.kept_bytes += released.size();
         self.in_flight.push_back(released);
     }
 
@@ -133,10 +159,24 @@ impl Report {
             return;
         }
         let Some(released) = self.in_flight.remove(at) else { return };
+        self.kept_bytes -= released.size().min(self.kept_bytes);
+        if released.lasting {
+            self.keep_lasting(&released);
+        }
         match progress.tunnel {
             true => self.record_tail(released, application),
             false => self.record(released, application, 1, None),
         }
+    }
+
+    /// It stays open though it is answered. Where there are too many, the last one stands for all, unreadable.
+    fn keep_lasting(&mut self, released: &Released) {
+        let mut kept = released.copy();
+        if self.lasting.len() >= LASTING_REQUESTS_MAX {
+            self.lasting.pop();
+            kept.memory = Memory::Forgotten;
+        }
+        self.lasting.push(kept);
     }
 
     /// Bytes that are not read from here on pass.
@@ -146,6 +186,7 @@ impl Report {
             answers,
             http: None,
             exchange: 0,
+            lasting: false,
             memory: Memory::Nothing,
         };
         self.record_tail(released, application);
@@ -161,14 +202,37 @@ impl Report {
         report_id: Option<String>,
     ) {
         let http = question.and_then(Question::http).map(|head| http(head, 4));
-        let denied =
-            Released { current: Arc::clone(current), answers, http, exchange: 0, memory: Memory::Nothing };
+        let denied = Released {
+            current: Arc::clone(current),
+            answers,
+            http,
+            exchange: 0,
+            lasting: false,
+            memory: Memory::Nothing,
+        };
         self.observe(denied, application, 1, report_id, [0, 0]);
     }
 
     /// Everything that was let through and is not over.
     pub(super) fn open(&self) -> impl Iterator<Item = &Released> {
-        self.in_flight.iter().chain(self.tail.iter().map(|(released, _)| released))
+        let tail = self.tail.iter().map(|(released, _)| released);
+        self.in_flight.iter().chain(&self.lasting).chain(tail)
+    }
+
+    /// Takes the requests that can be ended alone and for which `is_denied` has an answer.
+    pub(super) fn take_denied(
+        &mut self,
+        is_denied: impl Fn(&Released) -> Option<AnswerPair>,
+    ) -> Vec<(Released, AnswerPair)> {
+        let mut taken = Vec::new();
+        let mut at = 0;
+        while let Some(released) = self.in_flight.get(at) {
+            match is_denied(released).filter(|_| released.ends_alone()) {
+                None => at += 1,
+                Some(answers) => taken.extend(self.in_flight.remove(at).map(|released| (released, answers))),
+            }
+        }
+        taken
     }
 
     /// The connection is over. `otherwise` is recorded if nothing was until now.
@@ -188,13 +252,7 @@ impl Report {
     }
 
     fn record_tail(&mut self, released: Released, application: &'static str) {
-        let kept = Released {
-            current: Arc::clone(&released.current),
-            answers: released.answers,
-            http: released.http.clone(),
-            exchange: released.exchange,
-            memory: released.memory.clone(),
-        };
+        let kept = released.copy();
         self.record(released, application, 1, None);
         self.tail = Some((kept, application));
     }

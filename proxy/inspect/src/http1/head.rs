@@ -98,7 +98,7 @@ pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Digits and nothing else: no sign, no list, no space.
-pub(super) fn content_length(value: &[u8]) -> Result<u64, Refusal> {
+pub(crate) fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     const WRONG: Refusal = malformed("content-length that is no plain number");
     if value.is_empty() || value.len() > CONTENT_LENGTH_DIGITS_MAX {
         return Err(WRONG);
@@ -110,12 +110,12 @@ pub(super) fn content_length(value: &[u8]) -> Result<u64, Refusal> {
 }
 
 /// True for bytes of a token (RFC 9110 section 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
 /// True if every byte may stand in a field value: visible ASCII, space, tab and bytes above ASCII.
-pub(super) fn is_text(value: &[u8]) -> bool {
+pub(crate) fn is_text(value: &[u8]) -> bool {
     // No early exit, so that the compiler can look at many bytes at once.
     value.iter().fold(true, |all, byte| all & ((*byte >= 0x20 && *byte != 0x7f) || *byte == b'\t'))
 }

@@ -11,6 +11,9 @@ mod reply;
 mod request;
 mod response;
 
+pub(crate) use head::{content_length, is_text, is_token};
+pub(crate) use request::{is_method, path_and_query};
+
 use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
 use crate::limits::{HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX, REQUESTS_OUTSTANDING_MAX};
 use crate::question::Question;
@@ -156,7 +159,12 @@ pub(crate) struct HostCache {
 }
 
 impl HostCache {
-    fn parse(&mut self, text: &[u8]) -> Result<Arc<HostName>, Refusal> {
+    /// Port of the last host, if it named one.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    pub(crate) fn parse(&mut self, text: &[u8]) -> Result<Arc<HostName>, Refusal> {
         if let Some(name) = self.name.as_ref().filter(|_| *self.text == *text) {
             return Ok(Arc::clone(name));
         }
@@ -338,6 +346,7 @@ impl Inspector for Http1 {
         Standing {
             idle: (in_head || ended) && open == 0 && self.reply.is_none(),
             in_question: in_head,
+            begun: false,
             in_body: matches!(self.requests, Requests::Body { .. }),
             in_response: matches!(self.responses, Responses::Body(Body::Length(_) | Body::Chunked(_))),
             waits_for_server: self.waits_for_server(),

@@ -109,7 +109,7 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, u8), Refusal> {
 }
 
 /// Upper case and `-` only; `PRI` opens HTTP/2 and is never a method (RFC 9113 section 11.6).
-fn is_method(method: &[u8]) -> bool {
+pub(crate) fn is_method(method: &[u8]) -> bool {
     method.first().is_some_and(u8::is_ascii_uppercase)
         && method.len() <= METHOD_BYTES_MAX
         && method != b"PRI"
@@ -153,7 +153,7 @@ fn parse_target<'a>(
     path_and_query(path)
 }
 
-fn path_and_query(text: &str) -> Result<Target<'_>, Refusal> {
+pub(crate) fn path_and_query(text: &str) -> Result<Target<'_>, Refusal> {
     let (path, query) = match text.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (text, None),

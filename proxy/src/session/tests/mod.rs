@@ -5,6 +5,7 @@ mod deadlines;
 mod evasion;
 mod gate;
 mod gate_bodies;
+mod http2;
 mod origin;
 mod tee;
 

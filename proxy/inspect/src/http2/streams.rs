@@ -1,0 +1,172 @@
+//! The streams of one connection that were released to the server, and a short memory of those that are over.
+//!
+//! A stream that was denied never comes here: the server does not know it. One that has to end although the server knows
+//! it is *ending*: the server was told, and the client is told once the server can say nothing more on it.
+
+use crate::limits::{STREAMS_ENDED_REMEMBERED, STREAMS_RESET_REMEMBERED};
+
+/// Open streams, by identifier.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// INVARIANT: in ascending order, since clients open them so.
+    open: Vec<Stream>,
+    /// The highest stream that the client has opened.
+    pub(super) last: u32,
+    /// Streams that the client may not know to be over: what it sends on them is dropped.
+    reset: Recent<STREAMS_RESET_REMEMBERED>,
+    /// Streams that ended as they should.
+    ended: Recent<STREAMS_ENDED_REMEMBERED>,
+}
+
+/// One released stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: u32,
+    /// The client sends nothing more on it.
+    pub(super) client_ended: bool,
+    /// The server sends nothing more on it.
+    pub(super) server_ended: bool,
+    /// The final response has begun.
+    pub(super) responded: bool,
+    /// Status of the final response; 0 if it is not known.
+    pub(super) status: u16,
+    pub(super) about: About,
+    /// Bytes of the body that still have to come, if the client told.
+    pub(super) length_left: Option<u64>,
+    /// How the client will be told that it is over.
+    pub(super) ending: Option<Box<Ending>>,
+    /// The PING behind whose answer the server says nothing more on it.
+    pub(super) fence: u32,
+}
+
+impl Stream {
+    pub(super) fn new(id: u32, client_ended: bool, about: About, length_left: Option<u64>) -> Self {
+        Self {
+            id,
+            client_ended,
+            server_ended: false,
+            responded: false,
+            status: 0,
+            about,
+            length_left,
+            ending: None,
+            fence: 0,
+        }
+    }
+}
+
+/// What has to be known of a request to answer it ourselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct About {
+    /// A call of gRPC: answers are trailers.
+    pub(super) grpc: bool,
+    /// HEAD: an answer has no body.
+    pub(super) to_head: bool,
+}
+
+/// What a client is told of a stream that had to end.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// An error of the protocol.
+    Reset(super::frame::Code),
+    /// It is not allowed any more, in JSON and in a line.
+    Denied { json: Box<str>, line: Box<str> },
+}
+
+/// What became of a stream that is not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Past {
+    /// Nobody has opened it.
+    Idle,
+    /// It was reset, and the client may not know yet.
+    Reset,
+    /// It was open, and ended.
+    Ended,
+    /// It was left out, or ended long ago.
+    Unknown,
+}
+
+impl Streams {
+    pub(super) fn find(&mut self, id: u32) -> Option<&mut Stream> {
+        let at = self.position(id)?;
+        self.open.get_mut(at)
+    }
+
+    /// Adds a stream. INVARIANT: its identifier is higher than all before.
+    pub(super) fn insert(&mut self, stream: Stream) {
+        self.open.push(stream);
+    }
+
+    /// Removes a stream that ended in both directions.
+    pub(super) fn end(&mut self, id: u32) -> Option<Stream> {
+        let at = self.position(id)?;
+        self.ended.insert(id);
+        Some(self.open.remove(at))
+    }
+
+    /// Removes a stream that the server or we have reset.
+    pub(super) fn reset(&mut self, id: u32) -> Option<Stream> {
+        self.reset.insert(id);
+        let at = self.position(id)?;
+        Some(self.open.remove(at))
+    }
+
+    /// Removes the first stream that is ending and was reset before this PING.
+    pub(super) fn take_ending(&mut self, fence: u32) -> Option<Stream> {
+        let is_over = |stream: &&Stream| stream.ending.is_some() && stream.fence <= fence;
+        let id = self.open.iter().find(is_over)?.id;
+        self.reset(id)
+    }
+
+    /// What became of a stream that is not open.
+    pub(super) fn past(&self, id: u32) -> Past {
+        match id {
+            id if id > self.last => Past::Idle,
+            id if self.reset.contains(id) => Past::Reset,
+            id if self.ended.contains(id) => Past::Ended,
+            _ => Past::Unknown,
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
+    fn position(&self, id: u32) -> Option<usize> {
+        self.open.binary_search_by_key(&id, |stream| stream.id).ok()
+    }
+
+    /// Gives back what no open stream needs.
+    pub(super) fn release(&mut self) {
+        if self.open.is_empty() {
+            self.open = Vec::new();
+        }
+    }
+}
+
+/// The last few identifiers of one kind.
+#[derive(Debug)]
+struct Recent<const COUNT: usize> {
+    ids: [u32; COUNT],
+    next: usize,
+}
+
+impl<const COUNT: usize> Default for Recent<COUNT> {
+    fn default() -> Self {
+        // 0 is the connection itself, never a stream.
+        Self { ids: [0; COUNT], next: 0 }
+    }
+}
+
+impl<const COUNT: usize> Recent<COUNT> {
+    fn insert(&mut self, id: u32) {
+        if let Some(slot) = self.ids.get_mut(self.next) {
+            *slot = id;
+        }
+        self.next = (self.next + 1) % COUNT;
+    }
+
+    fn contains(&self, id: u32) -> bool {
+        self.ids.contains(&id)
+    }
+}

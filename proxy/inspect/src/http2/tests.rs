@@ -1,0 +1,4 @@
+//! Whole conversations, frame by frame, as the session drives them.
+
+mod driver;
+mod gate;
