@@ -2,15 +2,19 @@
 //!
 //! Both ends are asked: the source's egress and the destination's ingress. A pod reaches itself, by its own address; a pod
 //! in its node's network namespace has no sidecar and is seen as its node. Rows are those of the destination's primary
-//! address that the source can reach; where another family answers differently, the row says so. A port on which
-//! requests are inspected counts as allowed if some request may pass.
+//! address that the source can reach; where another family answers differently, the row says so. With a request, each row
+//! says what holds for it; without one, a port on which requests are inspected counts as allowed if some request passes
+//! both ends.
 
 use crate::compile::{CompileError, Compiler, builtin_policy};
 use crate::decide::{InvalidProgram, Judge};
 use crate::inventory::{Inventory, ObjectName, Pod};
-use crate::program::{Action, Answer, AnswerPair, L7Stage, RuleInfo};
+use crate::program::{Action, Answer, L7Stage, RuleInfo};
+use crate::questions::{RequestQuestion, Version};
+use crate::space::{Gate, RequestKind, Sent, allows, requests};
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Tier};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -80,12 +84,28 @@ pub struct Matrix<'a> {
     inventory: &'a Inventory,
     judges: Vec<Judge>,
     by_pod: BTreeMap<&'a ObjectName, usize>,
+    request: Option<RequestQuestion>,
+    kindest: RefCell<HashMap<Vec<(usize, Action)>, Kindest>>,
+}
+
+/// Of all requests one that passes the ends of a flow: enforced, and shadow.
+#[derive(Clone)]
+enum Kindest {
+    Found([Option<RequestKind>; 2]),
+    /// Rules tell too many kinds of requests apart: what each end says by itself has to do.
+    Unknown,
 }
 
 impl<'a> Matrix<'a> {
     /// Compiles every program once.
     pub fn new(compiler: &Compiler<'_>, inventory: &'a Inventory) -> Result<Self, MatrixError> {
-        let mut matrix = Self { inventory, judges: Vec::new(), by_pod: BTreeMap::new() };
+        let mut matrix = Self {
+            inventory,
+            judges: Vec::new(),
+            by_pod: BTreeMap::new(),
+            request: None,
+            kindest: RefCell::default(),
+        };
         for group in compiler.programs(1).map_err(MatrixError::Compile)? {
             let at = matrix.judges.len();
             matrix.judges.push(Judge::new(group.program).map_err(MatrixError::Invalid)?);
@@ -93,6 +113,11 @@ impl<'a> Matrix<'a> {
             matrix.by_pod.extend(pods.map(|(name, _)| (name, at)));
         }
         Ok(matrix)
+    }
+
+    /// The same, asked with a request where the probe's protocol carries it.
+    pub fn with_request(self, request: RequestQuestion) -> Self {
+        Self { request: Some(request), ..self }
     }
 
     /// Every row, by source, destination, probe. Pods without an address have none.
@@ -132,21 +157,44 @@ impl<'a> Matrix<'a> {
         if from == to {
             return Asked { cells: [itself(), itself()], inspected: false };
         }
-        let mut asked = Asked { cells: [unprotected(), unprotected()], inspected: false };
-        for (pod, direction, peer) in
-            [(from, Direction::Egress, destination), (to, Direction::Ingress, source)]
-        {
-            let Some(judge) = self.by_pod.get(pod).map(|at| &self.judges[*at]) else { continue };
-            let (pair, inspected) = best(judge, judge.action(direction, peer, probe.protocol, probe.port));
-            asked.inspected |= inspected;
-            for (cell, answer) in asked.cells.iter_mut().zip([pair.enforced, pair.shadow]) {
-                // The first end that denies settles it, else the last that is asked.
-                if cell.effect == Effect::Allow {
-                    *cell = spelled(judge, answer, direction);
-                }
+        let ends = [(from, Direction::Egress, destination), (to, Direction::Ingress, source)];
+        let doors: Vec<Door<'_>> = ends
+            .into_iter()
+            .filter_map(|(pod, direction, peer)| {
+                let number = *self.by_pod.get(pod)?;
+                let judge = &self.judges[number];
+                let action = judge.action(direction, peer, probe.protocol, probe.port);
+                Some(Door { direction, number, gate: Gate { judge, action } })
+            })
+            .collect();
+        let inspected = doors.iter().any(|door| door.gate.inspects());
+        let cells = match self.request.as_ref().filter(|request| request.runs_on(probe.protocol)) {
+            Some(request) => {
+                both(|version| settled(&doors, |gate| gate.answer(Sent::Request(request), version)))
             }
+            None if inspected => self.kindest_cells(&doors),
+            None => both(|version| settled(&doors, |gate| gate.answer(Sent::Opaque, version))),
+        };
+        Asked { cells, inspected }
+    }
+
+    /// What the request gets that fares best at both ends together.
+    fn kindest_cells(&self, doors: &[Door<'_>]) -> [Cell; 2] {
+        let key: Vec<(usize, Action)> = doors.iter().map(|door| (door.number, door.gate.action)).collect();
+        let known = self.kindest.borrow().get(&key).cloned();
+        let found = known.unwrap_or_else(|| {
+            let found = kindest_of(&doors.iter().map(|door| door.gate).collect::<Vec<_>>());
+            self.kindest.borrow_mut().insert(key, found.clone());
+            found
+        });
+        match found {
+            Kindest::Found(kinds) => both(|version| {
+                let kind = &kinds[version as usize];
+                let sent = kind.as_ref().map_or(Sent::Opaque, RequestKind::sent);
+                settled(doors, |gate| gate.answer(sent, version))
+            }),
+            Kindest::Unknown => both(|version| settled(doors, |gate| best(gate, version))),
         }
-        asked
     }
 }
 
@@ -155,16 +203,47 @@ struct Asked {
     inspected: bool,
 }
 
-/// The pair of an action, and whether it depends on the bytes: then what the kindest request would get.
-fn best(judge: &Judge, action: Action) -> (AnswerPair, bool) {
-    let chain = match action {
-        Action::Answer(id) | Action::Learn(id) => return (judge.answer(id), false),
-        Action::Inspect { chain, .. } => &judge.program().l7_chains[chain.0 as usize],
-    };
-    let end = judge.answer(chain.end);
-    let enforced = kindest(&chain.enforced, end.enforced);
-    let shadow = if chain.shadow.is_empty() { enforced } else { kindest(&chain.shadow, end.shadow) };
-    (AnswerPair { enforced, shadow }, true)
+/// One end that has a sidecar.
+struct Door<'j> {
+    direction: Direction,
+    number: usize,
+    gate: Gate<'j>,
+}
+
+fn both(cell: impl Fn(Version) -> Cell) -> [Cell; 2] {
+    [Version::Enforced, Version::Shadow].map(cell)
+}
+
+/// The first end that denies settles it, else the last that is asked.
+fn settled(doors: &[Door<'_>], answer: impl Fn(&Gate<'_>) -> Answer) -> Cell {
+    let mut cell = unprotected();
+    for door in doors.iter() {
+        if cell.effect == Effect::Allow {
+            cell = spelled(door.gate.judge, answer(&door.gate), door.direction);
+        }
+    }
+    cell
+}
+
+fn kindest_of(gates: &[Gate<'_>]) -> Kindest {
+    let Ok(kinds) = requests(gates, None, false) else { return Kindest::Unknown };
+    // Where none passes, a request says more than bytes that nobody can read.
+    let usual = kinds.iter().find(|kind| kind.request.is_some()).or(kinds.first());
+    Kindest::Found(
+        [Version::Enforced, Version::Shadow]
+            .map(|version| kinds.iter().find(|kind| allows(gates, kind.sent(), version)).or(usual).cloned()),
+    )
+}
+
+/// What the kindest rule of one end says.
+fn best(gate: &Gate<'_>, version: Version) -> Answer {
+    let Action::Inspect { chain, .. } = gate.action else { return gate.answer(Sent::Opaque, version) };
+    let chain = &gate.judge.program().l7_chains[chain.0 as usize];
+    let end = gate.judge.answer(chain.end);
+    match version {
+        Version::Shadow if !chain.shadow.is_empty() => kindest(&chain.shadow, end.shadow),
+        Version::Enforced | Version::Shadow => kindest(&chain.enforced, end.enforced),
+    }
 }
 
 fn kindest(stages: &[L7Stage], end: Answer) -> Answer {
@@ -254,6 +333,24 @@ spec: {podSelector: {matchLabels: {pod: a}}, policyTypes: [Ingress, Egress], egr
             "b->b allow itself nobody",
         ];
         assert_eq!(table(policy), expected);
+    }
+
+    const NARROW: &str = "
+apiVersion: bulkhead.dev/v1alpha1
+kind: SegmentPolicy
+metadata: {name: b, namespace: x}
+spec: {workloads: {pod: b}, ingress: [{name: web, ports: [80], http: [{methods: [GET], path: /a}]}]}
+---
+apiVersion: bulkhead.dev/v1alpha1
+kind: SegmentPolicy
+metadata: {name: a, namespace: x}
+spec: {workloads: {pod: a}, egress: [{name: out, ports: [80], http: [{methods: [GET], path: METHOD}]}]}
+";
+
+    #[test]
+    fn an_inspected_port_is_allowed_if_some_request_passes_both_ends() {
+        assert_eq!(table(&NARROW.replace("METHOD", "\"/{any}\""))[1], "a->b allow web ingress l7");
+        assert_eq!(table(&NARROW.replace("METHOD", "/b"))[1], "a->b deny out egress l7");
     }
 
     #[test]

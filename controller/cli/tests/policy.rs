@@ -232,7 +232,7 @@ fn diff_tells_what_changes_in_verdicts_and_fails_if_access_widens() {
     let found = json(&bulkhead(&[&OLD[..4], &[&narrower, "--format=json"]].concat()));
     assert_eq!(found["changes"].as_array().map(Vec::len), Some(2));
     assert_eq!((&found["widens"], &found["changes"][0]["kind"]), (&true.into(), &"widened".into()));
-    assert_eq!(found["changes"][1]["example"]["request"]["path"], "/metrics");
+    assert_eq!(found["changes"][1]["example"]["request"]["http"]["path"], "/metrics");
 }
 
 #[test]

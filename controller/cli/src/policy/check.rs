@@ -53,9 +53,9 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
         let policies = loaded.set.policies.len();
         let collections = loaded.set.collections.len();
         for collection in loaded.set.collections.iter().filter(|_| arguments.date.date.is_some()) {
-            println!("collection {}: {}", collection.name, collection.mode.as_str());
+            say!("collection {}: {}", collection.name, collection.mode.as_str());
         }
-        println!("{policies} policies, {collections} collections: {errors} errors, {warnings} warnings");
+        say!("{policies} policies, {collections} collections: {errors} errors, {warnings} warnings");
     }
     match (errors, warnings) {
         (0, 0) => HOLDS,

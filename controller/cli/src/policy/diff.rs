@@ -74,7 +74,7 @@ pub(super) fn run(arguments: &DiffArguments) -> u8 {
     };
     match arguments.format {
         DiffFormat::Text => print_text(&found),
-        DiffFormat::Json => println!("{:#}", to_json(&found)),
+        DiffFormat::Json => say!("{:#}", to_json(&found)),
     }
     match arguments.fail_on {
         Some(FailOn::Widen) if found.widens() => DOES_NOT_HOLD,
@@ -111,7 +111,7 @@ fn print_text(found: &Difference) {
         print_change(change);
     }
     for reset in &found.resets {
-        println!(
+        say!(
             "reset     {} {} of {}: {} {} was admitted by the kernel and is inspected now; established flows are reset (tier_changed)",
             shown_side(&reset.peer),
             if reset.direction == bulkhead_facts::Direction::Ingress {
@@ -124,11 +124,11 @@ fn print_text(found: &Difference) {
             reset.ports
         );
     }
-    println!("{} widened, {} narrowed, {} reset", widened.len(), narrowed.len(), found.resets.len());
+    say!("{} widened, {} narrowed, {} reset", widened.len(), narrowed.len(), found.resets.len());
 }
 
 fn print_change(change: &Change) {
-    println!(
+    say!(
         "{:9} {} -> {} {} [risk {}, {} flows]",
         change.kind.as_str(),
         shown_side(&change.from),
@@ -140,16 +140,16 @@ fn print_change(change: &Change) {
     match &change.extent {
         Extent::Everything => {}
         Extent::Kinds { listed, more } => {
-            listed.iter().for_each(|kind| println!("            {}", kind.shown));
+            listed.iter().for_each(|kind| say!("            {}", kind.shown));
             if *more > 0 {
-                println!("            and {more} more kinds of requests");
+                say!("            and {more} more kinds of requests");
             }
         }
-        Extent::Undecided => println!("            undecided: rules tell too many kinds of requests apart"),
+        Extent::Undecided => say!("            undecided: rules tell too many kinds of requests apart"),
     }
-    println!("          before: {}", shown_said(&change.before));
-    println!("          after:  {}", shown_said(&change.after));
-    println!("          for example {}", shown_example(&change.example));
+    say!("          before: {}", shown_said(&change.before));
+    say!("          after:  {}", shown_said(&change.after));
+    say!("          for example {}", shown_example(&change.example));
 }
 
 fn shown_ports(change: &Change) -> String {

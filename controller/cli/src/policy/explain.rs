@@ -1,7 +1,8 @@
 //! `bulkhead policy explain`: why a flow is allowed or denied, and what would allow it.
 
+use super::requests::{self, HttpArguments};
 use super::set::Set;
-use super::{BAD_INPUT, DOES_NOT_HOLD, DateArguments, HOLDS, InventoryArguments, report, requests};
+use super::{BAD_INPUT, DOES_NOT_HOLD, DateArguments, HOLDS, InventoryArguments, report};
 use bulkhead_facts::{Effect, L4Protocol};
 use bulkhead_policies::compile::Compiler;
 use bulkhead_policies::explain::{Change, Explanation, Patch, SideExplanation, explain};
@@ -26,12 +27,8 @@ pub(super) struct ExplainArguments {
     /// `name=api.example type=AAAA`; without one, bytes that cannot be read
     #[arg(num_args = 0.., value_name = "REQUEST")]
     request: Vec<String>,
-    /// Host of an HTTP request
-    #[arg(long)]
-    host: Option<String>,
-    /// Header of an HTTP request, `NAME: VALUE`
-    #[arg(long = "header", value_name = "HEADER")]
-    headers: Vec<String>,
+    #[command(flatten)]
+    http: HttpArguments,
     /// Policy files or folders
     #[arg(long = "policies", value_name = "POLICY", required = true, num_args = 1..)]
     policies: Vec<PathBuf>,
@@ -78,7 +75,7 @@ fn flows(arguments: &ExplainArguments, set: &Set, compiler: &Compiler<'_>) -> Re
     };
     let (from, to) = (ends(&arguments.from)?, ends(&arguments.to)?);
     let (protocol, port) = parse_port(&arguments.port)?;
-    let request = request(arguments)?;
+    let request = arguments.http.request(&arguments.request)?;
     if let Some(request) = request.as_ref().filter(|request| !request.runs_on(protocol)) {
         return Err(format!("`{request}` does not run on {protocol}"));
     }
@@ -129,39 +126,16 @@ pub(super) fn parse_port(text: &str) -> Result<(L4Protocol, u16), String> {
     if port == 0 { Err(wrong()) } else { Ok((protocol, port)) }
 }
 
-fn request(arguments: &ExplainArguments) -> Result<Option<RequestQuestion>, String> {
-    let only_http = arguments.host.is_some() || !arguments.headers.is_empty();
-    if arguments.request.is_empty() {
-        return match only_http {
-            false => Ok(None),
-            true => Err("`--host` and `--header` need a request: add for example `GET /`".to_owned()),
-        };
-    }
-    let mut request = RequestQuestion::parse(&arguments.request)?;
-    if let RequestQuestion::Http(http) = &mut request {
-        http.host.clone_from(&arguments.host);
-        for header in &arguments.headers {
-            let (name, value) = header
-                .split_once(':')
-                .ok_or_else(|| format!("`{header}` is no header: write `NAME: VALUE`"))?;
-            http.headers.push((name.trim().to_owned(), value.trim().to_owned()));
-        }
-    } else if only_http {
-        return Err(format!("a request of `{}` has neither host nor headers", request.protocol()));
-    }
-    Ok(Some(request))
-}
-
 fn print(format: ExplainFormat, found: &[Flow]) -> u8 {
     match format {
         ExplainFormat::Text => {
             for (flow, _, told) in found {
-                println!("{flow}: {}\n{told}", told.answer.effect(Version::Enforced));
+                say!("{flow}: {}\n{told}", told.answer.effect(Version::Enforced));
             }
         }
         ExplainFormat::Json => {
             let flows: Vec<Value> = found.iter().map(flow_json).collect();
-            println!("{:#}", Value::from(flows));
+            say!("{:#}", Value::from(flows));
         }
     }
     let denied = |(_, _, told): &Flow| told.answer.effect(Version::Enforced) == Effect::Deny;

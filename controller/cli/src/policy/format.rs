@@ -35,15 +35,15 @@ pub(super) fn run(arguments: &FormatArguments) -> u8 {
             }
         };
         if arguments.check && text != source.text {
-            println!("{}", source.name);
+            say!("{}", source.name);
             code = code.max(DOES_NOT_HOLD);
         } else if !arguments.check && from_input && source.name == read::STANDARD_INPUT {
-            print!("{text}");
+            say_raw!("{text}");
         } else if !arguments.check && text != source.text {
             if let Err(error) = replace(Path::new(&source.name), &text) {
                 return report::refuse(&format!("cannot write `{}`: {error}", source.name));
             }
-            println!("{}", source.name);
+            say!("{}", source.name);
         }
     }
     code

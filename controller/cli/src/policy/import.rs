@@ -86,11 +86,11 @@ pub(super) fn run(arguments: &ImportArguments) -> u8 {
     match arguments.format {
         ImportFormat::Text => {
             report::print(super::Format::Text, &imported.diagnostics, &sources);
-            print!("{documents}");
+            say_raw!("{documents}");
         }
         ImportFormat::Json => {
             let findings = bulkhead_policies::diagnostics::formats::to_json(&imported.diagnostics);
-            println!("{:#}", serde_json::json!({ "documents": documents, "findings": findings }));
+            say!("{:#}", serde_json::json!({ "documents": documents, "findings": findings }));
         }
     }
     if code == DOES_NOT_HOLD {

@@ -1,7 +1,7 @@
 //! `bulkhead policy matrix`: the truth table of every ordered pair of pods.
 
 use super::set::Set;
-use super::{DateArguments, HOLDS, InventoryArguments, explain::parse_port, report};
+use super::{DateArguments, HOLDS, InventoryArguments, explain::parse_port, report, requests::HttpArguments};
 use bulkhead_facts::{Direction, Effect, L4Protocol};
 use bulkhead_policies::inventory::ObjectName;
 use bulkhead_policies::matrix::{Matrix, Probe, Row};
@@ -12,7 +12,8 @@ use std::path::PathBuf;
 
 /// Print the truth table of all pairs of pods
 ///
-/// A port on which requests are inspected is allowed if some request may pass; `inspected` says so.
+/// Without `--request`, a port on which requests are inspected is allowed if some request passes; `inspected` says so.
+/// Exit code 0, or 2 for bad input. Pods without an address have no rows.
 #[derive(clap::Args, Debug)]
 pub(super) struct MatrixArguments {
     /// Policy files or folders
@@ -25,6 +26,11 @@ pub(super) struct MatrixArguments {
     /// What is tried from each pod to each: `TCP/80`, `UDP/53`, `SCTP/9003`, `ICMP/8`; may be repeated
     #[arg(long = "probe", value_name = "PROTOCOL/PORT", required = true, value_parser = parse_port)]
     probes: Vec<(L4Protocol, u16)>,
+    /// Ask with a request, in words as `explain` takes them: `"GET /path"`, `"redis command=get key=a"`
+    #[arg(long, value_name = "WORDS")]
+    request: Option<String>,
+    #[command(flatten)]
+    http: HttpArguments,
     #[arg(long, value_enum, default_value_t)]
     format: MatrixFormat,
 }
@@ -48,10 +54,23 @@ pub(super) fn run(arguments: &MatrixArguments) -> u8 {
         Ok(compiler) => compiler,
         Err(code) => return code,
     };
+    let words: Vec<String> =
+        arguments.request.iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
+    let request = match arguments.http.request(&words) {
+        Ok(request) => request,
+        Err(message) => return report::refuse(&message),
+    };
     let matrix = match Matrix::new(&compiler, &set.inventory) {
         Ok(matrix) => matrix,
         Err(error) => return report::refuse(&error),
     };
+    let matrix = match request {
+        Some(request) => matrix.with_request(request),
+        None => matrix,
+    };
+    for (name, _) in set.inventory.pods.iter().filter(|(_, pod)| pod.addresses.is_empty()) {
+        eprintln!("note: pod `{}` has no address: it has no rows", shown(name));
+    }
     let probes: Vec<Probe> =
         arguments.probes.iter().map(|(protocol, port)| Probe { protocol: *protocol, port: *port }).collect();
     let out = BufWriter::new(io::stdout().lock());

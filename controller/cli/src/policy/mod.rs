@@ -3,6 +3,15 @@
 //! Exit codes are the same everywhere: 0 holds, 1 does not, 2 bad input. Machine formats go to standard output; in text,
 //! diagnostics go to standard error and the answer to standard output.
 
+/// A line on standard output.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::policy::report::put(format_args!("{}\n", format_args!($($argument)*))) };
+}
+/// Text on standard output.
+macro_rules! say_raw {
+    ($($argument:tt)*) => { $crate::policy::report::put(format_args!($($argument)*)) };
+}
+
 mod check;
 mod dates;
 mod diff;

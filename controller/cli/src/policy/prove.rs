@@ -75,10 +75,10 @@ fn tell_outcomes(arguments: &ProveArguments) -> Result<u8, u8> {
             report::print(Format::Text, &problems, &sources);
             outcomes.iter().for_each(print_outcome);
             let failed = outcomes.iter().filter(|outcome| !outcome.holds()).count();
-            println!("{} assertions: {failed} do not hold", outcomes.len());
+            say!("{} assertions: {failed} do not hold", outcomes.len());
         }
         ProveFormat::Json => {
-            println!("{:#}", Value::from(outcomes.iter().map(outcome_json).collect::<Vec<_>>()));
+            say!("{:#}", Value::from(outcomes.iter().map(outcome_json).collect::<Vec<_>>()));
         }
     }
     Ok(match problems.iter().any(|problem| problem.code != "not-proven") {
@@ -90,9 +90,9 @@ fn tell_outcomes(arguments: &ProveArguments) -> Result<u8, u8> {
 
 fn print_outcome(outcome: &Outcome) {
     let verdict = if outcome.holds() { "proven" } else { "NOT PROVEN" };
-    println!("{verdict:10} {}: {}", outcome.proof, outcome.assertion);
+    say!("{verdict:10} {}: {}", outcome.proof, outcome.assertion);
     for reached in &outcome.path {
-        println!("             step {}: {}", reached.steps, reached.flow);
+        say!("             step {}: {}", reached.steps, reached.flow);
     }
 }
 
@@ -110,7 +110,7 @@ fn tell_reach(arguments: &ProveArguments, name: &str) -> Result<u8, u8> {
     match arguments.format {
         ProveFormat::Text => {
             for reached in &found {
-                println!(
+                say!(
                     "{:40} step {} from {}: {}",
                     reached.station.to_string(),
                     reached.steps,
@@ -118,10 +118,10 @@ fn tell_reach(arguments: &ProveArguments, name: &str) -> Result<u8, u8> {
                     reached.flow
                 );
             }
-            println!("{} stations are reached from {name}", found.len());
+            say!("{} stations are reached from {name}", found.len());
         }
         ProveFormat::Json => {
-            println!("{:#}", Value::from(found.iter().map(reached_json).collect::<Vec<_>>()))
+            say!("{:#}", Value::from(found.iter().map(reached_json).collect::<Vec<_>>()))
         }
     }
     Ok(HOLDS)

@@ -7,6 +7,16 @@ use bulkhead_policies::diagnostics::{Diagnostic, Report, Severity, Source, Span,
 use bulkhead_policies::documents::Places;
 use std::fmt::Write;
 
+/// Text on standard output. Whoever reads it may have read enough: then the rest is nobody's.
+pub(super) fn put(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    if let Err(error) = std::io::stdout().lock().write_fmt(text)
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("error: cannot write to standard output: {error}");
+    }
+}
+
 /// Prints findings; in text with the source lines, on standard error.
 pub(super) fn print(format: Format, diagnostics: &[Diagnostic], sources: &[Source]) {
     match format {
@@ -15,9 +25,9 @@ pub(super) fn print(format: Format, diagnostics: &[Diagnostic], sources: &[Sourc
                 eprintln!("{}", diagnostic.render(sources));
             }
         }
-        Format::Json => println!("{:#}", formats::to_json(diagnostics)),
-        Format::Sarif => println!("{:#}", formats::to_sarif(diagnostics, env!("CARGO_PKG_VERSION"))),
-        Format::Github => print!("{}", formats::to_github(diagnostics)),
+        Format::Json => say!("{:#}", formats::to_json(diagnostics)),
+        Format::Sarif => say!("{:#}", formats::to_sarif(diagnostics, env!("CARGO_PKG_VERSION"))),
+        Format::Github => say_raw!("{}", formats::to_github(diagnostics)),
     }
 }
 

@@ -1,7 +1,44 @@
-//! Requests of answers, as a `PolicyTest` writes them: `{"http": {"method": "GET", "path": "/"}}`.
+//! Requests on the command line, and requests of answers as a `PolicyTest` writes them: `{"http": {"path": "/"}}`.
 
 use bulkhead_policies::questions::{HttpQuestion, RequestQuestion};
 use serde_json::{Map, Value, json};
+
+/// What an HTTP request has beside method and path.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct HttpArguments {
+    /// Host of an HTTP request
+    #[arg(long)]
+    host: Option<String>,
+    /// Header of an HTTP request, `NAME: VALUE`; may be repeated
+    #[arg(long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
+}
+
+impl HttpArguments {
+    /// The request that words say; none if there are none.
+    pub(super) fn request(&self, words: &[String]) -> Result<Option<RequestQuestion>, String> {
+        let only_http = self.host.is_some() || !self.headers.is_empty();
+        if words.is_empty() {
+            return match only_http {
+                false => Ok(None),
+                true => Err("`--host` and `--header` need a request: add for example `GET /`".to_owned()),
+            };
+        }
+        let mut request = RequestQuestion::parse(words)?;
+        if let RequestQuestion::Http(http) = &mut request {
+            http.host.clone_from(&self.host);
+            for header in &self.headers {
+                let (name, value) = header
+                    .split_once(':')
+                    .ok_or_else(|| format!("`{header}` is no header: write `NAME: VALUE`"))?;
+                http.headers.push((name.trim().to_owned(), value.trim().to_owned()));
+            }
+        } else if only_http {
+            return Err(format!("a request of `{}` has neither host nor headers", request.protocol()));
+        }
+        Ok(Some(request))
+    }
+}
 
 /// The request as JSON.
 pub(super) fn to_json(request: &RequestQuestion) -> Value {

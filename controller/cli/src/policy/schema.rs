@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &SchemaArguments) -> u8 {
         ));
     }
     if !arguments.crd {
-        println!("{:#}", json_schema(kind).unwrap_or_default());
+        say!("{:#}", json_schema(kind).unwrap_or_default());
         return HOLDS;
     }
     let Some(definition) = kind.and_then(custom_resource) else {
@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &SchemaArguments) -> u8 {
     let source = Source { name: "definition".to_owned(), text: definition.to_string() };
     match yaml::format(&source) {
         Ok(text) => {
-            print!("{text}");
+            say_raw!("{text}");
             HOLDS
         }
         Err(found) => {

@@ -130,18 +130,18 @@ fn print(format: Format, total: &Tested) {
             report::print(format, &all, &total.sources);
             for outcome in &total.outcomes {
                 let verdict = if outcome.problems.is_empty() { "ok" } else { "DIFFERS" };
-                println!("{verdict:8} {}: {}", outcome.suite, outcome.case);
+                say!("{verdict:8} {}: {}", outcome.suite, outcome.case);
             }
-            println!("{} cases, {flows} flows: {failed} differ", total.outcomes.len());
+            say!("{} cases, {flows} flows: {failed} differ", total.outcomes.len());
         }
         Format::Junit => {
             report::print(Format::Text, &total.found, &total.sources);
-            print!("{}", report::junit(&total.outcomes));
+            say_raw!("{}", report::junit(&total.outcomes));
         }
         Format::Json => {
             let cases: Vec<_> = total.outcomes.iter().map(outcome_json).collect();
             let (cases_total, diagnostics) = (total.outcomes.len(), formats::to_json(&total.found));
-            println!(
+            say!(
                 "{:#}",
                 json!({"total": cases_total, "differ": failed, "flows": flows, "cases": cases, "diagnostics": diagnostics})
             );
