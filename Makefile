@@ -30,6 +30,7 @@ lab: binaries ## Run the main job: learn, propose, enforce, attack, report
 .PHONY: test
 test: binaries ## Every test, the lab with real programs among them
 	@deploy/tools.sh lab
+	@if command -v go >/dev/null; then deploy/tools.sh h2spec || true; fi
 	@mkdir -p target
 	BULKHEAD_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) test --locked --workspace 2>&1 | tee target/test.log
 	@echo "skipped here: $$(grep -o 'skipped: ' target/test.log | wc -l)"

@@ -7,6 +7,7 @@
 #   tools.sh count   what counts instructions
 #   tools.sh peers   proxies of others and what sends them requests, for `make bench-peers`
 #   tools.sh deny    cargo-deny
+#   tools.sh h2spec  builds h2spec, which tests of HTTP/2 run, into target/tools (Go; optional)
 set -euo pipefail
 
 need() { # need PROGRAM PACKAGE
@@ -27,6 +28,7 @@ envoy() {
 }
 
 fetch_envoy=no
+build_h2spec=no
 packages=()
 case "${1:-}" in
     build)
@@ -64,8 +66,12 @@ case "${1:-}" in
     deny)
         cargo deny --version >/dev/null 2>&1 || cargo install --locked --no-default-features cargo-deny
         ;;
+    h2spec)
+        need go golang-go
+        build_h2spec=yes
+        ;;
     *)
-        echo "usage: deploy/tools.sh build|lab|count|peers|deny" >&2
+        echo "usage: deploy/tools.sh build|lab|count|peers|deny|h2spec" >&2
         exit 2
         ;;
 esac
@@ -88,3 +94,12 @@ install() {
 
 [ "${#packages[@]}" -eq 0 ] || install
 [ "$fetch_envoy" = no ] || envoy
+
+h2spec() { # its version and those of what it is made of are fixed in deploy/h2spec
+    local root; root="$(cd "$(dirname "$0")/.." && pwd)"
+    [ -x "$root/target/tools/h2spec" ] && return
+    mkdir -p "$root/target/tools"
+    (cd "$root/deploy/h2spec" && go build -o "$root/target/tools/h2spec" github.com/summerwind/h2spec/cmd/h2spec)
+}
+
+[ "$build_h2spec" = no ] || h2spec

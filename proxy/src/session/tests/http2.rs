@@ -28,6 +28,18 @@ impl Http2Origin {
         Self { address, asked }
     }
 
+    /// Answers each request with a short text at once, and says how many streams it takes.
+    pub(super) async fn plain() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve_plain(stream));
+            }
+        });
+        Self { address, asked: Arc::default() }
+    }
+
     pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("no panic").clone()
     }
@@ -53,6 +65,24 @@ async fn serve_echo(stream: TcpStream, record: Arc<Mutex<Vec<String>>>) {
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", "0".parse().expect("sound"));
             let _ = out.send_trailers(trailers);
+        });
+    }
+}
+
+async fn serve_plain(stream: TcpStream) {
+    let mut builder = server::Builder::new();
+    builder.max_concurrent_streams(100);
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        tokio::spawn(async move {
+            let mut body = request.into_body();
+            while let Some(Ok(data)) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.len());
+            }
+            let Ok(mut out) = respond.send_response(Response::new(()), false) else { return };
+            if send(&mut out, Bytes::from_static(b"short text")).await.is_ok() {
+                let _ = out.send_data(Bytes::new(), true);
+            }
         });
     }
 }

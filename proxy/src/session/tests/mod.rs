@@ -5,6 +5,7 @@ mod deadlines;
 mod evasion;
 mod gate;
 mod gate_bodies;
+mod h2spec;
 mod http2;
 mod origin;
 mod tee;
@@ -104,7 +105,7 @@ fn program(hold: Hold, direction: Direction) -> Program {
 
 fn current(hold: Hold, direction: Direction) -> Arc<Current> {
     let judge = Judge::new(program(hold, direction)).expect("a valid program");
-    Arc::new(Current { judge: Arc::new(judge), generation: 1 })
+    Arc::new(Current { judge: Arc::new(judge), generation: 1, named: Default::default() })
 }
 
 /// A session's surroundings.
