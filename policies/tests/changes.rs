@@ -112,7 +112,7 @@ spec:
   ingress: [{name: nobody, action: deny}]
 "#;
 
-const ENDS: [&str; 10] = [
+const ENDS: [&str; 11] = [
     "shop/web",
     "shop/stores",
     "ops/batch",
@@ -123,6 +123,7 @@ const ENDS: [&str; 10] = [
     "203.0.113.9",
     "169.254.169.254",
     "service/shop/stores",
+    "fqdn/api.test",
 ];
 
 /// Ports, each with the requests that are asked there.
@@ -298,8 +299,9 @@ fn questions<'q>(
             if same || nowhere {
                 continue;
             }
-            let (destination, dialled, port) = (arriving.end, arriving.dialled, arriving.port);
-            found.push(Question { source, destination, dialled, protocol, port, request });
+            let (destination, dialled, name, port) =
+                (arriving.end, arriving.dialled, arriving.name, arriving.port);
+            found.push(Question { source, destination, dialled, name, protocol, port, request });
         }
     }
     found

@@ -69,6 +69,7 @@ fn passes(judges: &mut Judges<'_>, from: &str, to: &str, protocol: &str, port: u
                 source: *source,
                 destination: arriving.end,
                 dialled: None,
+                name: None,
                 protocol,
                 port,
                 request: None,

@@ -46,6 +46,11 @@ fn run_case(suite: &Suite, case: &Case, judges: &mut Judges<'_>) -> Outcome {
         if matches!(source, Ends::Service(_)) {
             report.error("bad-case", *span, "a Service opens no flow").help("name the workload behind it");
         }
+        if matches!(source, Ends::Name(_)) {
+            report
+                .error("bad-case", *span, "a name opens no flow")
+                .help("name the address that it comes from");
+        }
         for (destination, _) in &to {
             for (protocol, port) in &case.ports {
                 let arriving = destination.destinations(inventory, *protocol, *port);
@@ -122,8 +127,9 @@ fn ask(
     tally: &mut Tally,
     report: &mut Report,
 ) {
-    let Destination { end: destination, port, dialled } = arriving;
-    let question = Question { source, destination, dialled, protocol, port, request: case.request.as_ref() };
+    let Destination { end: destination, port, dialled, name } = arriving;
+    let request = case.request.as_ref();
+    let question = Question { source, destination, dialled, name, protocol, port, request };
     tally.flows += 1;
     let flow = format!("{} to {} {}", shown(source), shown(destination), shown_port((protocol, port)));
     match judges.ask(&question) {

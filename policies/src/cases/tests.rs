@@ -57,11 +57,15 @@ spec: {clusterIPs: [10.96.0.1, "fd01::1"], selector: {app: payments}, ports: [{p
 
 /// The outcomes of cases, one line each with its problems.
 fn outcomes(spec: &str) -> String {
+    outcomes_of(SHOP, spec)
+}
+
+fn outcomes_of(policies: &str, spec: &str) -> String {
     let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
     let tests =
         format!("apiVersion: bulkhead.dev/v1alpha1\nkind: PolicyTest\nmetadata: {{name: s}}\nspec:\n{spec}");
-    let loaded = documents::load(&[source("shop.yaml", SHOP)]);
-    assert_eq!(loaded.diagnostics, []);
+    let loaded = documents::load(&[source("shop.yaml", policies)]);
+    assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
     let inventory = documents::load_inventory(&[source("pods.yaml", PODS)]).unwrap();
     let (suites, found) = load(&[source("t.yaml", &tests)]);
     let mut lines: Vec<String> = found.iter().map(ToString::to_string).collect();
@@ -120,5 +124,37 @@ fn wrong_cases_say_what_to_write() {
         "error[bad-case]: the case asks about no flow at all",
     ] {
         assert!(found.contains(expected), "{expected:?} is missing in\n{found}");
+    }
+}
+
+#[test]
+fn cases_ask_in_the_words_of_every_protocol_and_by_name() {
+    let policy = "
+apiVersion: bulkhead.dev/v1alpha1
+kind: SegmentPolicy
+metadata: {name: out, namespace: shop}
+spec:
+  workloads: {app: checkout}
+  egress:
+    - {name: api, to: [{fqdn: api.test}], ports: [443], tls: {sni: [api.test], min: \"1.2\"}}
+    - {name: data, to: [{workloads: {app: payments}}], ports: [5432], postgres: [{users: [a], statements: [select]}]}
+    - {name: cache, to: [{workloads: {app: payments}}], ports: [6379], redis: [{commands: [get], databases: [3]}]}
+";
+    let cases = "  allow:\n  - {from: shop/checkout, to: fqdn/api.test, port: 443, tls: {sni: api.test, version: \"1.3\", alpn: [h2]}}\n  - {from: shop/checkout, to: shop/payments, port: 5432, postgres: {user: a}, rule: out/data}\n  - {from: shop/checkout, to: shop/payments, port: 6379, redis: {command: GET, keys: [a], database: 3}}\n  deny:\n  - {from: shop/checkout, to: fqdn/other.test, port: 443, tls: {sni: api.test}}\n  - {from: shop/checkout, to: fqdn/api.test, port: 443, tls: {sni: api.test, ech: true}}\n  - {from: shop/checkout, to: shop/payments, port: 5432, postgres: {user: a, statements: [select, delete]}, reason: l7_mismatch}\n  - {from: shop/checkout, to: shop/payments, port: 6379, redis: {command: get, database: unknown}}\n";
+    let found = outcomes_of(policy, cases);
+    assert_eq!(found.lines().filter(|line| line.ends_with("holds")).count(), 7, "{found}");
+    let wrong = outcomes_of(
+        policy,
+        "  allow:\n  - {from: fqdn/a.test, to: shop/payments, port: 1}\n  - {from: shop/checkout, to: fqdn/10.0.0.1, port: 1}\n  - {from: shop/checkout, to: shop/payments, port: 1, kafka: {api: produc}}\n  - {from: shop/checkout, to: shop/payments, port: 1, dns: {name: a.test}, http: {path: /}}\n  - {from: shop/checkout, to: shop/payments, port: 1, tls: {ech: 3}}\n  - {from: shop/checkout, to: shop/payments, port: 1, redis: {comand: get}}\n",
+    );
+    for expected in [
+        "error[bad-case]: a name opens no flow",
+        "is called `fqdn/10.0.0.1`",
+        "API key `produc` is unknown: did you mean `produce`?",
+        "error[two-sections]: a case has one request, and this one has `http` and `dns`",
+        "`ech` must be true or false, not a number",
+        "help: did you mean `command`?",
+    ] {
+        assert!(wrong.contains(expected), "{expected:?} is missing in\n{wrong}");
     }
 }

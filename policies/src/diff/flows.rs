@@ -7,9 +7,10 @@ use crate::inventory::{Inventory, ObjectName, Pod};
 use crate::program::{Action, ClassId};
 use crate::questions::Version;
 use crate::space::{
-    Block, Gate, Hop, Programs, ProtocolRange, Ways, boxes, class_of, held, overlay, segments,
+    Block, Gate, Hop, Programs, ProtocolRange, Ways, boxes, class_of, held, names_told_apart, overlay,
+    segments,
 };
-use bulkhead_facts::{Direction, Effect, L4Protocol, PortRange};
+use bulkhead_facts::{Direction, Effect, HostName, L4Protocol, PortRange};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
@@ -91,6 +92,7 @@ impl<'a> Walk<'a> {
             for direction in Direction::BOTH {
                 self.outside(*from, direction);
             }
+            self.by_name(*from);
         }
         let changes =
             self.changes.into_values().map(|(change, pairs)| Change { flows: pairs.len(), ..change });
@@ -121,7 +123,7 @@ impl<'a> Walk<'a> {
                 Some(through) => Side::Service(through.name.clone()),
             };
             let source = Side::Workload(from.1.workload.clone());
-            let ends = Ends { from: Some(from.0), to: Some(to.0), hop };
+            let ends = Ends { from: Some(from.0), to: Some(to.0), name: None, hop };
             for cell in found.iter() {
                 self.add(cell, &source, &target, &ends);
                 for direction in &cell.resets {
@@ -176,7 +178,7 @@ impl<'a> Walk<'a> {
                     let range = ProtocolRange { first: spec.protocol, last: spec.protocol };
                     let cell = cell_change(&gates, self.version, range, PortRange::single(spec.port));
                     let hop = Hop { source: *own, destination: address, service: None };
-                    let ends = Ends { from: Some(from.0), to: None, hop };
+                    let ends = Ends { from: Some(from.0), to: None, name: None, hop };
                     let source = Side::Workload(from.1.workload.clone());
                     self.add(&cell, &source, &Side::Service(name.clone()), &ends);
                 }
@@ -201,17 +203,51 @@ impl<'a> Walk<'a> {
             let (source, target, ends) = match direction {
                 Direction::Egress => {
                     let hop = Hop { source: *own, destination: first, service: None };
-                    (&here, &there, Ends { from: Some(pod.0), to: None, hop })
+                    (&here, &there, Ends { from: Some(pod.0), to: None, name: None, hop })
                 }
                 Direction::Ingress => {
                     let hop = Hop { source: first, destination: *own, service: None };
-                    (&there, &here, Ends { from: None, to: Some(pod.0), hop })
+                    (&there, &here, Ends { from: None, to: Some(pod.0), name: None, hop })
                 }
             };
             for cell in found.iter() {
                 self.add(cell, source, target, &ends);
                 if !cell.resets.is_empty() {
                     self.reset(&pod.1.workload, direction, there.clone(), cell);
+                }
+            }
+        }
+    }
+
+    /// What names lead to outside, which has classes of its own.
+    fn by_name(&mut self, pod: (&'a ObjectName, &'a Pod)) {
+        let Some(door) = self.door(pod.0, Direction::Egress) else { return };
+        if door.same {
+            return;
+        }
+        let tables = door.judges.map(|judge| judge.program().direction(Direction::Egress));
+        let names = names_told_apart(&door.judges);
+        for ((first, _), bases) in segments(&tables, &self.held, &[]) {
+            let Some(own) = pod.1.addresses.iter().find(|own| own.is_ipv4() == first.is_ipv4()) else {
+                continue;
+            };
+            let [old, new] = bases[..] else { continue };
+            for name in &names {
+                let named = door.judges.map(|judge| judge.named_class(first, &judge.rules_naming(name)));
+                // Where neither set means the name, it is told of the address.
+                if named == [None, None] {
+                    continue;
+                }
+                let found = self.cells(&[(door, [named[0].or(old), named[1].or(new)])]);
+                let here = Side::Workload(pod.1.workload.clone());
+                let hop = Hop { source: *own, destination: first, service: None };
+                let ends = Ends { from: Some(pod.0), to: None, name: Some(name), hop };
+                for cell in found.iter() {
+                    self.add(cell, &here, &Side::Name(name.clone()), &ends);
+                    if !cell.resets.is_empty() {
+                        let there = Side::Name(name.clone());
+                        self.reset(&pod.1.workload, Direction::Egress, there, cell);
+                    }
                 }
             }
         }
@@ -256,7 +292,7 @@ impl<'a> Walk<'a> {
                 Side::Outside(blocks) => {
                     format!("outside {}", blocks.iter().all(|(first, _)| first.is_ipv4()))
                 }
-                Side::Workload(_) | Side::Service(_) => format!("{side:?}"),
+                Side::Workload(_) | Side::Service(_) | Side::Name(_) => format!("{side:?}"),
             });
             let key = format!(
                 "{kind:?} {named:?} {:?} {:?} {extent:?} {before:?} {after:?}",
@@ -358,6 +394,7 @@ fn cell_change(
 struct Ends<'e> {
     from: Option<&'e ObjectName>,
     to: Option<&'e ObjectName>,
+    name: Option<&'e HostName>,
     hop: Hop<'e>,
 }
 
@@ -372,6 +409,7 @@ impl Ends<'_> {
             to: self.to.cloned(),
             destination: self.hop.destination,
             dialled: self.hop.service.map(|through| (through.address, through.port)),
+            name: self.name.cloned(),
             protocol: usual.unwrap_or(cell.protocols.first),
             port: self.hop.service.map_or(cell.ports.first(), |through| through.target),
             request: delta.extent.example().and_then(|kind| kind.request.clone()),

@@ -13,7 +13,7 @@ pub use extent::{Extent, Said};
 use crate::inventory::{Inventory, ObjectName};
 use crate::questions::{RequestQuestion, Version};
 use crate::space::{Block, Programs, ProtocolRange};
-use bulkhead_facts::{Direction, L4Protocol, PortRange, WorkloadRef};
+use bulkhead_facts::{Direction, HostName, L4Protocol, PortRange, WorkloadRef};
 use std::net::IpAddr;
 
 /// Everything that changes.
@@ -87,6 +87,8 @@ pub enum Side {
     Service(ObjectName),
     /// Addresses that no pod and no Service holds.
     Outside(Vec<Block>),
+    /// Addresses outside that a name leads to: one name for each kind that rules tell apart.
+    Name(HostName),
 }
 
 /// One flow.
@@ -102,6 +104,8 @@ pub struct Example {
     pub destination: IpAddr,
     /// Address and port of the Service that is dialled.
     pub dialled: Option<(IpAddr, u16)>,
+    /// The name that leads to the destination.
+    pub name: Option<HostName>,
     /// Protocol.
     pub protocol: L4Protocol,
     /// The destination's port.

@@ -12,9 +12,11 @@ pub(super) fn risk(change: &Change) -> u8 {
         (_, Side::Outside(blocks)) if METADATA.iter().any(|address| holds(blocks, *address)) => 70,
         (Side::Outside(_), _) => 60,
         (_, Side::Outside(_)) => 50,
+        // Who holds the name chooses the addresses, but nobody else does.
+        (_, Side::Name(_)) => 40,
         (Side::Workload(from), Side::Workload(to)) if from.namespace == to.namespace => 10,
         (Side::Workload(from), Side::Service(to)) if from.namespace == to.namespace => 10,
-        (Side::Workload(_) | Side::Service(_), _) => 30,
+        (Side::Workload(_) | Side::Service(_) | Side::Name(_), _) => 30,
     };
     let every_port = change.ports == PortRange::ALL && change.protocols.contains(L4Protocol::TCP);
     let amount = match &change.extent {

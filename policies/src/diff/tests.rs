@@ -45,6 +45,7 @@ fn shown_side(side: &Side) -> String {
     match side {
         Side::Workload(workload) => workload.to_string(),
         Side::Service(name) => format!("service/{}/{}", name.namespace, name.name),
+        Side::Name(name) => format!("fqdn/{name}"),
         Side::Outside(blocks) => blocks.iter().map(|block| shown_block(*block)).collect::<Vec<_>>().join(" "),
     }
 }
@@ -159,6 +160,28 @@ fn a_port_that_becomes_inspected_announces_that_flows_are_reset() {
     assert_eq!(found[1..], ["reset shop/payments shop/checkout tcp/8080"]);
 }
 
+#[test]
+fn names_are_compared_as_kinds_of_names() {
+    let policy = |peers: &str| {
+        set(&format!(
+            "apiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {{name: out, namespace: shop}}\nspec: {{workloads: {{app: checkout}}, egress: [{{name: out, to: [{peers}], ports: [443]}}]}}\n"
+        ))
+    };
+    let inventory = load_inventory(&[Source { name: "i.yaml".into(), text: PODS.into() }]).unwrap();
+    let told = |old: &str, new: &str| -> Vec<String> {
+        let found = between(&policy(old), &policy(new), &inventory);
+        let line =
+            |change: &Change| format!("{} {} {}", change.kind.as_str(), shown_side(&change.to), change.ports);
+        found.changes.iter().map(line).collect()
+    };
+    let (one, below) = ("{fqdn: a.test}", "{fqdn: \"*.a.test\"}");
+    assert_eq!(told(one, below), ["widened fqdn/x.a.test 443", "narrowed fqdn/a.test 443"]);
+    assert_eq!(told(&format!("{one}, {below}"), one), ["narrowed fqdn/x.a.test 443"]);
+    assert_eq!(told("{fqdn: \"*.test\"}", "{fqdn: \"*.test\"}, {fqdn: a.test}"), [""; 0]);
+    let world = told(one, "{cidr: 0.0.0.0/0}, {cidr: \"::/0\"}");
+    assert!(world.iter().all(|line| line.starts_with("widened ")), "{world:?}");
+}
+
 /// A set, and the same set with something about it changed.
 fn changed(random: &mut Random) -> [PolicySet; 2] {
     let old = random::policy_set(random);
@@ -232,6 +255,7 @@ fn question(example: &Example) -> Question<'_> {
         source: End { pod: example.from.as_ref(), address: example.source },
         destination: End { pod: example.to.as_ref(), address: example.destination },
         dialled: example.dialled,
+        name: example.name.as_ref(),
         protocol: example.protocol,
         port: example.port,
         request: example.request.as_ref(),
@@ -263,6 +287,7 @@ fn random_questions(
             source: End { pod: Some(from.0), address: source },
             destination: End { pod: Some(to.0), address: destination },
             dialled: None,
+            name: None,
             protocol,
             port,
             request: request.as_ref(),

@@ -9,7 +9,7 @@ use super::written::{flow, item, section, tls_field};
 use crate::inventory::{Inventory, ObjectName, Pod};
 use crate::model::{L7Section, Policy, Rule};
 use crate::questions::RequestQuestion;
-use bulkhead_facts::{Cidr, Direction, L4Protocol, PolicyRef};
+use bulkhead_facts::{Cidr, Direction, HostName, L4Protocol, PolicyRef};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
@@ -43,6 +43,8 @@ pub(super) struct Flow<'a> {
     pub(super) peer_pod: Option<&'a ObjectName>,
     /// The Service that the flow is opened to.
     pub(super) service: Option<&'a ObjectName>,
+    /// The name that led to the peer.
+    pub(super) name: Option<&'a HostName>,
     pub(super) peer: IpAddr,
     pub(super) protocol: L4Protocol,
     pub(super) port: u16,
@@ -234,6 +236,10 @@ impl Flow<'_> {
 
     fn peer_as(&self, dialect: Dialect, own_namespace: &str) -> Option<Value> {
         let ours = matches!(dialect, Dialect::Segment | Dialect::ClusterSegment);
+        if let Some(name) = self.name {
+            // Only ours name names, and only where they allow.
+            return ours.then(|| json!({"fqdn": name.as_str()}));
+        }
         if let (true, Some(service)) = (ours, self.service) {
             return Some(json!({"service": format!("{}/{}", service.namespace, service.name)}));
         }

@@ -13,9 +13,9 @@ pub use differences::Difference;
 use crate::compile::{Compiler, PolicyTrace, RuleTrace};
 use crate::documents::{Place, Places};
 use crate::inventory::{Inventory, ObjectName};
-use crate::model::{Policy, PolicyMode, RuleAction};
+use crate::model::{Peer, Peers, Policy, PolicyMode, RuleAction};
 use crate::questions::{FlowAnswer, Judges, NoJudge, Question, RequestQuestion, SideAnswer, Version};
-use bulkhead_facts::{Direction, Effect, Reason, Tier};
+use bulkhead_facts::{Direction, Effect, HostName, Reason, Tier};
 use change::{Dialect, Flow, Near};
 use differences::compare;
 use std::fmt;
@@ -97,7 +97,8 @@ impl Teller<'_> {
             Direction::Egress => (self.question.destination.address, self.question.port),
             Direction::Ingress => (self.question.source.address, self.question.port),
         };
-        let traces = self.compiler.trace(&side.pod, side.direction, peer, protocol, port);
+        let mut traces = self.compiler.trace(&side.pod, side.direction, peer, protocol, port);
+        self.count_names(side.direction, &mut traces);
         let mut steps: Vec<Step> = traces.iter().map(|trace| self.step(trace, side.direction)).collect();
         let builtin = self.compiler.trace_builtin(&side.pod, side.direction, peer, protocol, port);
         steps.extend(builtin.iter().map(|rule| Step {
@@ -118,6 +119,25 @@ impl Teller<'_> {
             differs: near.compared.differs.clone(),
         });
         SideExplanation { answer: side.clone(), collection, steps, nearest: told, change }
+    }
+
+    /// A rule that names the name names the peer.
+    fn count_names(&self, direction: Direction, traces: &mut [PolicyTrace<'_>]) {
+        let Some(name) = self.name(direction) else { return };
+        let names = |peers: &Peers| match peers {
+            Peers::Any => false,
+            Peers::These(peers) => {
+                peers.iter().any(|peer| matches!(peer, Peer::Name(pattern) if pattern.matches(name)))
+            }
+        };
+        for trace in traces.iter_mut().flat_map(|trace| &mut trace.rules) {
+            trace.peer |= names(&trace.rule.peers);
+        }
+    }
+
+    /// The name that led to the destination, as its source sees it.
+    fn name(&self, direction: Direction) -> Option<&HostName> {
+        self.question.name.filter(|_| direction == Direction::Egress)
     }
 
     /// What one policy says of the flow.
@@ -220,6 +240,7 @@ impl Teller<'_> {
             pod: &side.pod,
             peer_pod: self.peer_pod(side.direction),
             service: self.service(side.direction),
+            name: self.name(side.direction),
             peer,
             protocol: self.question.protocol,
             port,

@@ -312,6 +312,7 @@ fn a_proposal_allows_exactly_what_was_seen() {
                 source: sides[0],
                 destination: sides[1],
                 dialled: None,
+                name: None,
                 protocol: L4Protocol::TCP,
                 port,
                 request: asked.as_ref(),

@@ -81,6 +81,11 @@ impl EndSet {
                 self.add_pods(inventory.pods.iter().filter(|(key, _)| names.contains(key)));
             }
             Ok(Ends::Address(address)) => self.blocks.push((address, address)),
+            Ok(Ends::Name(_)) => {
+                report
+                    .error("bad-proof", span, "whom a name stands for is not known before it is asked for")
+                    .help("write `outside`, or a block of addresses");
+            }
             Ok(Ends::Service(service)) => {
                 let endpoints =
                     inventory.services.get(&service).into_iter().flat_map(|service| &service.ports);

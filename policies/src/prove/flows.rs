@@ -8,7 +8,7 @@ use crate::program::{Action, ClassId};
 use crate::questions::{RequestQuestion, Version};
 use crate::space::{
     Block, Gate, Hop, Programs, RequestKind, Through, TooManyKinds, Ways, allows, boxes, class_of, held,
-    overlay, requests, segments,
+    names_told_apart, overlay, requests, segments,
 };
 use bulkhead_facts::{Direction, Effect, L4Protocol, PortRange, Request};
 use std::collections::{BTreeSet, HashMap};
@@ -126,27 +126,23 @@ impl<'a> Search<'a> {
     ) -> Result<Option<Flow>, TooManyKinds> {
         let Some((number, judge)) = self.programs.judge(pod.0) else { return Ok(None) };
         let tables = judge.program().direction(direction);
+        let egress = direction == Direction::Egress;
+        let names = if egress { names_told_apart(&[judge]) } else { Vec::new() };
         for ((first, _), classes) in segments(&[tables], &self.held, cuts) {
             for own in pod.1.addresses.iter().map(IpAddr::to_canonical) {
                 if own.is_ipv4() != first.is_ipv4() || !wanted(own, first) {
                     continue;
                 }
-                let class = classes.first().copied().flatten();
-                if let Some(passing) = self.passing(&[(direction, number, judge, class)])? {
-                    return Ok(Some(match direction {
-                        Direction::Egress => flow(
-                            &Hop { source: own, destination: first, service: None },
-                            Some(pod.0),
-                            None,
-                            passing,
-                        ),
-                        Direction::Ingress => flow(
-                            &Hop { source: first, destination: own, service: None },
-                            None,
-                            Some(pod.0),
-                            passing,
-                        ),
-                    }));
+                let plain = (None, classes.first().copied().flatten());
+                let named = names.iter().filter_map(|name| {
+                    Some((Some(name), Some(judge.named_class(first, &judge.rules_naming(name))?)))
+                });
+                for (name, class) in std::iter::once(plain).chain(named) {
+                    let Some(passing) = self.passing(&[(direction, number, judge, class)])? else { continue };
+                    let (source, destination) = if egress { (own, first) } else { (first, own) };
+                    let hop = Hop { source, destination, service: None };
+                    let (from, to) = if egress { (Some(pod.0), None) } else { (None, Some(pod.0)) };
+                    return Ok(Some(Flow { name: name.cloned(), ..flow(&hop, from, to, passing) }));
                 }
             }
         }
@@ -251,6 +247,7 @@ fn flow(hop: &Hop<'_>, from: Option<&ObjectName>, to: Option<&ObjectName>, passi
         source: hop.source,
         to: to.cloned(),
         destination: hop.destination,
+        name: None,
         service: hop.service.map(|through| (through.name.clone(), through.address, through.port)),
         protocol: passing.protocol,
         port: passing.port,

@@ -18,7 +18,7 @@ use crate::diagnostics::Span;
 use crate::inventory::ObjectName;
 use crate::model::L7Section;
 use crate::questions::RequestQuestion;
-use bulkhead_facts::{L4Protocol, PortRange};
+use bulkhead_facts::{HostName, L4Protocol, PortRange};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -83,6 +83,8 @@ pub struct Flow {
     pub to: Option<ObjectName>,
     /// Its address.
     pub destination: IpAddr,
+    /// The name that leads to its address.
+    pub name: Option<HostName>,
     /// The Service that is dialled, with its address and port.
     pub service: Option<(ObjectName, IpAddr, u16)>,
     /// Protocol.
@@ -99,7 +101,10 @@ impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_end(f, self.from.as_ref(), self.source)?;
         f.write_str(" to ")?;
-        write_end(f, self.to.as_ref(), self.destination)?;
+        match &self.name {
+            Some(name) => write!(f, "{name} ({})", self.destination)?,
+            None => write_end(f, self.to.as_ref(), self.destination)?,
+        }
         if self.protocol.is_icmp() {
             write!(f, " {}/{}", self.protocol, self.port >> 8)?;
         } else {

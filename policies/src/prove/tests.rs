@@ -189,6 +189,7 @@ fn question(flow: &Flow) -> Question<'_> {
     Question {
         source: End { pod: flow.from.as_ref(), address: flow.source },
         destination: End { pod: flow.to.as_ref(), address: flow.destination },
+        name: flow.name.as_ref(),
         dialled: flow.service.as_ref().map(|(_, address, port)| (*address, *port)),
         protocol: flow.protocol,
         port: flow.port,
@@ -223,6 +224,7 @@ fn none_passes(
                 source: End { pod: Some(from), address: source },
                 destination: End { pod: Some(to), address: destination },
                 dialled: None,
+                name: None,
                 protocol,
                 port,
                 request: request.as_ref(),

@@ -2,9 +2,9 @@
 
 use crate::diagnostics::{nearest, quoted};
 use crate::inventory::{Inventory, ObjectName, Service};
-use bulkhead_facts::L4Protocol;
+use bulkhead_facts::{HostName, L4Protocol};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One address, with the pod that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Destination<'q> {
     pub port: u16,
     /// Address and port of the Service in front of it.
     pub dialled: Option<(IpAddr, u16)>,
+    /// The name that led there.
+    pub name: Option<&'q HostName>,
 }
 
 /// What a name stands for.
@@ -35,7 +37,14 @@ pub enum Ends {
     Service(ObjectName),
     /// An address, of a pod or of nobody known.
     Address(IpAddr),
+    /// A name outside of the cluster. It is asked as leading to an address of each family that is kept for documentation
+    /// (RFC 5737, RFC 3849), which no rule is likely to name itself.
+    Name(HostName),
 }
+
+/// Where names lead, for questions: addresses that nobody has.
+const NAMED_ADDRESSES: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// A name that nothing has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +69,7 @@ impl UnknownEnd {
         match &self.nearest {
             Some(name) => format!("did you mean `{name}`?"),
             None => "write `NAMESPACE/NAME` of a pod, workload or Service (`pod/…`, `workload/…` or `service/…` in front \
-                     if several have it), or an address"
+                     if several have it), an address, or `fqdn/NAME` for a name outside"
                 .to_owned(),
         }
     }
@@ -71,6 +80,10 @@ impl Ends {
     pub fn find(text: &str, inventory: &Inventory) -> Result<Self, UnknownEnd> {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::of_address(address.to_canonical(), inventory));
+        }
+        if let Some(name) = text.strip_prefix("fqdn/") {
+            let name = HostName::parse(name).ok().filter(|name| !name.is_address());
+            return name.map(Self::Name).ok_or(UnknownEnd { text: text.to_owned(), nearest: None });
         }
         let kinds = [("pod/", 0), ("workload/", 1), ("service/", 2)];
         let (kind, name) = kinds
@@ -108,12 +121,12 @@ impl Ends {
         }
     }
 
-    /// Where flows of these ends come from; none for a Service, which opens no flow.
+    /// Where flows of these ends come from; none for a Service or a name, which open no flow.
     pub fn sources<'q>(&'q self, inventory: &'q Inventory) -> Vec<End<'q>> {
         match self {
             Self::Pods(names) => names.iter().flat_map(|name| ends_of(name, inventory)).collect(),
             Self::Address(address) => vec![end_at(*address, inventory)],
-            Self::Service(_) => Vec::new(),
+            Self::Service(_) | Self::Name(_) => Vec::new(),
         }
     }
 
@@ -124,13 +137,16 @@ impl Ends {
         protocol: L4Protocol,
         port: u16,
     ) -> Vec<Destination<'q>> {
-        let plain = |end| Destination { end, port, dialled: None };
+        let plain = |end| Destination { end, port, dialled: None, name: None };
         match self {
             Self::Pods(_) | Self::Address(_) => self.sources(inventory).into_iter().map(plain).collect(),
             Self::Service(key) => match inventory.services.get(key) {
                 Some(service) => behind(service, inventory, protocol, port),
                 None => Vec::new(),
             },
+            Self::Name(name) => NAMED_ADDRESSES
+                .map(|address| Destination { name: Some(name), ..plain(end_at(address, inventory)) })
+                .to_vec(),
         }
     }
 }
@@ -159,6 +175,7 @@ fn behind<'q>(
             end: end_at(*address, inventory),
             port: *port,
             dialled: None,
+            name: None,
         };
         return endpoints.iter().map(direct).collect();
     }
@@ -170,9 +187,11 @@ fn behind<'q>(
             end: end_at(*address, inventory),
             port: *target,
             dialled: Some((*vip, port)),
+            name: None,
         }));
         if found.len() == before {
-            found.push(Destination { end: End { pod: None, address: *vip }, port, dialled: None });
+            let end = End { pod: None, address: *vip };
+            found.push(Destination { end, port, dialled: None, name: None });
         }
     }
     found

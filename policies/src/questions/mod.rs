@@ -21,7 +21,7 @@ use crate::compile::{CompileError, Compiler};
 use crate::decide::{InvalidProgram, Judge};
 use crate::inventory::{Inventory, ObjectName};
 use crate::program::{Action, Answer, AnswerPair, RuleInfo};
-use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, WorkloadRef};
+use bulkhead_facts::{Direction, Effect, HostName, L4Protocol, Reason, WorkloadRef};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -62,6 +62,8 @@ pub struct Question<'q> {
     pub destination: End<'q>,
     /// Address and port that the source dials where they differ from the destination's own: a Service's.
     pub dialled: Option<(IpAddr, u16)>,
+    /// The name that led the source to the destination's address, as an answer of the name system.
+    pub name: Option<&'q HostName>,
     /// Protocol.
     pub protocol: L4Protocol,
     /// The destination's port; `type << 8 | code` for ICMP.
@@ -175,7 +177,7 @@ impl<'a> Judges<'a> {
     fn side(&mut self, pod: Option<&ObjectName>, asked: &Asked<'_>) -> Result<Option<SideAnswer>, NoJudge> {
         let Some(pod) = pod else { return Ok(None) };
         let Some(judge) = self.judge(pod)? else { return Ok(None) };
-        let action = judge.action(asked.direction, asked.peer, asked.question.protocol, asked.port);
+        let action = asked.action(judge);
         let sent = asked.question.request.filter(|request| request.runs_on(asked.question.protocol));
         let pair = answer(judge, action, sent);
         let rule = |answer: Answer| answer.rule.map(|rule| judge.rule(rule).clone());
@@ -209,6 +211,18 @@ struct Asked<'q> {
     peer: IpAddr,
     port: u16,
     question: &'q Question<'q>,
+}
+
+impl Asked<'_> {
+    /// What holds at layer 4; an address outside that a name leads to has the class of that name.
+    fn action(&self, judge: &Judge) -> Action {
+        let Question { protocol, name, .. } = *self.question;
+        let name = name.filter(|_| self.direction == Direction::Egress);
+        match name.and_then(|name| judge.named_class(self.peer, &judge.rules_naming(name))) {
+            Some(class) => judge.action_of_class(self.direction, class, protocol, self.port),
+            None => judge.action(self.direction, self.peer, protocol, self.port),
+        }
+    }
 }
 
 /// A request without canonical form is refused before any rule is asked, where anything is refused at all.

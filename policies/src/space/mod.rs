@@ -18,6 +18,7 @@ mod shown;
 pub use cells::{Block, Cell, ProtocolRange, overlay};
 pub(crate) use cells::{boxes, class_of, segments};
 pub(crate) use hops::{Hop, Through, Ways};
+pub(crate) use names::names_told_apart;
 pub use requests::{RequestKind, TooManyKinds, requests};
 pub use shown::shown_block;
 

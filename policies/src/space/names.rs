@@ -1,7 +1,18 @@
 //! One name for each kind that patterns tell apart, and texts that no rule names.
 
+use crate::decide::Judge;
 use bulkhead_facts::{HostName, NamePattern};
 use std::collections::BTreeSet;
+
+/// One name of each kind that the rules of these programs tell apart, of those that some rule means.
+pub(crate) fn names_told_apart(judges: &[&Judge]) -> Vec<HostName> {
+    let patterns = || {
+        let named = judges.iter().flat_map(|judge| &judge.program().names);
+        named.flat_map(|rule| &rule.names)
+    };
+    let found = names(patterns()).into_iter().filter_map(|name| HostName::parse(&name).ok());
+    found.filter(|name| patterns().any(|pattern| pattern.matches(name))).collect()
+}
 
 /// Every name that a pattern is built on, one and two labels below each, and one that is none of these.
 pub(super) fn names<'p>(patterns: impl Iterator<Item = &'p NamePattern>) -> Vec<String> {

@@ -163,6 +163,7 @@ fn shown_side(side: &Side) -> String {
     match side {
         Side::Workload(workload) => workload.to_string(),
         Side::Service(name) => format!("service/{}", shown_name(name)),
+        Side::Name(name) => format!("fqdn/{name}"),
         Side::Outside(blocks) => {
             let told: Vec<String> =
                 blocks.iter().take(BLOCKS_TOLD_MAX).map(|block| shown_block(*block)).collect();
@@ -190,7 +191,10 @@ fn shown_example(example: &Example) -> String {
         Some(pod) => format!("{} ({address})", shown_name(pod)),
         None => address.to_string(),
     };
-    let (from, to) = (end(&example.from, &example.source), end(&example.to, &example.destination));
+    let (from, mut to) = (end(&example.from, &example.source), end(&example.to, &example.destination));
+    if let Some(name) = &example.name {
+        to = format!("{name} ({to})");
+    }
     let request = example.request.as_ref().map(|request| format!(": {request}")).unwrap_or_default();
     format!("{from} to {to} {}/{}{request}", example.protocol, example.port)
 }
@@ -229,6 +233,7 @@ fn change_json(change: &Change) -> Value {
             "source": change.example.source.to_string(),
             "to": change.example.to.as_ref().map(shown_name),
             "destination": change.example.destination.to_string(),
+            "name": change.example.name.as_ref().map(|name| name.as_str()),
             "protocol": change.example.protocol.to_string(),
             "port": change.example.port,
             "request": change.example.request.as_ref().map(requests::to_json),
@@ -240,6 +245,7 @@ fn side_json(side: &Side) -> Value {
     match side {
         Side::Workload(workload) => json!({"workload": workload.to_string()}),
         Side::Service(name) => json!({"service": shown_name(name)}),
+        Side::Name(name) => json!({"fqdn": name.as_str()}),
         Side::Outside(blocks) => {
             json!({"outside": blocks.iter().map(|block| shown_block(*block)).collect::<Vec<_>>()})
         }

@@ -91,6 +91,7 @@ fn flows(arguments: &ExplainArguments, set: &Set, compiler: &Compiler<'_>) -> Re
                 source,
                 destination: arriving.end,
                 dialled: arriving.dialled,
+                name: arriving.name,
                 protocol,
                 port: arriving.port,
                 request: request.as_ref(),

@@ -155,6 +155,7 @@ fn flow_json(flow: &Flow) -> Value {
         "source": flow.source.to_string(),
         "to": flow.to.as_ref().map(shown_name),
         "destination": flow.destination.to_string(),
+        "name": flow.name.as_ref().map(|name| name.as_str()),
         "service": flow.service.as_ref().map(|(name, ..)| shown_name(name)),
         "protocol": flow.protocol.to_string(),
         "port": flow.port,
