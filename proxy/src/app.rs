@@ -11,6 +11,7 @@ use crate::admin::Admin;
 use crate::config::{Capture, Place, Run};
 use crate::control::last_good::LastGood;
 use crate::control::{Control, Transport, sealed};
+use crate::dns::{Dns, NameKeeper};
 use crate::drain::{Connections, Stage};
 use crate::enforcement::{self, Enforcement, Pulse};
 use crate::firewall::Marks;
@@ -89,7 +90,9 @@ impl Sidecar {
         let table = KernelTier::open(&run.place, recorder.clone(), metrics.clone())
             .map_err(|error| anyhow!("cannot take over the kernel table: {error}"))?;
         let (marks, capability) = (table.marks(), table.capability());
-        let (enforcement, enforcement_thread) = enforcement::start(table, pulse.clone(), metrics.clone())?;
+        let names = NameKeeper::within(&run.state);
+        let (enforcement, enforcement_thread) =
+            enforcement::start_with_names(table, names, pulse.clone(), metrics.clone())?;
 
         let traffic = traffic_runtime(run.workers)?;
         let last_good = LastGood::within(&run.state);
@@ -97,7 +100,15 @@ impl Sidecar {
         let sockets = traffic.block_on(sockets(marks, run));
         let connections = Connections::new(metrics.clone());
         let accepting = Arc::new(AtomicBool::new(false));
+        let dns = Dns {
+            enforcement: enforcement.clone(),
+            sockets,
+            recorder: recorder.clone(),
+            internal: run.internal_names.clone().into(),
+            stage: stages.clone(),
+        };
         let carrier = Traffic {
+            dns,
             enforcement: enforcement.clone(),
             sockets,
             recorder: recorder.clone(),

@@ -6,6 +6,7 @@
 
 use crate::control::read_roots;
 use crate::limits::{CA_FILE_BYTES_MAX, FLAG_ADDRESSES_MAX};
+use bulkhead_facts::HostName;
 use clap::{Args, Parser, Subcommand};
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
@@ -56,6 +57,8 @@ pub struct Run {
     pub token_file: Option<PathBuf>,
     /// How the app sees captured clients.
     pub capture: Capture,
+    /// Domains of the inside: their names may have private addresses.
+    pub internal_names: Vec<HostName>,
     /// Threads that carry traffic.
     pub workers: usize,
     /// Time for open connections to finish.
@@ -115,6 +118,10 @@ struct RunFlags {
     /// How the app sees captured clients.
     #[arg(long, env = "BULKHEAD_CAPTURE", value_name = "MODE", value_enum, default_value = "client-address")]
     capture: Capture,
+    /// Domains of the inside, beside `.local`, `.internal` and others that are reserved: only their names may have private
+    /// addresses.
+    #[arg(long, env = "BULKHEAD_INTERNAL_NAMES", value_name = "A,B", value_delimiter = ',', value_parser = host_name)]
+    internal_names: Vec<HostName>,
     /// Threads that carry traffic, 1 to 16.
     #[arg(long, env = "BULKHEAD_WORKERS", value_name = "NUMBER", default_value = "1", value_parser = workers)]
     workers: usize,
@@ -187,6 +194,7 @@ fn checked_run(flags: RunFlags) -> Result<Run, ConfigError> {
         controller_roots: Arc::new(controller_roots),
         token_file: flags.token_file,
         capture: flags.capture,
+        internal_names: flags.internal_names,
         workers: flags.workers,
         drain: Duration::from_secs(flags.drain_seconds),
     })
@@ -252,6 +260,10 @@ fn admin_port(text: &str) -> Result<u16, String> {
 fn server_name(text: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(text.to_owned())
         .map_err(|_| "not a host name or address; write for example `bulkhead-controller`".to_owned())
+}
+
+fn host_name(text: &str) -> Result<HostName, String> {
+    HostName::parse(text).map_err(|error| error.to_string())
 }
 
 fn workers(text: &str) -> Result<usize, String> {

@@ -6,13 +6,17 @@
 //!
 //! Generic over [`Table`], so that its order of doing things is tested without a kernel.
 
+use crate::dns::NameKeeper;
+use crate::firewall::NamedAddress;
 use crate::limits::{ENFORCEMENT_COMMANDS_MAX, THREAD_STACK_BYTES};
 use crate::metrics::Metrics;
 use crate::policy::{Current, CurrentReceiver};
-use bulkhead_facts::Direction;
+use bulkhead_facts::{Direction, HostName};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::Action;
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -27,6 +31,23 @@ pub trait Table: Send + 'static {
 
     /// Makes the kernel enforce a program; returns its generation. An error changes nothing.
     fn apply(&mut self, judge: &Arc<Judge>) -> Result<u16, Self::Error>;
+
+    /// As [`apply`](Table::apply), with the addresses that names lead to. Without them where the table cannot hold any.
+    fn apply_with_names(&mut self, judge: &Arc<Judge>, named: &[NamedAddress]) -> Result<u16, Self::Error> {
+        let _ = named;
+        self.apply(judge)
+    }
+
+    /// Replaces what is loaded of these addresses.
+    fn change_named(&mut self, addresses: &[IpAddr], named: &[NamedAddress]) -> Result<(), Self::Error> {
+        let _ = (addresses, named);
+        Ok(())
+    }
+
+    /// The addresses outside that something is open to.
+    fn open_destinations(&mut self) -> Result<BTreeSet<IpAddr>, Self::Error> {
+        Ok(BTreeSet::new())
+    }
 
     /// Keeps the redirect of learning alive for about a second.
     fn heartbeat(&mut self) -> Result<(), Self::Error>;
@@ -74,8 +95,18 @@ impl Pulse {
     }
 }
 
+/// A name that was answered with addresses, each with the seconds that it may be kept.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The name that was asked for.
+    pub name: HostName,
+    /// Its addresses.
+    pub addresses: Vec<(IpAddr, u32)>,
+}
+
 enum Command {
     Apply { judge: Arc<Judge>, reply: oneshot::Sender<Result<(), EnforcementError>> },
+    Learn { answered: Answered, reply: oneshot::Sender<Result<(), EnforcementError>> },
     Stop,
 }
 
@@ -94,9 +125,23 @@ pub fn start<T: Table>(
     pulse: Pulse,
     metrics: Arc<Metrics>,
 ) -> io::Result<(Enforcement, JoinHandle<()>)> {
+    start_with_names(table, NameKeeper::default(), pulse, metrics)
+}
+
+/// As [`start`], with what an earlier run knew of names.
+///
+/// # Errors
+///
+/// If the system gives no thread.
+pub fn start_with_names<T: Table>(
+    table: T,
+    names: NameKeeper,
+    pulse: Pulse,
+    metrics: Arc<Metrics>,
+) -> io::Result<(Enforcement, JoinHandle<()>)> {
     let (commands, inbox) = sync_channel(ENFORCEMENT_COMMANDS_MAX);
     let (publish, current) = watch::channel(None);
-    let owner = Owner { table, pulse, pulse_seen: 0, publish, sender: None, learns: false, metrics };
+    let owner = Owner { table, names, pulse, pulse_seen: 0, publish, sender: None, learns: false, metrics };
     let thread = thread::Builder::new()
         .name("enforcement".to_owned())
         .stack_size(THREAD_STACK_BYTES)
@@ -113,6 +158,20 @@ impl Enforcement {
     pub async fn apply(&self, judge: Arc<Judge>) -> Result<(), EnforcementError> {
         let (reply, answer) = oneshot::channel();
         self.commands.try_send(Command::Apply { judge, reply }).map_err(|error| match error {
+            TrySendError::Full(_) => EnforcementError::Busy,
+            TrySendError::Disconnected(_) => EnforcementError::Gone,
+        })?;
+        answer.await.unwrap_or(Err(EnforcementError::Gone))
+    }
+
+    /// Has the addresses of a name admitted, where a rule names it; returns when the kernel has them.
+    ///
+    /// # Errors
+    ///
+    /// If it has not.
+    pub async fn learn(&self, answered: Answered) -> Result<(), EnforcementError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(Command::Learn { answered, reply }).map_err(|error| match error {
             TrySendError::Full(_) => EnforcementError::Busy,
             TrySendError::Disconnected(_) => EnforcementError::Gone,
         })?;
@@ -144,6 +203,7 @@ impl Enforcement {
 
 struct Owner<T> {
     table: T,
+    names: NameKeeper,
     pulse: Pulse,
     pulse_seen: u64,
     publish: watch::Sender<Option<CurrentReceiver>>,
@@ -161,6 +221,9 @@ impl<T: Table> Owner<T> {
                 Ok(Command::Apply { judge, reply }) => {
                     let _ = reply.send(self.apply(judge));
                 }
+                Ok(Command::Learn { answered, reply }) => {
+                    let _ = reply.send(self.learn(&answered));
+                }
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -174,10 +237,13 @@ impl<T: Table> Owner<T> {
     }
 
     fn apply(&mut self, judge: Arc<Judge>) -> Result<(), EnforcementError> {
-        let generation =
-            self.table.apply(&judge).map_err(|error| EnforcementError::Kernel(error.to_string()))?;
+        let (named, loaded) = self.names.of_program(&judge);
+        let generation = self
+            .table
+            .apply_with_names(&judge, &loaded)
+            .map_err(|error| EnforcementError::Kernel(error.to_string()))?;
         self.learns = learns(&judge);
-        let current = Arc::new(Current { judge, generation });
+        let current = Arc::new(Current { judge, generation, named });
         tracing::info!(revision = current.revision(), generation, "program in force");
         self.metrics.program_revision.set(i64::try_from(current.revision()).unwrap_or(i64::MAX));
         match &self.sender {
@@ -191,6 +257,38 @@ impl<T: Table> Owner<T> {
             }
         }
         Ok(())
+    }
+
+    fn learn(&mut self, answered: &Answered) -> Result<(), EnforcementError> {
+        let changed = self.names.learn(answered);
+        self.metrics.names_given_up.inc_by(self.names.take_given_up());
+        self.hold_names(&changed)
+    }
+
+    /// Makes the kernel and the sessions hold what is known of these addresses: sessions last, since what they find is open.
+    fn hold_names(&mut self, addresses: &[IpAddr]) -> Result<(), EnforcementError> {
+        let Some(current) = self.sender.as_ref().map(|sender| sender.borrow().clone()) else { return Ok(()) };
+        let loaded = self.names.loaded(&current.judge, addresses);
+        let result = self.table.change_named(addresses, &loaded);
+        self.metrics.named_addresses.set(i64::try_from(self.names.len()).unwrap_or(i64::MAX));
+        result.map_err(|error| EnforcementError::Kernel(error.to_string()))?;
+        self.names.publish(&current, addresses);
+        Ok(())
+    }
+
+    fn look_after_names(&mut self) {
+        if self.names.is_due() {
+            let expired = match self.table.open_destinations() {
+                Ok(open) => self.names.expire(&open),
+                Err(error) => return tracing::warn!(%error, "addresses of names are kept: open connections not known"),
+            };
+            if let Err(error) = self.hold_names(&expired) {
+                tracing::warn!(%error, "addresses of names not removed: the kernel does so by itself later");
+            }
+        }
+        if let Err(error) = self.names.keep() {
+            tracing::warn!(%error, "addresses of names not kept for the next start");
+        }
     }
 
     fn patience(&self) -> Duration {
@@ -211,6 +309,7 @@ impl<T: Table> Owner<T> {
     }
 
     fn look_after(&mut self) {
+        self.look_after_names();
         match self.table.restore_if_changed() {
             Ok(None) => {}
             Ok(Some(difference)) => {

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::config::Place;
 use crate::enforcement::Table;
 use crate::firewall::{
-    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Marks, TableState,
+    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Marks, NamedAddress, TableState,
 };
 use crate::flows::Recorder;
 use crate::flows::kernel::KernelFlows;
@@ -18,7 +18,9 @@ use crate::{policy, system};
 use bulkhead_api::Capability;
 use bulkhead_netfilter::NetlinkError;
 use bulkhead_policies::decide::Judge;
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -143,9 +145,21 @@ impl Table for KernelTier {
     type Error = FirewallError;
 
     fn apply(&mut self, judge: &Arc<Judge>) -> Result<u16, FirewallError> {
-        let applied = self.firewall.apply(judge)?;
+        self.apply_with_names(judge, &[])
+    }
+
+    fn apply_with_names(&mut self, judge: &Arc<Judge>, named: &[NamedAddress]) -> Result<u16, FirewallError> {
+        let applied = self.firewall.apply_with_names(judge, named)?;
         self.flows.replace_program(judge.clone());
         Ok(applied.generation)
+    }
+
+    fn change_named(&mut self, addresses: &[IpAddr], named: &[NamedAddress]) -> Result<(), FirewallError> {
+        self.firewall.change_named(addresses, named)
+    }
+
+    fn open_destinations(&mut self) -> Result<BTreeSet<IpAddr>, FirewallError> {
+        self.firewall.open_destinations()
     }
 
     fn heartbeat(&mut self) -> Result<(), FirewallError> {

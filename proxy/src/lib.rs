@@ -9,6 +9,7 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod dns;
 pub mod drain;
 pub mod enforcement;
 pub mod firewall;

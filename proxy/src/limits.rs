@@ -47,8 +47,9 @@ pub const DENIAL_DETAILS_MAX: usize = 1_024;
 /// Denied edges that found no room in the report and are told later. More: counted as dropped.
 pub const DENIED_EDGES_WAITING_MAX: usize = 16_384;
 
-/// Commands waiting for the enforcement thread. More: the sender waits.
-pub const ENFORCEMENT_COMMANDS_MAX: usize = 8;
+/// Commands waiting for the enforcement thread: programs, and answered names. More: the program is refused, the name is
+/// answered with a failure.
+pub const ENFORCEMENT_COMMANDS_MAX: usize = 256;
 
 /// Bytes of a file in the state directory. More: the file is discarded.
 pub const STATE_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;

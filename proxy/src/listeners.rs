@@ -7,7 +7,8 @@
 use crate::drain::{ConnectionGuard, Connections, Stage, StageReceiver};
 use crate::enforcement::{Enforcement, Pulse};
 use crate::flows::Recorder;
-use crate::intercept::{self, Sockets, ToApp, ToDestination};
+use crate::dns::{self, Dns};
+use crate::intercept::{self, DatagramListener, Destinations, Sockets, ToApp, ToDestination};
 use crate::metrics::Metrics;
 use crate::policy::CurrentReceiver;
 use crate::session::{self, Ends, Shared};
@@ -37,6 +38,8 @@ pub struct Traffic {
     pub accepting: Arc<AtomicBool>,
     /// Shows that traffic is carried.
     pub pulse: Pulse,
+    /// Serves questions to name servers.
+    pub dns: Dns,
     /// Life of the process.
     pub stage: StageReceiver,
 }
@@ -50,19 +53,31 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 /// # Errors
 ///
 /// If a port is taken.
-pub fn bind(sockets: &Sockets) -> io::Result<Vec<(Direction, TcpListener)>> {
+pub fn bind(sockets: &Sockets) -> io::Result<Listeners> {
     let inbound = sockets.listen_inbound()?.into_iter().map(|listener| (Direction::Ingress, listener));
     let outbound = sockets.listen_outbound()?.into_iter().map(|listener| (Direction::Egress, listener));
-    Ok(inbound.chain(outbound).collect())
+    Ok(Listeners {
+        streams: inbound.chain(outbound).collect(),
+        datagrams: sockets.listen_datagrams()?,
+        destinations: Destinations::open().map_err(io::Error::other)?,
+    })
+}
+
+/// Where captured traffic arrives.
+pub struct Listeners {
+    streams: Vec<(Direction, TcpListener)>,
+    datagrams: Vec<DatagramListener>,
+    destinations: Destinations,
 }
 
 impl Traffic {
     /// Accepts from the first program on until the drain begins.
-    pub async fn carry(self, listeners: Vec<(Direction, TcpListener)>) {
+    pub async fn carry(self, listeners: Listeners) {
         let Some(current) = self.enforcement.first_program().await else { return };
-        for (direction, listener) in listeners {
+        for (direction, listener) in listeners.streams {
             tokio::spawn(self.clone().accept(direction, listener, current.clone()));
         }
+        self.dns.serve_datagrams(listeners.datagrams, listeners.destinations, &current);
         self.accepting.store(true, Ordering::Release);
         self.beat().await;
     }
@@ -117,7 +132,12 @@ impl Traffic {
         let ends = Ends { client: peer, destination };
         let shared = Shared { policy: current, recorder: self.recorder.clone(), stage: self.stage.clone() };
         let session = Session { direction, stream, ends, shared, sockets: self.sockets };
-        tokio::spawn(session.serve(guard));
+        let peer = if direction == Direction::Ingress { peer } else { destination };
+        let for_dns = dns::is_for_us(&session.shared.policy.borrow(), direction, peer.ip(), destination.port());
+        match for_dns {
+            true => drop(tokio::spawn(session.serve_questions(self.dns.clone(), guard))),
+            false => drop(tokio::spawn(session.serve(guard))),
+        }
     }
 }
 
@@ -142,6 +162,18 @@ struct Session {
 }
 
 impl Session {
+    async fn serve_questions(self, dns: Dns, _counted: ConnectionGuard) {
+        let Self { direction, stream, ends, shared, sockets } = self;
+        match direction {
+            Direction::Ingress => {
+                dns::serve_stream(&dns, direction, stream, ends, shared.policy, &ToApp(sockets)).await;
+            }
+            Direction::Egress => {
+                dns::serve_stream(&dns, direction, stream, ends, shared.policy, &ToDestination(sockets)).await;
+            }
+        }
+    }
+
     async fn serve(self, _counted: ConnectionGuard) {
         let Self { direction, stream, ends, shared, sockets } = self;
         match direction {

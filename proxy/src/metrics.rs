@@ -3,6 +3,7 @@
 //! Every label has a closed list of values, so the number of series is fixed at start. Counters that are touched per
 //! request are resolved once and found by index. Nothing here names a peer: that is the flow log's part.
 
+use crate::dns::DNS_COUNTERS;
 use crate::flows::Observation;
 use crate::session::COUNTERS;
 use bulkhead_facts::{Direction, Effect, Reason};
@@ -40,6 +41,10 @@ pub struct Metrics {
     pub lost_connection_events: IntCounter,
     /// Denied packets that no edge had room for.
     pub denied_edges_overflowed: IntCounter,
+    /// Addresses that names lead to now.
+    pub named_addresses: IntGauge,
+    /// Names and addresses that were given up for others.
+    pub names_given_up: IntCounter,
     /// Flows that found no room.
     pub flows_dropped: IntCounter,
     /// Batches of flows that wait for their acknowledgement.
@@ -78,7 +83,7 @@ impl Metrics {
         Ok(Self {
             verdicts: verdict_labels().map(|labels| verdicts.with_label_values(&labels)).collect(),
             denials: denial_labels().map(|labels| denials.with_label_values(&labels)).collect(),
-            sessions: session_counters(&make)?,
+            sessions: session_counters(&make)?.into_iter().chain(dns_counters(&make)?).collect(),
             bytes: byte_labels().map(|labels| bytes.with_label_values(&labels)).collect(),
             connections: Direction::BOTH
                 .map(|direction| connections.with_label_values(&[direction.as_str()])),
@@ -115,6 +120,12 @@ impl Metrics {
             denied_edges_overflowed: make.counter(
                 "bulkhead_denied_edges_overflow_total",
                 "Denied packets of more edges than can be told apart.",
+            )?,
+            named_addresses: make
+                .gauge("bulkhead_named_addresses", "Addresses that are held by the name that leads to them.")?,
+            names_given_up: make.counter(
+                "bulkhead_names_given_up_total",
+                "Names and addresses that were given up for others since there were too many.",
             )?,
             flows_dropped: make
                 .counter("bulkhead_flows_dropped_total", "Observations that found no room in a report.")?,
@@ -192,6 +203,41 @@ fn session_counters(make: &Maker<'_>) -> Result<Vec<(IntCounter, &'static Atomic
             "bulkhead_spliced_bytes_total",
             "Bytes that went through the kernel without a copy.",
             &COUNTERS.spliced_bytes,
+        ),
+    ];
+    named.into_iter().map(|(name, help, source)| Ok((make.counter(name, help)?, source))).collect()
+}
+
+/// Likewise, for questions to name servers.
+fn dns_counters(make: &Maker<'_>) -> Result<Vec<(IntCounter, &'static AtomicU64)>, prometheus::Error> {
+    let named = [
+        ("bulkhead_dns_released_total", "Questions to name servers let through.", &DNS_COUNTERS.released),
+        ("bulkhead_dns_refused_total", "Questions to name servers refused.", &DNS_COUNTERS.refused),
+        (
+            "bulkhead_dns_search_ends_total",
+            "Allowed names with an end of a search list, answered here that there is no such name.",
+            &DNS_COUNTERS.search_ends,
+        ),
+        (
+            "bulkhead_dns_answers_withheld_total",
+            "Answers not passed on: unreadable, or an address inside for a name outside.",
+            &DNS_COUNTERS.answers_withheld,
+        ),
+        (
+            "bulkhead_dns_foreign_answers_total",
+            "Messages that answered no open question.",
+            &DNS_COUNTERS.foreign_answers,
+        ),
+        ("bulkhead_dns_unanswered_total", "Questions that nobody answered.", &DNS_COUNTERS.unanswered),
+        (
+            "bulkhead_dns_no_room_total",
+            "Questions dropped since too many were open.",
+            &DNS_COUNTERS.no_room,
+        ),
+        (
+            "bulkhead_dns_not_admitted_total",
+            "Answers replaced by a failure since their addresses could not be admitted.",
+            &DNS_COUNTERS.not_admitted,
         ),
     ];
     named.into_iter().map(|(name, help, source)| Ok((make.counter(name, help)?, source))).collect()

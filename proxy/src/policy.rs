@@ -4,10 +4,12 @@
 //! holds a `watch::Receiver` and re-judges what is open when it changes. There is no value for "no program yet":
 //! until there is a first one the kernel table denies everything and no listener accepts.
 
-use bulkhead_facts::{Effect, Mode, Reason, WorkloadRef};
+use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, Reason, WorkloadRef};
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::program::{Answer, AnswerPair, DirectionProgram, Program};
-use std::sync::Arc;
+use bulkhead_policies::program::{Action, Answer, AnswerPair, ClassId, DirectionProgram, Program};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::watch;
 
 /// The program in force and the generation under which the kernel knows it.
@@ -17,12 +19,45 @@ pub struct Current {
     pub judge: Arc<Judge>,
     /// Bits 31 to 20 of the connection mark; never 0.
     pub generation: u16,
+    /// Addresses that names lead to.
+    pub named: NamedClasses,
 }
 
 impl Current {
+    /// What holds at layer 4 for a peer, by name where names lead to it.
+    pub fn action(&self, direction: Direction, peer: IpAddr, protocol: L4Protocol, port: u16) -> Action {
+        let class = if direction == Direction::Egress { self.named.class_of(peer) } else { None };
+        match class {
+            Some(class) => self.judge.action_of_class(direction, class, protocol, port),
+            None => self.judge.action(direction, peer, protocol, port),
+        }
+    }
+
     /// The revision of the program.
     pub fn revision(&self) -> u64 {
         self.judge.program().revision
+    }
+}
+
+/// The classes that addresses have in one program by names that lead to them. What the kernel admits, it admits by the
+/// same classes; here are those for what is open as well. Clones share one table; changed by the owner of the kernel's alone.
+#[derive(Clone, Debug, Default)]
+pub struct NamedClasses(Arc<RwLock<HashMap<IpAddr, ClassId>>>);
+
+impl NamedClasses {
+    /// The class of an address that names lead to.
+    pub fn class_of(&self, address: IpAddr) -> Option<ClassId> {
+        let classes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if classes.is_empty() { None } else { classes.get(&address.to_canonical()).copied() }
+    }
+
+    /// Gives an address a class, or takes it away.
+    pub(crate) fn set(&self, address: IpAddr, class: Option<ClassId>) {
+        let mut classes = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match class {
+            Some(class) => classes.insert(address, class),
+            None => classes.remove(&address),
+        };
     }
 }
 
@@ -52,7 +87,7 @@ pub fn closed() -> Arc<Judge> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bulkhead_facts::{Direction, L4Protocol, Request};
+    use bulkhead_facts::Request;
 
     #[test]
     fn the_closed_program_denies_everything() {

@@ -117,7 +117,7 @@ fn http_item(head: &HttpHead<'_>) -> String {
 }
 
 /// Sixteen hexadecimal digits that say nothing of how many there were before.
-pub(super) fn new_report_id() -> String {
+pub(crate) fn new_report_id() -> String {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{:016x}", KEYS.hash_one(COUNT.fetch_add(1, Ordering::Relaxed)))

@@ -24,6 +24,7 @@ mod verdict;
 
 pub use connection::Ends;
 pub use counters::{COUNTERS, Counters};
+pub(crate) use denial::new_report_id;
 
 use crate::drain::StageReceiver;
 use crate::flows::Recorder;

@@ -35,7 +35,7 @@ pub(super) enum Plan {
 
 impl Verdicts {
     pub(super) fn new(current: Arc<Current>, direction: Direction, peer: IpAddr, port: u16) -> Self {
-        let plan = plan(&current.judge, direction, peer, port);
+        let plan = plan(&current, direction, peer, port);
         Self { current, plan }
     }
 
@@ -101,8 +101,9 @@ impl Verdicts {
 }
 
 /// What the policy says of a connection before its first byte.
-pub(super) fn plan(judge: &Judge, direction: Direction, peer: IpAddr, port: u16) -> Plan {
-    match judge.action(direction, peer, L4Protocol::TCP, port) {
+pub(super) fn plan(current: &Current, direction: Direction, peer: IpAddr, port: u16) -> Plan {
+    let judge = &*current.judge;
+    match current.action(direction, peer, L4Protocol::TCP, port) {
         Action::Answer(id) | Action::Learn(id) => {
             let pair = judge.answer(id);
             match pair.enforced.effect {

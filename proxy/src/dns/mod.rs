@@ -1,0 +1,72 @@
+//! The name system between the pod and its name servers.
+//!
+//! Questions by UDP arrive at [`datagrams`], those by TCP at [`stream`]. Each is judged by itself ([`verdict`]); what may
+//! leave goes to whoever was asked, from a port and under an identifier of our own, and its answer comes back in his name.
+//! Before the app sees an answer to a name that a rule allows traffic to, its addresses are admitted ([`names`], kept by
+//! [`keeper`] in the thread that owns the table). We keep no answers: every question is the pod's own, and retries are its
+//! business.
+
+mod counters;
+mod datagrams;
+mod exchange;
+mod keeper;
+pub mod limits;
+mod names;
+mod report;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+pub use counters::{DNS_COUNTERS, DnsCounters};
+pub use keeper::NameKeeper;
+pub use names::{Held, Names};
+pub use stream::serve as serve_stream;
+pub use verdict::is_for_us;
+
+use crate::drain::StageReceiver;
+use crate::enforcement::Enforcement;
+use crate::flows::Recorder;
+use crate::intercept::{DatagramListener, Destinations, Sockets};
+use crate::policy::CurrentReceiver;
+use bulkhead_facts::HostName;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// What all questions share.
+#[derive(Clone)]
+pub struct Dns {
+    /// Admits addresses.
+    pub enforcement: Enforcement,
+    /// Makes the sockets of both legs.
+    pub sockets: Sockets,
+    /// Where observations go.
+    pub recorder: Arc<Recorder>,
+    /// Names that may have private addresses, beside those that no public name looks like.
+    pub internal: Arc<[HostName]>,
+    /// Life of the process.
+    pub stage: StageReceiver,
+}
+
+impl Dns {
+    /// Serves captured datagrams until the drain begins.
+    pub fn serve_datagrams(
+        &self,
+        listeners: Vec<DatagramListener>,
+        destinations: Destinations,
+        current: &CurrentReceiver,
+    ) {
+        let destinations = Arc::new(destinations);
+        let room = Arc::new(Semaphore::new(limits::QUESTIONS_OPEN_MAX));
+        for listener in listeners {
+            let service = datagrams::Service {
+                dns: self.clone(),
+                listener: Arc::new(listener),
+                destinations: destinations.clone(),
+                room: room.clone(),
+                policy: current.clone(),
+            };
+            tokio::spawn(service.serve());
+        }
+    }
+}

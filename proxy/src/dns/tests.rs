@@ -1,0 +1,1 @@
+//! Names as they are learned, and questions over real sockets.

@@ -1,0 +1,154 @@
+//! What the policy in force says of one question.
+
+use super::limits::SEARCH_ENDS_MAX;
+use crate::policy::Current;
+use bulkhead_facts::{Direction, DnsQuestion, Effect, HostName, L4Protocol, Reason, Request};
+use bulkhead_inspect::dns::{AddressKind, Answer, Query, QueryFault, is_internal};
+use bulkhead_policies::decide::Judge;
+use bulkhead_policies::model::L7Section;
+use bulkhead_policies::program::{self, Action, AnswerPair, L7ChainId};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Whom a question goes to, and by which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// Seen from the workload.
+    pub(super) direction: Direction,
+    /// The other side: who asks inbound, who is asked outbound.
+    pub(super) peer: IpAddr,
+    /// The workload's own address.
+    pub(super) local: IpAddr,
+    /// UDP or TCP.
+    pub(super) protocol: L4Protocol,
+    /// The port that is asked.
+    pub(super) port: u16,
+}
+
+/// What becomes of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It leaves: in the form in which it was decided on where something could have been denied.
+    Release { answers: AnswerPair, strictly: bool },
+    /// It does not.
+    Refuse(AnswerPair),
+    /// It does not, and nobody needs to know: a search list has added an end to a name that may be asked for.
+    SearchEnd,
+}
+
+/// How a way is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    Settled(AnswerPair),
+    Inspect { chain: L7ChainId, opaque: AnswerPair, gate: bool },
+}
+
+/// True if the bytes of a TCP connection there are for us: every section speaks of the name system, or names are learned from
+/// whoever is asked at its port.
+pub fn is_for_us(current: &Current, direction: Direction, peer: IpAddr, port: u16) -> bool {
+    const NAME_SERVER_PORT: u16 = 53;
+    match current.action(direction, peer, L4Protocol::TCP, port) {
+        Action::Inspect { chain, .. } => speaks_of_names(&current.judge, chain),
+        Action::Answer(_) | Action::Learn(_) => {
+            direction == Direction::Egress && port == NAME_SERVER_PORT && current.judge.has_names()
+        }
+    }
+}
+
+fn speaks_of_names(judge: &Judge, chain: L7ChainId) -> bool {
+    let chain = usize::try_from(chain.0).ok().and_then(|at| judge.program().l7_chains.get(at));
+    let stages = chain.into_iter().flat_map(|chain| chain.enforced.iter().chain(&chain.shadow));
+    let mut sections =
+        stages.flat_map(|stage| &stage.entries).filter_map(|entry| entry.section.as_ref()).peekable();
+    sections.peek().is_some() && sections.all(|section| matches!(section, L7Section::Dns(_)))
+}
+
+/// The verdict on a question, or on what is none.
+pub(super) fn verdict(current: &Current, way: Way, question: Result<&Query, QueryFault>) -> Verdict {
+    let judge = &current.judge;
+    match (plan(current, way), question) {
+        (Plan::Settled(answers), _) => settled(answers),
+        (Plan::Inspect { chain, opaque, gate }, Ok(query)) => {
+            let answers = match query.request() {
+                request @ Request::Dns(_) => judge.decide_l7(chain, &request),
+                _ => unless_by_rule(opaque, Reason::ProtocolMismatch),
+            };
+            match answers.enforced.effect {
+                Effect::Allow => Verdict::Release { answers, strictly: gate },
+                Effect::Deny if has_search_end(judge, chain, query) => Verdict::SearchEnd,
+                Effect::Deny => Verdict::Refuse(answers),
+            }
+        }
+        (Plan::Inspect { opaque, gate, .. }, Err(_)) => {
+            let denied = program::Answer { effect: Effect::Deny, rule: None, reason: Reason::Malformed };
+            match gate {
+                true => Verdict::Refuse(AnswerPair { enforced: denied, shadow: denied }),
+                false => {
+                    let answers = AnswerPair { enforced: opaque.enforced, shadow: denied };
+                    Verdict::Release { answers, strictly: false }
+                }
+            }
+        }
+    }
+}
+
+fn settled(answers: AnswerPair) -> Verdict {
+    match answers.enforced.effect {
+        Effect::Allow => Verdict::Release { answers, strictly: false },
+        Effect::Deny => Verdict::Refuse(answers),
+    }
+}
+
+fn plan(current: &Current, way: Way) -> Plan {
+    let judge = &current.judge;
+    match current.action(way.direction, way.peer, way.protocol, way.port) {
+        Action::Answer(id) | Action::Learn(id) => Plan::Settled(judge.answer(id)),
+        Action::Inspect { chain, opaque } => {
+            Plan::Inspect { chain, opaque: judge.answer(opaque), gate: !judge.only_learns(chain, opaque) }
+        }
+    }
+}
+
+/// True if the name is one that may be asked for, with something behind it.
+fn has_search_end(judge: &Judge, chain: L7ChainId, query: &Query) -> bool {
+    query.shortened().take(SEARCH_ENDS_MAX).any(|name| {
+        let question = Request::Dns(DnsQuestion { name: &name, record: query.record });
+        judge.decide_l7(chain, &question).enforced.effect == Effect::Allow
+    })
+}
+
+/// Names the reason where no rule is the reason.
+fn unless_by_rule(pair: AnswerPair, reason: Reason) -> AnswerPair {
+    let named = |answer: program::Answer| match (answer.effect, answer.reason) {
+        (Effect::Allow, _) | (Effect::Deny, Reason::DeniedByRule) => answer,
+        (Effect::Deny, _) => program::Answer { reason, ..answer },
+    };
+    AnswerPair { enforced: named(pair.enforced), shadow: named(pair.shadow) }
+}
+
+/// The addresses that a name may lead to: none of the machine, the link or a cloud's own, and private ones for names of the
+/// inside only.
+pub(super) fn learnable(name: &HostName, answer: &Answer, internal: &Arc<[HostName]>) -> Vec<(IpAddr, u32)> {
+    let inside = is_internal(name, internal);
+    let may = |address: IpAddr| match AddressKind::of(address) {
+        AddressKind::Public => true,
+        AddressKind::Private => inside,
+        AddressKind::Never => false,
+    };
+    answer.addresses.iter().copied().filter(|(address, _)| may(*address)).collect()
+}
+
+/// True if an answer leads inside by a name of the outside: whoever owns the name means to be let in by it.
+pub(super) fn is_rebinding(name: Option<&HostName>, answer: &Answer, internal: &Arc<[HostName]>) -> bool {
+    match (answer.inside, name) {
+        (None, _) => false,
+        (Some((_, AddressKind::Never)), Some(name)) => !is_loopback_name(name),
+        (Some(_), Some(name)) => !is_internal(name, internal),
+        (Some(_), None) => true,
+    }
+}
+
+/// The names that stand for the machine itself (RFC 6761 section 6.3).
+fn is_loopback_name(name: &HostName) -> bool {
+    name.as_str() == "localhost" || name.as_str().ends_with(".localhost")
+}
