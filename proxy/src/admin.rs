@@ -8,6 +8,8 @@ use crate::enforcement::Enforcement;
 use crate::intercept::Sockets;
 use crate::limits::{ADMIN_CONNECTION_LIFE_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_BYTES_MAX};
 use crate::metrics::Metrics;
+use crate::posture::Posture;
+use bulkhead_api::Capability;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -27,6 +29,8 @@ use tokio::time::{sleep, timeout};
 pub struct Admin {
     /// What was measured.
     pub metrics: Arc<Metrics>,
+    /// What can be promised.
+    pub posture: Posture,
     /// Whether there is a program.
     pub enforcement: Enforcement,
     /// Whether the listeners accept.
@@ -121,6 +125,11 @@ impl Admin {
         if *self.stage.borrow() != Stage::Serving {
             return Some("draining\n");
         }
+        if self.posture.capability() == Capability::Advisory {
+            // Somebody chose that the app runs all the same.
+            let not_held = "advisory: nothing can be enforced here\n";
+            return (!self.posture.fails_open()).then_some(not_held);
+        }
         if self.enforcement.current().is_none() {
             return Some("no program yet: everything is denied\n");
         }
@@ -181,8 +190,14 @@ mod tests {
             enforcement::start(NoKernel, Pulse::default(), metrics.clone()).expect("thread");
         let (stage, stages) = watch::channel(Stage::Serving);
         let accepting = Arc::new(AtomicBool::new(false));
-        let admin =
-            Admin { metrics, enforcement: enforcement.clone(), accepting: accepting.clone(), stage: stages };
+        let posture = Posture::new(Capability::Enforced, metrics.clone());
+        let admin = Admin {
+            metrics,
+            posture,
+            enforcement: enforcement.clone(),
+            accepting: accepting.clone(),
+            stage: stages,
+        };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("address");
         tokio::spawn(admin.serve(listener));

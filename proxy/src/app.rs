@@ -8,6 +8,7 @@
 //! costs traffic anything; `enforcement` owns the kernel table; `denials` and `connections` read what the kernel tells.
 
 use crate::admin::Admin;
+use crate::advisory::Advisory;
 use crate::config::{Capture, Place, Run};
 use crate::control::last_good::LastGood;
 use crate::control::{Control, Transport, sealed};
@@ -21,11 +22,13 @@ use crate::kernel_tier::{self, KernelTier};
 use crate::limits::THREAD_STACK_BYTES;
 use crate::listeners::{self, Traffic};
 use crate::metrics::Metrics;
+use crate::posture::Posture;
 use crate::system;
 use anyhow::{Result, anyhow};
+use bulkhead_api::{Capability, Weakness};
 use bulkhead_policies::decide::Judge;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
@@ -44,8 +47,13 @@ const BUSY_CONNECTIONS: usize = 64;
 ///
 /// If the kernel refuses.
 pub fn init(place: &Place) -> Result<()> {
-    kernel_tier::load_closed(place).map_err(|error| anyhow!("cannot load the closed table: {error}"))?;
-    tracing::info!("closed table loaded: nothing passes until there is a program");
+    match kernel_tier::load_closed(place) {
+        Ok(()) => tracing::info!("closed table loaded: nothing passes until there is a program"),
+        Err(error) if place.fail_open => {
+            tracing::error!("fail-open: the app starts UNPROTECTED, no table could be loaded: {error}");
+        }
+        Err(error) => return Err(anyhow!("cannot load the closed table: {error}")),
+    }
     Ok(())
 }
 
@@ -87,17 +95,17 @@ impl Sidecar {
         let (stage, stages) = watch::channel(Stage::Serving);
         let pulse = Pulse::default();
 
-        let table = KernelTier::open(&run.place, recorder.clone(), metrics.clone())
-            .map_err(|error| anyhow!("cannot take over the kernel table: {error}"))?;
-        let (marks, capability) = (table.marks(), table.capability());
-        let names = NameKeeper::within(&run.state);
-        let (enforcement, enforcement_thread) =
-            enforcement::start_with_names(table, names, pulse.clone(), metrics.clone())?;
-
         let traffic = traffic_runtime(run.workers)?;
         let last_good = LastGood::within(&run.state);
-        traffic.block_on(enforce_last_good(&enforcement, &last_good));
-        let sockets = traffic.block_on(sockets(marks, run));
+        let tier = start_tier(run, &recorder, &metrics, &pulse)?;
+        let Tier { marks, posture, enforcement, thread: enforcement_thread } = tier;
+        let sockets = match marks {
+            Some(marks) => {
+                traffic.block_on(enforce_last_good(&enforcement, &last_good));
+                traffic.block_on(sockets(marks, run))
+            }
+            None => Sockets::unmarked(),
+        };
         let connections = Connections::new(metrics.clone());
         let accepting = Arc::new(AtomicBool::new(false));
         let dns = Dns {
@@ -118,13 +126,19 @@ impl Sidecar {
             pulse,
             stage: stages.clone(),
         };
-        let listeners = traffic
-            .block_on(async { listeners::bind(&sockets) })
-            .map_err(|error| anyhow!("cannot listen on the capturing ports: {error}"))?;
-        traffic.spawn(carrier.carry(listeners));
+        if posture.capability() == Capability::Enforced {
+            let listeners = traffic
+                .block_on(async { listeners::bind(&sockets) })
+                .map_err(|error| anyhow!("cannot listen on the capturing ports: {error}"))?;
+            traffic.spawn(carrier.carry(listeners));
+        } else {
+            // Nothing is handed to it, so nobody waits for it.
+            accepting.store(true, Ordering::Release);
+        }
 
         let admin = Admin {
             metrics: metrics.clone(),
+            posture: posture.clone(),
             enforcement: enforcement.clone(),
             accepting,
             stage: stages.clone(),
@@ -133,7 +147,7 @@ impl Sidecar {
             transport: transport(run, sockets),
             state: run.state.clone(),
             token_file: run.token_file.clone(),
-            capability,
+            posture,
             enforcement: enforcement.clone(),
             recorder,
             last_good,
@@ -168,6 +182,37 @@ impl Sidecar {
         let ended = self.control_thread.join().map_err(|_| anyhow!("the control thread panicked"))?;
         tracing::info!("ended; the kernel table stays");
         ended
+    }
+}
+
+/// What enforces, and how the rest reaches it.
+struct Tier {
+    /// None where nothing is enforced.
+    marks: Option<Marks>,
+    posture: Posture,
+    enforcement: Enforcement,
+    thread: JoinHandle<()>,
+}
+
+/// Takes over the kernel table. Without the right to it, or where somebody chose so, goes on without one and says so.
+fn start_tier(run: &Run, recorder: &Arc<Recorder>, metrics: &Arc<Metrics>, pulse: &Pulse) -> Result<Tier> {
+    match KernelTier::open(&run.place, recorder.clone(), metrics.clone()) {
+        Ok(table) => {
+            let (marks, posture) = (Some(table.marks()), table.posture());
+            let names = NameKeeper::within(&run.state);
+            let (enforcement, thread) =
+                enforcement::start_with_names(table, names, pulse.clone(), metrics.clone())?;
+            Ok(Tier { marks, posture, enforcement, thread })
+        }
+        Err(error) if error.leaves_advisory(&run.place) => {
+            tracing::error!("advisory: NOTHING IS ENFORCED BY THIS SIDECAR: {error}");
+            let posture = Posture::new(Capability::Advisory, metrics.clone());
+            posture.note(Weakness::FailOpen, run.place.fail_open);
+            let table = Advisory::new(error.to_string());
+            let (enforcement, thread) = enforcement::start(table, pulse.clone(), metrics.clone())?;
+            Ok(Tier { marks: None, posture, enforcement, thread })
+        }
+        Err(error) => Err(anyhow!("cannot take over the kernel table: {error}")),
     }
 }
 

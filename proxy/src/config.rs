@@ -40,6 +40,10 @@ pub struct Place {
     /// Port of health, readiness and metrics.
     #[arg(long, env = "BULKHEAD_ADMIN_PORT", value_name = "PORT", default_value = "15020", value_parser = admin_port)]
     pub admin_port: u16,
+    /// Let the app run unprotected where nothing can be enforced, and let what would be inspected pass while the sidecar is
+    /// dead. What is denied by address and port stays denied.
+    #[arg(long, env = "BULKHEAD_FAIL_OPEN")]
+    pub fail_open: bool,
 }
 
 /// Everything for `run`, checked.

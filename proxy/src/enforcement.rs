@@ -57,6 +57,11 @@ pub trait Table: Send + 'static {
 
     /// Reports what the kernel denied and let through since the last call.
     fn collect(&mut self) -> Result<(), Self::Error>;
+
+    /// True if everything that is inspected hangs on the heartbeat, not only what is learned.
+    fn fails_open(&self) -> bool {
+        false
+    }
 }
 
 /// How everybody else reaches the thread.
@@ -242,7 +247,7 @@ impl<T: Table> Owner<T> {
             .table
             .apply_with_names(&judge, &loaded)
             .map_err(|error| EnforcementError::Kernel(error.to_string()))?;
-        self.learns = learns(&judge);
+        self.learns = self.table.fails_open() || learns(&judge);
         let current = Arc::new(Current { judge, generation, named });
         tracing::info!(revision = current.revision(), generation, "program in force");
         self.metrics.program_revision.set(i64::try_from(current.revision()).unwrap_or(i64::MAX));
@@ -280,7 +285,9 @@ impl<T: Table> Owner<T> {
         if self.names.is_due() {
             let expired = match self.table.open_destinations() {
                 Ok(open) => self.names.expire(&open),
-                Err(error) => return tracing::warn!(%error, "addresses of names are kept: open connections not known"),
+                Err(error) => {
+                    return tracing::warn!(%error, "addresses of names are kept: open connections not known");
+                }
             };
             if let Err(error) = self.hold_names(&expired) {
                 tracing::warn!(%error, "addresses of names not removed: the kernel does so by itself later");

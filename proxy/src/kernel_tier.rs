@@ -8,14 +8,16 @@ use crate::clock;
 use crate::config::Place;
 use crate::enforcement::Table;
 use crate::firewall::{
-    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Marks, NamedAddress, TableState,
+    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Marks, NamedAddress,
+    Recognition, TableState,
 };
 use crate::flows::Recorder;
 use crate::flows::kernel::KernelFlows;
 use crate::limits::THREAD_STACK_BYTES;
 use crate::metrics::Metrics;
+use crate::posture::Posture;
 use crate::{policy, system};
-use bulkhead_api::Capability;
+use bulkhead_api::{Capability, Weakness};
 use bulkhead_netfilter::NetlinkError;
 use bulkhead_policies::decide::Judge;
 use std::collections::BTreeSet;
@@ -31,6 +33,7 @@ pub struct KernelTier {
     firewall: Firewall,
     flows: Arc<KernelFlows>,
     metrics: Arc<Metrics>,
+    posture: Posture,
     dump_due: Instant,
     forgetting_due: Instant,
     open_queue: Option<String>,
@@ -63,6 +66,13 @@ pub fn load_closed(place: &Place) -> Result<(), KernelTierError> {
     Ok(firewall::load_closed(options(place)?)?)
 }
 
+impl KernelTierError {
+    /// True if the sidecar goes on without a table: it may not load one, or somebody chose so.
+    pub fn leaves_advisory(&self, place: &Place) -> bool {
+        place.fail_open || matches!(self, Self::Firewall(FirewallError::NotPermitted(_)))
+    }
+}
+
 impl KernelTier {
     /// Takes over the table that is there, else loads the closed one, and begins to read what the kernel tells.
     ///
@@ -87,10 +97,12 @@ impl KernelTier {
             Err(error) => tracing::warn!(%error, "denials are reported without their senders"),
         }
         let now = Instant::now();
+        let posture = posture(&firewall, place, metrics.clone());
         Ok(Self {
             firewall,
             flows,
             metrics,
+            posture,
             dump_due: now,
             forgetting_due: now + FORGETTING_INTERVAL,
             open_queue: None,
@@ -103,13 +115,9 @@ impl KernelTier {
         self.firewall.marks()
     }
 
-    /// What can be promised here.
-    pub fn capability(&self) -> Capability {
-        match self.firewall.capability() {
-            firewall::Capability::Enforced => Capability::Enforced,
-            firewall::Capability::L4Only => Capability::L4Only,
-            firewall::Capability::Advisory => Capability::Advisory,
-        }
+    /// What can be promised here, kept up to date.
+    pub fn posture(&self) -> Posture {
+        self.posture.clone()
     }
 
     /// Says once what stays open to programs that hold CAP_NET_RAW, and again when that changes. Right after a start the
@@ -118,7 +126,8 @@ impl KernelTier {
         let open = self.firewall.open_queue();
         if open != self.open_queue.as_deref() {
             self.open_queue = open.map(str::to_owned);
-            if let Some(queue) = open {
+            self.posture.note(Weakness::FramesOpen, self.open_queue.is_some());
+            if let Some(queue) = &self.open_queue {
                 tracing::warn!(
                     queue,
                     "frames of AF_XDP sockets are not stopped here: grant no app CAP_NET_RAW"
@@ -173,6 +182,10 @@ impl Table for KernelTier {
             TableState::Intact => None,
             TableState::Restored(difference) => Some(difference),
         })
+    }
+
+    fn fails_open(&self) -> bool {
+        self.posture.fails_open()
     }
 
     fn collect(&mut self) -> Result<(), FirewallError> {
@@ -259,11 +272,33 @@ impl Drop for Readers {
     }
 }
 
+fn posture(firewall: &Firewall, place: &Place, metrics: Arc<Metrics>) -> Posture {
+    let capability = match firewall.capability() {
+        firewall::Capability::Enforced => Capability::Enforced,
+        firewall::Capability::L4Only => Capability::L4Only,
+        firewall::Capability::Advisory => Capability::Advisory,
+    };
+    let recognition = firewall.recognition();
+    let posture = Posture::new(capability, metrics);
+    posture.note(Weakness::RecognisedByMarkAndUser, recognition == Recognition::User);
+    posture.note(Weakness::RecognisedByMark, recognition == Recognition::Mark);
+    posture.note(Weakness::FailOpen, place.fail_open);
+    if capability != Capability::Enforced {
+        tracing::warn!("{}: requests cannot be inspected here, what needs it is denied", capability.as_str());
+    }
+    if place.fail_open {
+        tracing::warn!("fail-open: while this sidecar is dead, what it would inspect passes uninspected");
+    }
+    tracing::info!(capability = capability.as_str(), ?recognition, "what can be promised here");
+    posture
+}
+
 fn options(place: &Place) -> io::Result<FirewallOptions> {
     Ok(FirewallOptions {
         controller: Some(place.controller),
         admin_port: place.admin_port,
         admin_peers: place.node_addresses.clone(),
+        fail_open: place.fail_open,
         ..FirewallOptions::new(system::effective_user())?
     })
 }

@@ -5,6 +5,7 @@
 //! the sidecar fares, [`drain`] ends it.
 
 pub mod admin;
+pub mod advisory;
 pub mod app;
 pub mod clock;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod listeners;
 pub mod logging;
 pub mod metrics;
 pub mod policy;
+pub mod posture;
 pub mod session;
 pub mod splice;
 pub mod system;

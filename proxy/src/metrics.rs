@@ -6,9 +6,11 @@
 use crate::dns::DNS_COUNTERS;
 use crate::flows::Observation;
 use crate::session::COUNTERS;
+use bulkhead_api::{Capability, Weakness};
 use bulkhead_facts::{Direction, Effect, Reason};
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +20,8 @@ pub struct Metrics {
     verdicts: Vec<IntCounter>,
     denials: Vec<IntCounter>,
     bytes: Vec<IntCounter>,
+    capability: IntGaugeVec,
+    weakness: IntGaugeVec,
     sessions: Vec<(IntCounter, &'static AtomicU64)>,
     /// Connections that went through the inspector, `[ingress, egress]`.
     pub connections: [IntCounter; 2],
@@ -80,10 +84,24 @@ impl Metrics {
         )?;
         let build = make.vector("bulkhead_build_info", "Always 1; the version is a label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
+        let weakness = make.gauges(
+            "bulkhead_weakness",
+            "1 where this weakens what the capability promises.",
+            "weakness",
+        )?;
+        for weak in Weakness::ALL {
+            weakness.with_label_values(&[weak.as_str()]).set(0);
+        }
         Ok(Self {
             verdicts: verdict_labels().map(|labels| verdicts.with_label_values(&labels)).collect(),
             denials: denial_labels().map(|labels| denials.with_label_values(&labels)).collect(),
             sessions: session_counters(&make)?.into_iter().chain(dns_counters(&make)?).collect(),
+            capability: make.gauges(
+                "bulkhead_capability",
+                "Always 1; what can be promised here is a label.",
+                "capability",
+            )?,
+            weakness,
             bytes: byte_labels().map(|labels| bytes.with_label_values(&labels)).collect(),
             connections: Direction::BOTH
                 .map(|direction| connections.with_label_values(&[direction.as_str()])),
@@ -121,8 +139,10 @@ impl Metrics {
                 "bulkhead_denied_edges_overflow_total",
                 "Denied packets of more edges than can be told apart.",
             )?,
-            named_addresses: make
-                .gauge("bulkhead_named_addresses", "Addresses that are held by the name that leads to them.")?,
+            named_addresses: make.gauge(
+                "bulkhead_named_addresses",
+                "Addresses that are held by the name that leads to them.",
+            )?,
             names_given_up: make.counter(
                 "bulkhead_names_given_up_total",
                 "Names and addresses that were given up for others since there were too many.",
@@ -137,6 +157,17 @@ impl Metrics {
                 .gauge("bulkhead_controller_attached", "1 while attached to a controller.")?,
             registry,
         })
+    }
+
+    /// Says what can be promised here.
+    pub fn capability_is(&self, capability: Capability) {
+        self.capability.reset();
+        self.capability.with_label_values(&[capability.as_str()]).set(1);
+    }
+
+    /// Says whether that weakens the promise.
+    pub fn weakness_is(&self, weakness: Weakness, weakens: bool) {
+        self.weakness.with_label_values(&[weakness.as_str()]).set(i64::from(weakens));
     }
 
     /// Counts the verdict and the bytes of an observation.
@@ -229,11 +260,7 @@ fn dns_counters(make: &Maker<'_>) -> Result<Vec<(IntCounter, &'static AtomicU64)
             &DNS_COUNTERS.foreign_answers,
         ),
         ("bulkhead_dns_unanswered_total", "Questions that nobody answered.", &DNS_COUNTERS.unanswered),
-        (
-            "bulkhead_dns_no_room_total",
-            "Questions dropped since too many were open.",
-            &DNS_COUNTERS.no_room,
-        ),
+        ("bulkhead_dns_no_room_total", "Questions dropped since too many were open.", &DNS_COUNTERS.no_room),
         (
             "bulkhead_dns_not_admitted_total",
             "Answers replaced by a failure since their addresses could not be admitted.",
@@ -258,6 +285,10 @@ impl Maker<'_> {
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.register(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), &[label])?)
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Result<Histogram, prometheus::Error> {

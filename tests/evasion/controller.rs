@@ -3,13 +3,14 @@
 //! The product's own controller sends what its folders say, and at most some twenty programs a second; a trial of reloads
 //! needs each one at its moment, and to know that it is in force. Runs at the node, on a thread of its own.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc as blocking;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, ensure};
 use bulkhead_api::v1::sidecars_server::{Sidecars, SidecarsServer};
-use bulkhead_api::{Capability, ControllerMessage, ProgramResult, SidecarMessage, v1};
+use bulkhead_api::{Capability, ControllerMessage, ProgramResult, SidecarMessage, Weakness, v1};
 use bulkhead_policies::program::Program;
 use rcgen::{BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair};
 use tokio::net::TcpListener;
@@ -67,8 +68,11 @@ impl Authority {
 /// A running one, for one sidecar.
 pub(crate) struct Controller {
     pushes: mpsc::Sender<Push>,
-    capability: Arc<Mutex<Option<Capability>>>,
+    said: Arc<Mutex<Option<Said>>>,
 }
+
+/// What a sidecar said last of what it can promise.
+type Said = (Capability, BTreeSet<Weakness>);
 
 struct Push {
     program: Program,
@@ -79,12 +83,12 @@ impl Controller {
     /// Listens at the node on that port.
     pub(crate) fn start(ground: &Ground, authority: &Authority, port: u16) -> anyhow::Result<Self> {
         let (pushes, inbox) = mpsc::channel(1);
-        let capability = Arc::default();
+        let said = Arc::default();
         let script = Script {
             issuer: authority.issuer()?,
             ca_der: authority.der.clone(),
             inbox: Arc::new(tokio::sync::Mutex::new(inbox)),
-            capability: Arc::clone(&capability),
+            said: Arc::clone(&said),
         };
         let tls = authority.tls()?;
         let (ready, is_ready) = blocking::channel();
@@ -107,7 +111,7 @@ impl Controller {
             }
         })?;
         is_ready.recv().context("the scripted controller does not listen")?;
-        Ok(Self { pushes, capability })
+        Ok(Self { pushes, said })
     }
 
     /// Sends a program and waits until the sidecar says that it is in force.
@@ -120,12 +124,20 @@ impl Controller {
         Ok(started.elapsed())
     }
 
-    /// What the sidecar said last that it can promise; waits for its first word.
-    pub(crate) fn capability(&self) -> anyhow::Result<Capability> {
+    /// Sends a program that the sidecar must refuse; gives its reason.
+    pub(crate) fn push_in_vain(&self, program: Program) -> anyhow::Result<String> {
+        let (answer, answered) = blocking::channel();
+        self.pushes.blocking_send(Push { program, answer }).ok().context("the scripted controller ended")?;
+        let result = answered.recv_timeout(PATIENCE).context("no sidecar answered")?;
+        result.error.context("the program was taken")
+    }
+
+    /// What the sidecar reported last that it can promise; waits for its first report.
+    pub(crate) fn said(&self) -> anyhow::Result<Said> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(capability) = *self.capability.lock().expect("no panic while held") {
-                return Ok(capability);
+            if let Some(said) = &*self.said.lock().expect("no panic while held") {
+                return Ok(said.clone());
             }
             ensure!(Instant::now() < deadline, "no sidecar attached");
             std::thread::sleep(Duration::from_millis(5));
@@ -137,7 +149,7 @@ struct Script {
     issuer: Issuer<'static, KeyPair>,
     ca_der: Vec<u8>,
     inbox: Arc<tokio::sync::Mutex<mpsc::Receiver<Push>>>,
-    capability: Arc<Mutex<Option<Capability>>>,
+    said: Arc<Mutex<Option<Said>>>,
 }
 
 #[tonic::async_trait]
@@ -172,8 +184,8 @@ impl Sidecars for Script {
             return Err(Status::unauthenticated("no client certificate"));
         }
         let (down, messages) = mpsc::channel(16);
-        let (inbox, capability) = (self.inbox.clone(), self.capability.clone());
-        tokio::spawn(converse(request.into_inner(), down, inbox, capability));
+        let (inbox, said) = (self.inbox.clone(), self.said.clone());
+        tokio::spawn(converse(request.into_inner(), down, inbox, said));
         Ok(Response::new(ReceiverStream::new(messages)))
     }
 }
@@ -183,7 +195,7 @@ async fn converse(
     mut up: Streaming<v1::FromSidecar>,
     down: mpsc::Sender<Result<v1::ToSidecar, Status>>,
     inbox: Arc<tokio::sync::Mutex<mpsc::Receiver<Push>>>,
-    capability: Arc<Mutex<Option<Capability>>>,
+    said: Arc<Mutex<Option<Said>>>,
 ) {
     let mut inbox = inbox.lock().await;
     let (mut nonce, mut unanswered) = (0, None);
@@ -205,12 +217,9 @@ async fn converse(
                         }
                         continue;
                     }
-                    Ok(SidecarMessage::Hello(hello)) => {
-                        *capability.lock().expect("no panic while held") = Some(hello.capability);
-                        continue;
-                    }
+                    Ok(SidecarMessage::Hello(_)) => continue,
                     Ok(SidecarMessage::Report(report)) => {
-                        *capability.lock().expect("no panic while held") = Some(report.capability);
+                        *said.lock().expect("no panic while held") = Some((report.capability, report.weaknesses));
                         continue;
                     }
                     Err(error) => {

@@ -76,8 +76,16 @@ impl Space {
 /// Makes the calling thread, and what it starts, a sidecar: a user of its own with CAP_NET_ADMIN and CAP_NET_RAW. In
 /// a user namespace that knows one user only it stays root. Gives the user that it is now.
 pub(crate) fn become_sidecar(uid: u32) -> io::Result<u32> {
-    const KEPT: [libc::c_ulong; 2] = [12, 13];
-    let bits = KEPT.iter().fold(0u32, |bits, capability| bits | 1 << capability);
+    become_user(uid, &[12, 13])
+}
+
+/// The same without any capability.
+pub(crate) fn become_powerless_sidecar(uid: u32) -> io::Result<u32> {
+    become_user(uid, &[])
+}
+
+fn become_user(uid: u32, kept: &[libc::c_ulong]) -> io::Result<u32> {
+    let bits = kept.iter().fold(0u32, |bits, capability| bits | 1 << capability);
     // _LINUX_CAPABILITY_VERSION_3 and this thread; then effective, permitted, inheritable, in two words each.
     let header: [u32; 2] = [0x2008_0522, 0];
     let sets: [u32; 6] = [bits, bits, bits, 0, 0, 0];
@@ -89,7 +97,7 @@ pub(crate) fn become_sidecar(uid: u32) -> io::Result<u32> {
         if libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) < 0 {
             return Err(io::Error::last_os_error());
         }
-        KEPT.iter().try_for_each(|capability| {
+        kept.iter().try_for_each(|capability| {
             check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, *capability, 0, 0))
         })?;
         Ok(libc::geteuid())

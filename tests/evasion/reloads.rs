@@ -101,14 +101,14 @@ impl Pod {
         let mut sidecar = Sidecar::init(ground, name)?;
         let controller = sidecar.controller(ground)?;
         sidecar.run(ground)?;
-        let capability = controller.capability()?;
+        let (capability, _) = controller.said()?;
         ensure!(capability == Capability::Enforced, "the sidecar of `{name}` says {capability:?}");
         Ok(Self { _sidecar: sidecar, controller, programs })
     }
 
     /// Has the next program in force under that revision, after that of the start.
     fn push(&self, number: u64) -> anyhow::Result<Duration> {
-        let mut program = self.programs[usize::from(number % 2 == 0)].clone();
+        let mut program = self.programs[usize::from(number.is_multiple_of(2))].clone();
         program.revision = number + 1;
         self.controller.push(program)
     }

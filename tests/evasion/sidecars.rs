@@ -5,7 +5,7 @@
 //! CAP_NET_RAW, as in a container.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,7 +26,7 @@ use bulkhead_proxy::firewall::{Firewall, FirewallOptions};
 
 use crate::controller::{self, Authority, Controller};
 use crate::ground::{Ground, NODE, SIDECAR_UID};
-use crate::namespaces::{Space, become_sidecar};
+use crate::namespaces::{Space, become_powerless_sidecar, become_sidecar};
 
 const POLICIES: &str = include_str!("cluster/policies.yaml");
 const INVENTORY: &str = include_str!("cluster/inventory.yaml");
@@ -116,10 +116,19 @@ impl Sidecar {
 
     /// Starts the sidecar and waits for nothing.
     pub(crate) fn start(&mut self, ground: &Ground) -> anyhow::Result<()> {
+        self.start_as(ground, become_sidecar)
+    }
+
+    /// Starts it without the right to enforce anything.
+    pub(crate) fn start_powerless(&mut self, ground: &Ground) -> anyhow::Result<()> {
+        self.start_as(ground, become_powerless_sidecar)
+    }
+
+    fn start_as(&mut self, ground: &Ground, turn: fn(u32) -> io::Result<u32>) -> anyhow::Result<()> {
         let (space, _) = ground.pod(self.place.name);
         let log = fs::File::create(self.folder.path.join("log"))?;
         let child = space.run(|| {
-            become_sidecar(SIDECAR_UID)?;
+            turn(SIDECAR_UID)?;
             let file = |name: &str| self.folder.path.join(name);
             let mut command = self.command("run")?;
             command.arg("--state").arg(self.state()).arg("--controller-ca").arg(file("ca.pem"));

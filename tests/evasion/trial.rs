@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use bulkhead_api::Capability;
 use bulkhead_lab::attack::arrival::{CAPTURE_PORTS, Via};
 use bulkhead_lab::attack::targets::Family;
 use bulkhead_lab::attack::token::Token;
@@ -231,6 +232,20 @@ fn nothing_passes_while_every_sidecar_is_dead() -> anyhow::Result<()> {
         ground.seen(|_| false).into_iter().filter(|(_, arrival)| arrival.via == Via::Listener).collect();
     ensure!(stolen.is_empty(), "taken from a dead sidecar: {stolen:#?}");
     Ok(())
+}
+
+#[test]
+fn a_sidecar_that_may_not_enforce_tells_its_controller() -> anyhow::Result<()> {
+    let Some(()) = able() else { return Ok(()) };
+    let ground = Ground::lay(true)?;
+    let mut sidecar = Sidecar::prepare(&ground, "web")?;
+    let controller = sidecar.controller(&ground)?;
+    sidecar.start_powerless(&ground)?;
+    let (capability, weaknesses) = controller.said()?;
+    ensure!(capability == Capability::Advisory && weaknesses.is_empty(), "{capability:?} {weaknesses:?}");
+    let reason = controller.push_in_vain(sidecars::compile("web", "")?)?;
+    ensure!(reason.contains("advisory") && reason.contains("CAP_NET_ADMIN"), "refused because `{reason}`");
+    sidecar.kill()
 }
 
 #[test]

@@ -16,7 +16,9 @@ mod section;
 
 pub use error::InvalidMessage;
 pub use flow::{Flow, FlowAnswer, FlowBatch, HttpSignature};
-pub use message::{Capability, ControllerMessage, Hello, ProgramResult, SidecarMessage, SidecarReport};
+pub use message::{
+    Capability, ControllerMessage, Hello, ProgramResult, SidecarMessage, SidecarReport, Weakness,
+};
 
 /// Generated from `proto/bulkhead/v1/sidecars.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications)]

@@ -6,6 +6,7 @@ use crate::flow::FlowBatch;
 use crate::limits::ERROR_BYTES_MAX;
 use crate::v1;
 use bulkhead_policies::program::Program;
+use std::collections::BTreeSet;
 use v1::{from_sidecar, to_sidecar};
 
 /// From a sidecar.
@@ -73,6 +74,43 @@ impl Capability {
     }
 }
 
+/// What makes the promise of a capability weaker than it could be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Weakness {
+    /// Somebody chose that traffic passes where it cannot be judged.
+    FailOpen,
+    /// The kernel tells the sidecar's sockets by mark and user: no cgroup of its own was found.
+    RecognisedByMarkAndUser,
+    /// By mark alone: the app may be of the same user.
+    RecognisedByMark,
+    /// Frames of AF_XDP sockets are not stopped on some queue.
+    FramesOpen,
+    /// Somebody else's rules in the same network namespace come before ours.
+    ForeignRules,
+}
+
+impl Weakness {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::FailOpen,
+        Self::RecognisedByMarkAndUser,
+        Self::RecognisedByMark,
+        Self::FramesOpen,
+        Self::ForeignRules,
+    ];
+
+    /// As reports say it, for example `fail_open`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FailOpen => "fail_open",
+            Self::RecognisedByMarkAndUser => "recognised_by_mark_and_user",
+            Self::RecognisedByMark => "recognised_by_mark",
+            Self::FramesOpen => "frames_open",
+            Self::ForeignRules => "foreign_rules",
+        }
+    }
+}
+
 /// Ack or nack of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramResult {
@@ -85,7 +123,7 @@ pub struct ProgramResult {
 }
 
 /// How a sidecar fares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SidecarReport {
     /// Revision in force, 0 for none.
     pub revision: u64,
@@ -95,6 +133,8 @@ pub struct SidecarReport {
     pub connections_open: u64,
     /// Times that somebody else changed its table and it put it back.
     pub tampering: u64,
+    /// What weakens its promise.
+    pub weaknesses: BTreeSet<Weakness>,
 }
 
 impl TryFrom<v1::FromSidecar> for SidecarMessage {
@@ -116,7 +156,7 @@ impl From<&SidecarMessage> for v1::FromSidecar {
             SidecarMessage::Hello(hello) => from_sidecar::Message::Hello(hello.into()),
             SidecarMessage::Result(result) => from_sidecar::Message::Result(result.into()),
             SidecarMessage::Flows(batch) => from_sidecar::Message::Flows(batch.into()),
-            SidecarMessage::Report(report) => from_sidecar::Message::Status((*report).into()),
+            SidecarMessage::Report(report) => from_sidecar::Message::Status(report.into()),
         };
         Self { message: Some(message) }
     }
@@ -203,18 +243,43 @@ impl TryFrom<v1::SidecarStatus> for SidecarReport {
             capability: capability("status.capability", wire.capability)?,
             connections_open: wire.connections_open,
             tampering: wire.tampering,
+            weaknesses: wire.weaknesses.into_iter().map(weakness).collect::<Result<_, _>>()?,
         })
     }
 }
 
-impl From<SidecarReport> for v1::SidecarStatus {
-    fn from(report: SidecarReport) -> Self {
+impl From<&SidecarReport> for v1::SidecarStatus {
+    fn from(report: &SidecarReport) -> Self {
         Self {
             revision: report.revision,
             capability: capability_kind(report.capability).into(),
             connections_open: report.connections_open,
             tampering: report.tampering,
+            weaknesses: report.weaknesses.iter().map(|weakness| weakness_kind(*weakness).into()).collect(),
         }
+    }
+}
+
+fn weakness(value: i32) -> Result<Weakness, InvalidMessage> {
+    const FIELD: &str = "status.weaknesses";
+    match v1::Weakness::try_from(value) {
+        Ok(v1::Weakness::FailOpen) => Ok(Weakness::FailOpen),
+        Ok(v1::Weakness::RecognisedByMarkAndUser) => Ok(Weakness::RecognisedByMarkAndUser),
+        Ok(v1::Weakness::RecognisedByMark) => Ok(Weakness::RecognisedByMark),
+        Ok(v1::Weakness::FramesOpen) => Ok(Weakness::FramesOpen),
+        Ok(v1::Weakness::ForeignRules) => Ok(Weakness::ForeignRules),
+        Ok(v1::Weakness::Unspecified) => Err(InvalidMessage::Missing(FIELD)),
+        Err(_) => Err(InvalidMessage::unknown(FIELD, value)),
+    }
+}
+
+fn weakness_kind(weakness: Weakness) -> v1::Weakness {
+    match weakness {
+        Weakness::FailOpen => v1::Weakness::FailOpen,
+        Weakness::RecognisedByMarkAndUser => v1::Weakness::RecognisedByMarkAndUser,
+        Weakness::RecognisedByMark => v1::Weakness::RecognisedByMark,
+        Weakness::FramesOpen => v1::Weakness::FramesOpen,
+        Weakness::ForeignRules => v1::Weakness::ForeignRules,
     }
 }
 

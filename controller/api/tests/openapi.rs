@@ -194,6 +194,7 @@ fn sidecar() -> rest::SidecarStatus {
         attached: true,
         version: text(),
         capability: text(),
+        weaknesses: vec![text()],
         revision: 0,
         revision_wanted: 0,
         mode: text(),

@@ -68,6 +68,7 @@ fn describe(world: &World, uid: &str, sidecar: &Sidecar, flows_dropped: u64) -> 
         attached: sidecar.attached,
         version: sidecar.version.clone(),
         capability: sidecar.capability.as_str().to_owned(),
+        weaknesses: sidecar.weaknesses.iter().map(|weakness| weakness.as_str().to_owned()).collect(),
         revision: sidecar.revision,
         revision_wanted: program.map_or(0, |program| program.revision),
         mode: program.map(|program| program.mode.as_str().to_owned()).unwrap_or_default(),

@@ -119,6 +119,7 @@ fn a_changed_kernel_table_is_an_incident_of_the_pods_own_workload() {
         stream: 1,
         attached: true,
         version: "0.1.0".into(),
+        weaknesses: Default::default(),
         capability: Capability::Enforced,
         revision: 1,
         error: None,

@@ -1,8 +1,8 @@
 //! The fleet: what each sidecar last said of itself.
 
 use crate::limits::SIDECARS_REMEMBERED_MAX;
-use bulkhead_api::{Capability, Hello, ProgramResult, SidecarReport};
-use std::collections::BTreeMap;
+use bulkhead_api::{Capability, Hello, ProgramResult, SidecarReport, Weakness};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All sidecars that were heard of since the controller started, by the UID of their pod.
@@ -22,6 +22,8 @@ pub struct Sidecar {
     pub version: String,
     /// What it can promise.
     pub capability: Capability,
+    /// What weakens that promise, as far as it has said so.
+    pub weaknesses: BTreeSet<Weakness>,
     /// Revision that it enforces, 0 for none.
     pub revision: u64,
     /// Why it refused the last program.
@@ -48,6 +50,7 @@ impl Fleet {
             attached: true,
             version: hello.version.clone(),
             capability: hello.capability,
+            weaknesses: BTreeSet::new(),
             revision: hello.revision,
             error: None,
             last_seen_ms: now_ms,
@@ -84,6 +87,7 @@ impl Fleet {
         self.change(uid, stream, now_ms, |sidecar| {
             sidecar.revision = report.revision;
             sidecar.capability = report.capability;
+            sidecar.weaknesses.clone_from(&report.weaknesses);
             sidecar.connections_open = report.connections_open;
             sidecar.tampering = sidecar.tampering.max(report.tampering);
         });

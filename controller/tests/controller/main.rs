@@ -7,7 +7,7 @@ mod support;
 use bulkhead_api::rest::{
     AuditEntry, FlowEdge, Incident, PolicyFile, Problem, Proposal, ProposalState, SidecarStatus, VerdictCount,
 };
-use bulkhead_api::{Capability, Flow, FlowAnswer, HttpSignature, SidecarMessage, SidecarReport};
+use bulkhead_api::{Capability, Flow, FlowAnswer, HttpSignature, SidecarMessage, SidecarReport, Weakness};
 use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, Reason};
 use support::{COLLECTION, Controller, Sidecar, attach_over};
 use tonic::Code;
@@ -412,7 +412,13 @@ async fn see_both_sides(web: &mut Sidecar, db: &mut Sidecar) {
 }
 
 fn report() -> SidecarReport {
-    SidecarReport { revision: 1, capability: Capability::Enforced, connections_open: 0, tampering: 0 }
+    SidecarReport {
+        revision: 1,
+        capability: Capability::Enforced,
+        connections_open: 0,
+        tampering: 0,
+        weaknesses: [Weakness::FailOpen].into(),
+    }
 }
 
 fn signature(path: &str) -> HttpSignature {

@@ -101,6 +101,9 @@ pub enum Field {
     ReversePathDevice,
     /// Mark of the socket that will receive it (4). No socket, or a half-open one: the rule does not match.
     SocketMark,
+    /// Identifier of the control group of the socket that sends it, or of that group's ancestor at this level (8). A
+    /// socket belongs to the group of the program that made it. Linux 5.13.
+    SocketControlGroup(u32),
     /// Counts from 0 to modulus - 1, packet by packet (4).
     RoundRobin(u32),
     /// A random number below the modulus (4).
@@ -139,7 +142,7 @@ impl Field {
             | Self::ConnectionDirection
             | Self::ConnectionProtocol => 1,
             Self::OriginalDestinationPort => 2,
-            Self::ConnectionBytes => 8,
+            Self::ConnectionBytes | Self::SocketControlGroup(_) => 8,
             Self::OriginalSourceV6 | Self::OriginalDestinationV6 => 16,
             Self::LinkHeader(_, bytes) | Self::NetworkHeader(_, bytes) | Self::TransportHeader(_, bytes) => {
                 bytes
@@ -180,6 +183,11 @@ impl Field {
             Self::SocketMark => expression(e, "socket", |e| {
                 e.u32(1, 1);
                 e.u32(2, to.number());
+            }),
+            Self::SocketControlGroup(level) => expression(e, "socket", |e| {
+                e.u32(1, 3);
+                e.u32(2, to.number());
+                e.u32(3, level);
             }),
             Self::RoundRobin(modulus) => load_number(e, modulus, 0, to),
             Self::RandomBelow(modulus) => load_number(e, modulus, 1, to),

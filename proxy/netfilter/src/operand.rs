@@ -37,6 +37,15 @@ impl Operand for u32 {
     }
 }
 
+/// Host order: identifiers of cgroups.
+impl Operand for u64 {
+    const BYTES: usize = 8;
+
+    fn bytes(&self) -> Vec<u8> {
+        self.to_ne_bytes().to_vec()
+    }
+}
+
 impl Operand for Ipv4Addr {
     const BYTES: usize = 4;
 

@@ -25,8 +25,8 @@ use crate::drain::{Stage, StageReceiver};
 use crate::enforcement::Enforcement;
 use crate::flows::Recorder;
 use crate::metrics::Metrics;
+use crate::posture::Posture;
 use backoff::Backoff;
-use bulkhead_api::Capability;
 use identity::Identity;
 use last_good::LastGood;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -45,7 +45,7 @@ pub struct Control {
     /// File with the one-time join token; needed until there is a certificate.
     pub token_file: Option<PathBuf>,
     /// What this sidecar can promise here.
-    pub capability: Capability,
+    pub posture: Posture,
     /// Takes programs.
     pub enforcement: Enforcement,
     /// Gives flows.

@@ -93,7 +93,7 @@ impl Control {
         Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: self.enforcement.revision(),
-            capability: self.capability,
+            capability: self.posture.capability(),
             instance: instance.to_owned(),
         }
     }
@@ -159,9 +159,10 @@ impl Control {
     async fn report(&self, up: &mpsc::Sender<v1::FromSidecar>) -> Result<(), ControlError> {
         let report = SidecarReport {
             revision: self.enforcement.revision(),
-            capability: self.capability,
+            capability: self.posture.capability(),
             connections_open: u64::try_from(self.metrics.connections_open.get()).unwrap_or(0),
             tampering: self.metrics.tampering.get(),
+            weaknesses: self.posture.weaknesses(),
         };
         send(up, SidecarMessage::Report(report)).await
     }

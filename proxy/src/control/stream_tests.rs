@@ -4,9 +4,10 @@ use super::test_directory::TestDirectory;
 use super::*;
 use crate::enforcement::{self, Pulse, Table};
 use crate::flows::Observation;
+use crate::posture::Posture;
 use crate::test_program;
-use bulkhead_api::v1;
 use bulkhead_api::v1::sidecars_server::{Sidecars, SidecarsServer};
+use bulkhead_api::{Capability, v1};
 use bulkhead_api::{ControllerMessage, ProgramResult, SidecarMessage};
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_policies::decide::Judge;
@@ -259,7 +260,7 @@ fn start_sidecar(authority: &Authority, controller: SocketAddr, state: TestDirec
         },
         state: state.path().to_owned(),
         token_file: Some(state.path().join("token")),
-        capability: Capability::Enforced,
+        posture: Posture::new(Capability::Enforced, metrics.clone()),
         enforcement: enforcement.clone(),
         recorder: recorder.clone(),
         last_good: LastGood::within(state.path()),

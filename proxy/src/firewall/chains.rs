@@ -44,6 +44,8 @@ pub(super) const LOCAL_LEG_RULE: &str = "leg to the app";
 /// Names of the connection timeouts.
 pub(super) const TCP_TIMEOUTS: [(&str, bool); 2] = [("tcp4", true), ("tcp6", false)];
 
+/// How the names of the chains that hand flows to the inspector begin.
+const REDIRECT: &str = "redirect_";
 const LOOPBACK: &str = "loopback";
 const REFUSE: &str = "refuse";
 const ACCOUNTING: &str = "accounting";
@@ -81,7 +83,10 @@ pub(super) fn lasting(options: &FirewallOptions) -> Vec<Rules> {
         regular(ACCOUNTING, accounting()),
     ];
     for direction in Direction::BOTH {
-        chains.push(regular(&weigh(direction), weigh_rules(direction)));
+        chains.push(regular(
+            &weigh(direction),
+            [without_inspector(direction, options), weigh_rules(direction)].concat(),
+        ));
         chains.push(regular(&weigh_message(direction), weigh_message_rules(direction)));
         chains.push(regular(&deny(direction), deny_rules(direction)));
         chains.push(regular(&count(direction), count_rules(direction)));
@@ -91,6 +96,12 @@ pub(super) fn lasting(options: &FirewallOptions) -> Vec<Rules> {
 }
 
 fn hooks(options: &FirewallOptions) -> Vec<Rules> {
+    let mut hooks = all_hooks(options);
+    hooks.retain(|(chain, _)| options.hands_over || !chain.name().starts_with(REDIRECT));
+    hooks
+}
+
+fn all_hooks(options: &FirewallOptions) -> Vec<Rules> {
     let filter = |name, hook, priority, policy, rules| {
         (Chain::base(name, ChainType::Filter, hook, priority, policy), rules)
     };
@@ -196,9 +207,14 @@ fn own_conversations() -> Vec<Rule> {
         .collect()
 }
 
-/// Packets of a socket that carries the mark and belongs to the sidecar's user.
+/// Packets of a socket that carries the mark, belongs to the sidecar's user and, where it has one of its own, to its
+/// control group.
 pub(super) fn by_sidecar(rule: Rule, mark: u32, options: &FirewallOptions) -> Rule {
-    rule.packet_mark().equals(mark).field(Field::SenderUser).equals(options.sidecar_uid)
+    let rule = rule.packet_mark().equals(mark).field(Field::SenderUser).equals(options.sidecar_uid);
+    match options.control_group {
+        Some(group) => rule.field(Field::SocketControlGroup(group.level)).equals(group.id),
+        None => rule,
+    }
 }
 
 /// Packets of connections whose first packet has passed.
@@ -291,6 +307,27 @@ fn weigh_rules(direction: Direction) -> Vec<Rule> {
     rules.push(Rule::new().load(Field::PacketMark, Register::R0).store_ct_mark(Register::R0));
     rules.extend(admitted(&format!("admitted {direction}")));
     rules
+}
+
+/// Where nothing can be handed to the inspector, what needs it is denied. Where somebody chose so, it passes while the
+/// inspector is dead, as what is only learned does.
+fn without_inspector(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
+    let inspected = [Class::InspectTcp, Class::InspectUdp]
+        .map(|class| Rule::new().packet_mark().mask(Class::MASK).equals(class.bits()));
+    match options {
+        FirewallOptions { hands_over: false, .. } => {
+            inspected.map(|rule| rule.goto(&deny(direction))).to_vec()
+        }
+        FirewallOptions { fail_open: true, .. } => {
+            let learned = |rule: Rule| {
+                rule.load(Field::PacketMark, Register::R0)
+                    .mask_and_flip(Register::R0, Register::R0, !Class::MASK, Class::Learn.bits())
+                    .store_packet_mark(Register::R0)
+            };
+            inspected.map(learned).to_vec()
+        }
+        FirewallOptions { .. } => Vec::new(),
+    }
 }
 
 /// There is no conversation to mark: each message is looked up.

@@ -18,6 +18,9 @@ pub struct KernelOption {
     pub purpose: &'static str,
 }
 
+/// Without it addresses and ports can be enforced, requests cannot.
+pub(super) const REDIRECT_OPTION: &str = "CONFIG_NFT_REDIR";
+
 type Probe = (KernelOption, fn(&mut Batch) -> Table);
 
 const PROBES: [Probe; 11] = [
@@ -25,7 +28,7 @@ const PROBES: [Probe; 11] = [
     probe("CONFIG_NFT_CT", "verdicts per connection", |batch| {
         packets(batch, Some(Rule::new().set_ct_mark(0)))
     }),
-    probe("CONFIG_NFT_REDIR", "handing flows to the inspector", |batch| {
+    probe(REDIRECT_OPTION, "handing flows to the inspector", |batch| {
         packets(batch, Some(Rule::new().protocol(6).redirect_to(1)))
     }),
     probe("CONFIG_NFT_SOCKET", "telling our listeners from others", |batch| {

@@ -19,6 +19,7 @@ mod names;
 mod options;
 mod queues;
 mod readers;
+mod recognition;
 mod sets;
 mod table;
 
@@ -28,7 +29,7 @@ pub use kernel_options::{KernelOption, missing_kernel_option};
 pub use mark::{Class, Guard, Mark};
 pub use names::NamedAddress;
 pub use options::{
-    DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, Marks, OUTBOUND_PORT, ROUTE_MARK,
+    ControlGroup, DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, Marks, OUTBOUND_PORT, ROUTE_MARK,
 };
 pub use readers::{
     DenialReader, DeniedPacket, DeniedPackets, FlowReader, KernelFlow, KernelFlowEvent, KernelFlowEvents,
@@ -41,6 +42,7 @@ use bulkhead_netfilter::{Batch, Connection, Element, Key, NetlinkError, Table};
 use bulkhead_policies::decide::Judge;
 use denials::DenialCounts;
 use judgement::Generation;
+use kernel_options::REDIRECT_OPTION;
 use queues::Queues;
 use readers::LocalAddresses;
 use std::collections::BTreeSet;
@@ -156,6 +158,17 @@ impl Capability {
     }
 }
 
+/// By what the table tells the sidecar's own sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recognition {
+    /// By mark, user and a control group that is the sidecar's own.
+    ControlGroup,
+    /// By mark and user.
+    User,
+    /// By mark: the sidecar's user is root, as an app's may be.
+    Mark,
+}
+
 /// Loads the closed table, unless there is one of ours already: nothing passes but what the pod and the sidecar need
 /// to live. For the moment before any app starts; doing it again changes nothing.
 pub fn load_closed(options: FirewallOptions) -> Result<(), FirewallError> {
@@ -187,8 +200,11 @@ pub struct Firewall {
 
 impl Firewall {
     /// Takes over the table that is there, else loads the closed one; makes sure that it takes this process for the
-    /// sidecar.
-    pub fn open(options: FirewallOptions) -> Result<Self, FirewallError> {
+    /// sidecar. Finds the control group that tells it best, unless one is given.
+    pub fn open(mut options: FirewallOptions) -> Result<Self, FirewallError> {
+        if options.control_group.is_none() {
+            options.control_group = recognition::find(&mut Connection::open()?);
+        }
         let mut firewall = Self::take_over(options)?;
         let before = firewall.local_legs()?;
         crate::intercept::make_local_leg(firewall.marks()).map_err(FirewallError::Loopback)?;
@@ -266,7 +282,8 @@ impl Firewall {
         self.clear_marks_of(generation.number)?;
         let current = self.generation.number;
         table::clean(&mut self.connection, &self.packets, |number| number != current)?;
-        let staged = table::stage(&mut self.connection, &self.packets, &self.options, generation, judge, named);
+        let staged =
+            table::stage(&mut self.connection, &self.packets, &self.options, generation, judge, named);
         // Before the switch: its first packets may be logged at once.
         self.answers.remember(generation.number, judge.clone());
         let switched = staged.and_then(|()| table::switch(&mut self.connection, &self.packets, generation));
@@ -469,7 +486,16 @@ impl Firewall {
 
     /// What holds while this table is loaded.
     pub fn capability(&self) -> Capability {
-        Capability::Enforced
+        if self.options.hands_over { Capability::Enforced } else { Capability::L4Only }
+    }
+
+    /// By what it tells us.
+    pub fn recognition(&self) -> Recognition {
+        match (self.options.control_group, self.options.sidecar_uid) {
+            (Some(_), _) => Recognition::ControlGroup,
+            (None, 0) => Recognition::Mark,
+            (None, _) => Recognition::User,
+        }
     }
 
     /// A reader of denied packets.
@@ -504,7 +530,16 @@ impl Firewall {
         self.clear_marks_of(closed.number)?;
         let tables = (&self.packets, &self.frames);
         let loaded = table::load_closed(&mut self.connection, tables, &self.options, closed, &self.devices);
-        loaded.map_err(|error| self.explained(error))?;
+        match loaded.map_err(|error| self.explained(error)) {
+            // Addresses and ports can be held to policy all the same; what needs the inspector is denied.
+            Err(FirewallError::KernelOption { option, .. })
+                if option.name == REDIRECT_OPTION && self.options.hands_over =>
+            {
+                self.options.hands_over = false;
+                return self.close();
+            }
+            loaded => loaded?,
+        }
         self.generation = closed;
         self.transactions = None;
         Ok(())

@@ -34,6 +34,21 @@ pub struct FirewallOptions {
     pub admin_peers: Vec<IpAddr>,
     /// How the sidecar's sockets are told from others.
     pub marks: Marks,
+    /// By what else they are told; [`Firewall::open`](super::Firewall::open) finds out.
+    pub control_group: Option<ControlGroup>,
+    /// False where flows cannot be handed to the inspector: what needs it is then denied.
+    pub hands_over: bool,
+    /// True if what the inspector would look into passes while it is dead.
+    pub fail_open: bool,
+}
+
+/// The control group (version 2) of the sidecar, as rules name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlGroup {
+    /// Its identifier.
+    pub id: u64,
+    /// How many levels below the top of the hierarchy that the kernel's rules see.
+    pub level: u32,
 }
 
 impl FirewallOptions {
@@ -45,6 +60,9 @@ impl FirewallOptions {
             admin_port: 15020,
             admin_peers: Vec::new(),
             marks: Marks::random()?,
+            control_group: None,
+            hands_over: true,
+            fail_open: false,
         })
     }
 }

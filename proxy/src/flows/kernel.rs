@@ -182,6 +182,7 @@ impl KernelFlows {
     fn count(&self, state: &State, flow: &KernelFlow, mark: Mark, count: u64, grown: [u64; 2], now_ms: u64) {
         let edge = Edge::of_flow(flow);
         let (judge, answers) = state.answers(self.answers.of(mark.bits()), edge);
+        let answers = passed(answers);
         let observation = Observation {
             count,
             bytes_to_destination: grown[0],
@@ -269,6 +270,12 @@ fn grown_since(flow: &KernelFlow, known: Option<&Tracked>) -> [u64; 2] {
     let (to_destination, to_source) =
         known.map_or((0, 0), |known| (known.bytes_to_destination, known.bytes_to_source));
     [flow.bytes_to_destination.saturating_sub(to_destination), flow.bytes_to_source.saturating_sub(to_source)]
+}
+
+/// The kernel let it pass, so that is what is reported, even where nobody was there to inspect it (`--fail-open`); what
+/// should have become of it stays visible in the shadow.
+fn passed(answers: AnswerPair) -> AnswerPair {
+    AnswerPair { enforced: Answer { effect: Effect::Allow, ..answers.enforced }, ..answers }
 }
 
 /// The kernel refused it, so that is what is reported, even if the answer that we find allows by now.

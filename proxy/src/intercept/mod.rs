@@ -53,6 +53,12 @@ impl Sockets {
         Self { marks, local_leg }
     }
 
+    /// Without marks, where there is no table and no right to set them.
+    pub fn unmarked() -> Self {
+        let marks = Marks { upstream: 0, local_leg: 0, listener: 0, passed: 0 };
+        Self { marks, local_leg: LocalLeg::PodAddress }
+    }
+
     /// How the app sees captured clients.
     pub fn local_leg(&self) -> LocalLeg {
         self.local_leg

@@ -6,8 +6,11 @@ use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-/// Marks every packet of the socket, and of what it accepts. Needs CAP_NET_ADMIN.
+/// Marks every packet of the socket, and of what it accepts. Needs CAP_NET_ADMIN, but for 0, which every socket has.
 pub(super) fn set_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
+    if mark == 0 {
+        return Ok(());
+    }
     set(socket, libc::SOL_SOCKET, libc::SO_MARK, &mark)
 }
 

@@ -8,9 +8,12 @@ use crate::support::{
 };
 use crate::{at, open, open_with, options, sidecar_uid};
 use bulkhead_facts::{Direction, L4Protocol, Reason};
-use bulkhead_proxy::firewall::{Firewall, FirewallOptions, INBOUND_PORT, OUTBOUND_PORT};
+use bulkhead_proxy::firewall::{
+    Capability, Firewall, FirewallOptions, INBOUND_PORT, OUTBOUND_PORT, Recognition,
+};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
 
 /// Connects with a mark on the socket, as `uid`.
 fn dial_marked(uid: u32, mark: u32, to: SocketAddr) -> bool {
@@ -53,6 +56,73 @@ fn a_mark_without_the_user_opens_nothing() {
     });
 }
 
+/// A group of version 2 that this process moves to; the system's own afterwards.
+struct OwnGroup {
+    above: PathBuf,
+    folder: PathBuf,
+}
+
+impl OwnGroup {
+    fn enter() -> Option<Self> {
+        let above = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from);
+        let above = above.into_iter().find(|folder| folder.join("cgroup.controllers").is_file())?;
+        let folder = above.join(format!("bulkhead-test-{}", std::process::id()));
+        std::fs::create_dir(&folder).ok()?;
+        let group = Self { above, folder };
+        std::fs::write(group.folder.join("cgroup.procs"), "0").ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for OwnGroup {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.above.join("cgroup.procs"), "0");
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+}
+
+#[test]
+fn with_a_group_of_its_own_even_mark_and_user_do_not_make_a_sidecar() {
+    let name = "guards::with_a_group_of_its_own_even_mark_and_user_do_not_make_a_sidecar";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        let controller = at(PEER[0], 9443);
+        let _server = peer.listen(PEER[0], 9443);
+        let runtime = crate::inspector::runtime();
+        let socket =
+            || as_user(sidecar_uid(), || runtime.block_on(async { tokio::net::TcpSocket::new_v4() }));
+        // A socket belongs to the group of its program at the time when it is made.
+        let (one, other) = (socket().expect("a socket"), socket().expect("a socket"));
+        let dial = |socket: tokio::net::TcpSocket, mark: u32| {
+            set_mark(&socket, mark).expect("may mark");
+            runtime.block_on(async {
+                let connected = tokio::time::timeout(SILENCE, socket.connect(controller)).await;
+                connected.is_ok_and(|result| result.is_ok())
+            })
+        };
+        let options = FirewallOptions { controller: Some(controller), ..options() };
+        let Some(_group) = OwnGroup::enter() else {
+            return skipped(name, "needs a hierarchy of control groups of version 2 that may be written");
+        };
+        let firewall = open_with(options.clone());
+        assert_eq!(firewall.recognition(), Recognition::ControlGroup);
+        assert!(dial(socket().expect("a socket"), firewall.marks().upstream), "the sidecar itself");
+        assert!(!dial(one, firewall.marks().upstream), "its mark and user, and another group");
+        drop(firewall);
+
+        let mut company = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
+        let firewall = open_with(options);
+        let recognition = firewall.recognition();
+        let known = dial(other, firewall.marks().upstream);
+        company.kill().expect("kill");
+        company.wait().expect("wait");
+        assert!(
+            recognition != Recognition::ControlGroup && known,
+            "a group with others in it tells nobody apart"
+        );
+    });
+}
+
 #[test]
 fn a_process_that_the_table_does_not_know_for_the_sidecar_does_not_start() {
     in_own_network(
@@ -64,6 +134,29 @@ fn a_process_that_the_table_does_not_know_for_the_sidecar_does_not_start() {
             assert!(error.to_string().contains("run it as user 4321"), "{error}");
         },
     );
+}
+
+#[test]
+fn where_nothing_can_be_handed_over_addresses_and_ports_are_held_and_the_rest_is_denied() {
+    let name = "guards::where_nothing_can_be_handed_over_addresses_and_ports_are_held_and_the_rest_is_denied";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open_with(FirewallOptions { hands_over: false, ..options() });
+        assert_eq!(firewall.capability(), Capability::L4Only);
+        let rules = Rules::new()
+            .tcp(What::Allow, Direction::Ingress, &PEER, 8000)
+            .tcp(What::Inspect, Direction::Ingress, &PEER, 8080)
+            .tcp(What::Learn, Direction::Ingress, &PEER, 8081);
+        firewall.apply(&rules.judge()).expect("applied");
+        firewall.heartbeat().expect("beats");
+        for family in [0, 1] {
+            let _apps = [8000, 8080, 8081, 8082]
+                .map(|port| TcpListener::bind(at(POD[family], port)).expect("listen"));
+            let reached = [8000, 8080, 8081, 8082].map(|port| peer.dial(at(POD[family], port)).is_ok());
+            assert_eq!(reached, [true, false, true, false], "{}", POD[family]);
+        }
+        assert_eq!(firewall.verify().expect("compared"), bulkhead_proxy::firewall::TableState::Intact);
+    });
 }
 
 #[test]

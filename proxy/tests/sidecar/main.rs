@@ -189,6 +189,92 @@ fn a_sidecar_that_dies_under_audit_stops_nothing() {
 }
 
 #[test]
+fn fail_open_lets_pass_what_nobody_inspects_and_nothing_else_and_says_so() {
+    let name = "fail_open_lets_pass_what_nobody_inspects_and_nothing_else_and_says_so";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::initialised_with("fail-open", &["--fail-open"]).with_last_good(&program());
+        for family in [0, 1] {
+            assert_eq!(status(&peer, family, "/ok"), 0, "closed until there is a program");
+        }
+        sidecar.start_until_ready();
+        // From the first heartbeat on what is inspected is captured.
+        sidecar.wait_for("/metrics", |_| [0, 1].iter().all(|family| status(&peer, *family, "/admin") == 403));
+        let metrics = sidecar.ask("/metrics").expect("metrics");
+        assert!(metrics.contains(r#"bulkhead_weakness{weakness="fail_open"} 1"#), "{metrics}");
+
+        sidecar.kill();
+        thread::sleep(HEARTBEAT_LIFE);
+        let _app = TcpListener::bind((POD[0], OPEN + 1)).expect("listen");
+        for family in [0, 1] {
+            assert_eq!((status(&peer, family, "/ok"), status(&peer, family, "/admin")), (200, 200));
+        }
+        assert!(
+            peer.dial(SocketAddr::new(POD[0], OPEN + 1)).is_err(),
+            "what the kernel denies it still denies"
+        );
+        let _there = peer.listen(PEER[0], OPEN + 1);
+        assert!(dial(SocketAddr::new(PEER[0], OPEN + 1)).is_err());
+
+        sidecar.start_until_ready();
+        sidecar.wait_for("/metrics", |_| [0, 1].iter().all(|family| status(&peer, *family, "/admin") == 403));
+    });
+}
+
+#[test]
+fn without_net_admin_a_sidecar_says_that_it_is_advisory_and_is_not_ready() {
+    let name = "without_net_admin_a_sidecar_says_that_it_is_advisory_and_is_not_ready";
+    in_own_network(name, &["setpriv"], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::powerless("advisory", &[]).with_last_good(&program());
+        assert_eq!(sidecar.init().code(), Some(1), "the app must not start unprotected");
+        sidecar.start();
+        sidecar.wait_for("/readyz", |answer| answer.contains("503") && answer.contains("advisory"));
+        let metrics = sidecar.ask("/metrics").expect("metrics");
+        for line in [r#"bulkhead_capability{capability="advisory"} 1"#, "bulkhead_program_revision 0"] {
+            assert!(metrics.contains(line), "`{line}` is not in: {metrics}");
+        }
+        assert_eq!(status(&peer, 0, "/admin"), 200, "and it is right: nothing is enforced");
+    });
+}
+
+#[test]
+fn without_net_admin_an_app_runs_unprotected_only_if_somebody_chose_so() {
+    let name = "without_net_admin_an_app_runs_unprotected_only_if_somebody_chose_so";
+    in_own_network(name, &["setpriv"], || {
+        let _peer = Peer::connect();
+        let mut sidecar = Sidecar::powerless("unprotected", &["--fail-open"]).with_last_good(&program());
+        assert_eq!(sidecar.init().code(), Some(0));
+        sidecar.start_until_ready();
+        let metrics = sidecar.ask("/metrics").expect("metrics");
+        for line in [
+            r#"bulkhead_capability{capability="advisory"} 1"#,
+            r#"bulkhead_weakness{weakness="fail_open"} 1"#,
+        ] {
+            assert!(metrics.contains(line), "`{line}` is not in: {metrics}");
+        }
+    });
+}
+
+#[test]
+fn a_sidecar_without_the_right_leaves_a_closed_table_closed() {
+    let name = "a_sidecar_without_the_right_leaves_a_closed_table_closed";
+    in_own_network(name, &["setpriv"], || {
+        let peer = Peer::connect();
+        start_app();
+        let _with_the_right = Sidecar::initialised("closed-before");
+        let mut sidecar = Sidecar::powerless("closed", &["--fail-open"]).with_last_good(&program());
+        sidecar.start();
+        for family in [0, 1, 0, 1] {
+            assert_eq!(status(&peer, family, "/ok"), 0);
+        }
+        assert_eq!(sidecar.ask("/readyz"), None, "nor does the table know it for the sidecar");
+    });
+}
+
+#[test]
 fn an_app_on_the_administrative_port_neither_receives_anything_nor_keeps_enforcement_from_starting() {
     let name =
         "an_app_on_the_administrative_port_neither_receives_anything_nor_keeps_enforcement_from_starting";

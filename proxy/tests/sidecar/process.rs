@@ -19,21 +19,45 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Sidecar {
     folder: PathBuf,
     child: Option<Child>,
+    flags: &'static [&'static str],
+    may_enforce: bool,
 }
 
 impl Sidecar {
     /// With a closed table, as `init` leaves it, and nothing that runs.
     pub(crate) fn initialised(test: &str) -> Self {
+        Self::prepared(test, &[], true).with_table()
+    }
+
+    /// With a closed table that was loaded with more flags, which `run` gets too.
+    pub(crate) fn initialised_with(test: &str, flags: &'static [&'static str]) -> Self {
+        Self::prepared(test, flags, true).with_table()
+    }
+
+    /// Without CAP_NET_ADMIN and without a table.
+    pub(crate) fn powerless(test: &str, flags: &'static [&'static str]) -> Self {
+        Self::prepared(test, flags, false)
+    }
+
+    fn prepared(test: &str, flags: &'static [&'static str], may_enforce: bool) -> Self {
         let folder = std::env::temp_dir().join(format!("bulkhead-sidecar-{test}-{}", std::process::id()));
         fs::create_dir_all(folder.join("state")).expect("a folder");
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("key");
         fs::write(folder.join("ca.pem"), authority.self_signed(&key).expect("sign").pem()).expect("write");
-        let sidecar = Self { folder, child: None };
-        let status = sidecar.command("init").status().expect("init runs");
+        Self { folder, child: None, flags, may_enforce }
+    }
+
+    fn with_table(self) -> Self {
+        let status = self.init();
         assert!(status.success(), "init: {status}");
-        sidecar
+        self
+    }
+
+    /// Runs `init` to its end.
+    pub(crate) fn init(&self) -> ExitStatus {
+        self.command("init").status().expect("init runs")
     }
 
     /// Leaves a program in its directory, as a sidecar before would have.
@@ -117,7 +141,14 @@ impl Sidecar {
     }
 
     fn command(&self, action: &str) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.may_enforce {
+            true => Command::new(binary()),
+            false => {
+                let mut command = Command::new("setpriv");
+                command.args(["--bounding-set=-net_admin", "--inh-caps=-net_admin"]).arg(binary());
+                command
+            }
+        };
         command.args([
             action,
             "--controller",
@@ -127,7 +158,7 @@ impl Sidecar {
             "--log",
             "warn",
         ]);
-        command.stdin(Stdio::null());
+        command.args(self.flags).stdin(Stdio::null());
         command
     }
 }

@@ -117,6 +117,10 @@ pub struct SidecarStatus {
     pub version: String,
     /// `enforced`, `L4 only` or `advisory`.
     pub capability: String,
+    /// What weakens that promise: `fail_open`, `recognised_by_mark_and_user`, `recognised_by_mark`, `frames_open`,
+    /// `foreign_rules`.
+    #[serde(default)]
+    pub weaknesses: Vec<String>,
     /// Revision that it enforces, 0 for none.
     pub revision: u64,
     /// Revision that it should enforce, 0 if its pod is unknown.

@@ -46,13 +46,20 @@ pub fn in_own_network(test: &str, programs: &[&str], body: impl FnOnce()) {
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("1 passed") || !output.status.success(), "no test named `{test}`");
     assert!(output.status.success(), "{text}");
+    // What was found to be impossible only inside.
+    for line in text.lines().filter(|line| line.starts_with("skipped: ")) {
+        say(line);
+    }
 }
 
 /// Says that a test did not run, past the test harness, which hides what passing tests print.
 pub fn skipped(test: &str, why: &str) {
+    say(&format!("skipped: {test} {why}"));
+}
+
+fn say(line: &str) {
     use std::io::Write;
-    let text = format!("skipped: {test} {why}\n");
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// True if namespaces are made with the rights of the system's root.
