@@ -8,6 +8,7 @@ use crate::detect::{self, Protocol};
 use crate::http1::Http1;
 use crate::http2::Http2;
 use crate::limits::DETECTION_BYTES_MAX;
+use crate::postgres::Postgres;
 use crate::redis::Redis;
 use crate::tls::Tls;
 
@@ -30,6 +31,7 @@ enum State {
     Http2(Box<Http2>),
     Tls(Tls),
     Redis(Box<Redis>),
+    Postgres(Box<Postgres>),
     Opaque(Protocol),
 }
 
@@ -41,6 +43,7 @@ macro_rules! inspector {
             State::Http2($inspector) => $then,
             State::Tls($inspector) => $then,
             State::Redis($inspector) => $then,
+            State::Postgres($inspector) => $then,
             State::Detecting | State::Opaque(_) => $otherwise,
         }
     };
@@ -89,6 +92,7 @@ impl Conversation {
             State::Http2(_) => Some(Protocol::Http2),
             State::Tls(_) => Some(Protocol::Tls),
             State::Redis(_) => Some(Protocol::Redis),
+            State::Postgres(_) => Some(Protocol::Postgres),
             State::Opaque(protocol) => Some(*protocol),
         }
     }
@@ -233,6 +237,7 @@ impl Conversation {
             Protocol::Http2 => State::Http2(Box::default()),
             Protocol::Tls => State::Tls(Tls::default()),
             Protocol::Redis => State::Redis(Box::default()),
+            Protocol::Postgres => State::Postgres(Box::default()),
             other => State::Opaque(other),
         };
         let gate = self.gate;

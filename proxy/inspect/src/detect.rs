@@ -71,7 +71,21 @@ impl Protocol {
 
 /// The protocol of a client that sent `bytes` first; `None` while they can still become several. What they leave
 /// open is settled by what is `expected`.
-pub fn client(bytes: &[u8], _expected: Option<Protocol>) -> Option<Protocol> {
+pub fn client(bytes: &[u8], expected: Option<Protocol>) -> Option<Protocol> {
+    match (expected, bytes.first()?) {
+        // Lengths of which the first byte is zero in all but absurd messages; nothing else that is told begins so.
+        (Some(Protocol::Kafka), 0..=3) => Some(Protocol::Kafka),
+        (Some(Protocol::Postgres), 0) => Some(Protocol::Postgres),
+        // A line that no other protocol claims is a command.
+        (Some(Protocol::Redis), 0x21..=0x7e) => match undeclared(bytes)? {
+            Protocol::Unknown | Protocol::Memcached => Some(Protocol::Redis),
+            told => Some(told),
+        },
+        _ => undeclared(bytes),
+    }
+}
+
+fn undeclared(bytes: &[u8]) -> Option<Protocol> {
     // Never more than the window, so that the answer does not depend on how the bytes were cut.
     let bytes = bytes.get(..DETECTION_BYTES_MAX).unwrap_or(bytes);
     let first = *bytes.first()?;
@@ -195,7 +209,7 @@ fn postgres(bytes: &[u8]) -> bool {
     let word =
         |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_be_bytes);
     match (word(0), word(4)) {
-        (Some(8), Some(80_877_103 | 80_877_104)) | (Some(16), Some(80_877_102)) => true,
+        (Some(8), Some(80_877_103 | 80_877_104)) | (Some(16..=268), Some(80_877_102)) => true,
         (Some(length), Some(version)) => (9..=10_000).contains(&length) && version >> 16 == 3,
         _ => false,
     }

@@ -107,3 +107,16 @@ pub const REDIS_OUTSTANDING_MAX: usize = 8 * 1024;
 pub const REDIS_REPLY_DEPTH_MAX: usize = 32;
 /// Items of one aggregate in a reply of Redis (the server's own limit). More: the connection is closed.
 pub const REDIS_REPLY_ITEMS_MAX: u64 = u32::MAX as u64;
+
+/// Bytes of the first message of a session with PostgreSQL (the server's own limit). More: refused.
+pub const POSTGRES_STARTUP_BYTES_MAX: usize = 10_000;
+/// Bytes of a name in PostgreSQL, from which on the server cuts it off. More: refused.
+pub const POSTGRES_NAME_BYTES_MAX: usize = 63;
+/// Bytes of a statement to PostgreSQL, which is held until it is judged. More: refused.
+pub const POSTGRES_STATEMENT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a message of PostgreSQL (the server's own limit). More: the connection is closed.
+pub const POSTGRES_MESSAGE_BYTES_MAX: usize = 0x3fff_ffff;
+/// Prepared statements, and portals, of one session. More: refused.
+pub const POSTGRES_NAMED_MAX: usize = 4 * 1024;
+/// Messages to PostgreSQL that are not yet answered. More: further ones wait.
+pub const POSTGRES_OUTSTANDING_MAX: usize = 8 * 1024;

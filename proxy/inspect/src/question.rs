@@ -5,10 +5,14 @@
 
 use crate::detect::Protocol;
 use crate::fields::FieldList;
+use crate::postgres::Statements;
 use crate::redis::Command;
 use crate::tls::Hello;
 use crate::{http1, http2, tls};
-use bulkhead_facts::{HostName, HttpRequest, PathError, RedisCommand, Request, TlsHello, UrlPath};
+use bulkhead_facts::{
+    HostName, HttpRequest, PathError, PostgresMessage, PostgresStatement, RedisCommand, Request, TlsHello,
+    UrlPath,
+};
 use std::sync::Arc;
 
 /// A request that waits for its verdict.
@@ -33,6 +37,8 @@ pub enum Subject<'a> {
     Tls(Hello),
     /// A command to Redis.
     Redis(Command<'a>),
+    /// A session of PostgreSQL, or a message of one.
+    Postgres(Statements<'a>),
 }
 
 /// The head of a request of HTTP.
@@ -82,6 +88,11 @@ impl<'a> Question<'a> {
                 keys: &command.keys,
                 database: command.database,
             })),
+            Subject::Postgres(message) => decide(&Request::Postgres(PostgresMessage {
+                user: message.user,
+                database: message.database,
+                statements: &message.classes,
+            })),
         }
     }
 
@@ -91,7 +102,7 @@ impl<'a> Question<'a> {
         match &self.subject {
             Subject::Http(head) => head.host.as_deref(),
             Subject::Tls(hello) => hello.server_name.as_ref().filter(|_| !hello.encrypted),
-            Subject::Redis(_) => None,
+            Subject::Redis(_) | Subject::Postgres(_) => None,
         }
     }
 
@@ -99,7 +110,7 @@ impl<'a> Question<'a> {
     pub fn ambiguity(&self) -> Option<PathError> {
         match &self.subject {
             Subject::Http(HttpHead { target: Target::Ambiguous(_, error), .. }) => Some(*error),
-            Subject::Http(_) | Subject::Tls(_) | Subject::Redis(_) => None,
+            Subject::Http(_) | Subject::Tls(_) | Subject::Redis(_) | Subject::Postgres(_) => None,
         }
     }
 
@@ -107,7 +118,7 @@ impl<'a> Question<'a> {
     pub fn http(&self) -> Option<&HttpHead<'a>> {
         match &self.subject {
             Subject::Http(head) => Some(head),
-            Subject::Tls(_) | Subject::Redis(_) => None,
+            Subject::Tls(_) | Subject::Redis(_) | Subject::Postgres(_) => None,
         }
     }
 
@@ -118,6 +129,7 @@ impl<'a> Question<'a> {
             Subject::Http(_) => Protocol::Http2,
             Subject::Tls(_) => Protocol::Tls,
             Subject::Redis(_) => Protocol::Redis,
+            Subject::Postgres(_) => Protocol::Postgres,
         }
     }
 
@@ -127,6 +139,9 @@ impl<'a> Question<'a> {
             Subject::Http(_) | Subject::Tls(_) => self.bytes.len(),
             Subject::Redis(command) => {
                 command.name.len() + command.keys.iter().map(|key| key.len() + PART_BYTES).sum::<usize>()
+            }
+            Subject::Postgres(message) => {
+                message.user.len() + message.database.len() + message.classes.len() + PART_BYTES
             }
         }
     }
@@ -141,6 +156,11 @@ impl<'a> Question<'a> {
                 name: command.name.into(),
                 keys: command.keys.iter().map(|key| Box::from(*key)).collect(),
                 database: command.database,
+            },
+            Subject::Postgres(message) => Kept::Postgres {
+                user: message.user.into(),
+                database: message.database.into(),
+                classes: message.classes.as_slice().into(),
             },
         }
     }
@@ -188,6 +208,15 @@ pub enum Kept {
         /// Database.
         database: Option<u32>,
     },
+    /// A message of a session of PostgreSQL.
+    Postgres {
+        /// Role.
+        user: Box<str>,
+        /// Database.
+        database: Box<str>,
+        /// What it does.
+        classes: Box<[PostgresStatement]>,
+    },
 }
 
 /// What one part of a kept question takes beside its text.
@@ -205,6 +234,9 @@ impl Kept {
                 keys: keys.iter().map(|key| &**key).collect(),
                 database: *database,
             }))),
+            Self::Postgres { user, database, classes } => {
+                Some(again(Subject::Postgres(Statements { user, database, classes: classes.to_vec() })))
+            }
         }
     }
 
@@ -212,7 +244,9 @@ impl Kept {
     pub fn size(&self) -> usize {
         match self {
             Self::Http(bytes) | Self::Http2(bytes, _) | Self::Tls(bytes) => bytes.len(),
-            Self::Redis { .. } => self.question().map_or(0, |question| question.size()),
+            Self::Redis { .. } | Self::Postgres { .. } => {
+                self.question().map_or(0, |question| question.size())
+            }
         }
     }
 }

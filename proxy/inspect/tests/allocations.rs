@@ -44,7 +44,10 @@ fn exchange(conversation: &mut Conversation) {
     while !rest.is_empty() {
         match conversation.client(rest) {
             Step::Ask(question) => {
-                assert!(matches!(question.request(), bulkhead_facts::Request::Http(_)));
+                let http = |request: &bulkhead_facts::Request<'_>| {
+                    matches!(request, bulkhead_facts::Request::Http(_))
+                };
+                assert!(question.with_request(http));
                 conversation.allow();
             }
             Step::Forward(count) => rest = &rest[count..],

@@ -4,7 +4,7 @@
 //! to read. The pod's own app is told everything, so that whoever wrote it can see what to change.
 
 use bulkhead_facts::Direction;
-use bulkhead_inspect::{HttpHead, Notice, Question, Subject, signature};
+use bulkhead_inspect::{Hello, HttpHead, Notice, Question, Statements, Subject, signature};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::Answer;
 use serde_json::{Value, json};
@@ -108,6 +108,29 @@ fn change(judge: &Judge, answer: Answer, about: About<'_>) -> String {
 fn item(question: &Question<'_>) -> (&'static str, String) {
     match &question.subject {
         Subject::Http(head) => ("http", http_item(head)),
+        Subject::Tls(hello) => ("tls", tls_item(hello)),
+        Subject::Redis(command) => {
+            ("redis", format!("{{commands: [{}]}}", command.name.to_ascii_lowercase()))
+        }
+        Subject::Postgres(message) => ("postgres", postgres_item(message)),
+    }
+}
+
+fn postgres_item(message: &Statements<'_>) -> String {
+    let classes: Vec<&str> = message.classes.iter().map(|class| class.as_str()).collect();
+    let statements = match classes.as_slice() {
+        [] => String::new(),
+        classes => format!(", statements: [{}]", classes.join(", ")),
+    };
+    format!("{{users: [{:?}], databases: [{:?}]{statements}}}", message.user, message.database)
+}
+
+/// `tls` is one mapping, no list: what is added are its fields.
+fn tls_item(hello: &Hello) -> String {
+    match (&hello.server_name, hello.encrypted) {
+        (_, true) => "{ech: true}".to_owned(),
+        (None, false) => "{noSni: true}".to_owned(),
+        (Some(name), false) => format!("{{sni: [{}]}}", name.as_str()),
     }
 }
 

@@ -30,7 +30,50 @@ pub(super) enum Plan {
         opaque: AnswerPair,
         /// Something can be denied: nothing leaves before its verdict.
         gate: bool,
+        sections: Sections,
     },
+}
+
+/// The protocols that sections of a chain name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sections(u8);
+
+const SECTION_PROTOCOLS: [Protocol; 5] =
+    [Protocol::Http1, Protocol::Tls, Protocol::Redis, Protocol::Postgres, Protocol::Kafka];
+
+impl Sections {
+    fn of(judge: &Judge, chain: L7ChainId) -> Self {
+        let chain = usize::try_from(chain.0).ok().and_then(|at| judge.program().l7_chains.get(at));
+        let stages = chain.iter().flat_map(|chain| chain.enforced.iter().chain(&chain.shadow));
+        let sections = stages.flat_map(|stage| &stage.entries).filter_map(|entry| entry.section.as_ref());
+        Self(sections.fold(0, |bits, section| bits | bit(protocol(section))))
+    }
+
+    fn names(self, asked: Protocol) -> bool {
+        let asked = if asked == Protocol::Http2 { Protocol::Http1 } else { asked };
+        self.0 & bit(Some(asked)) != 0
+    }
+
+    /// The protocol, where all sections name the same one.
+    fn only(self) -> Option<Protocol> {
+        SECTION_PROTOCOLS.into_iter().find(|protocol| self.0 == bit(Some(*protocol)))
+    }
+}
+
+fn bit(protocol: Option<Protocol>) -> u8 {
+    let at = SECTION_PROTOCOLS.iter().position(|known| Some(*known) == protocol);
+    at.map_or(0, |at| 1 << at)
+}
+
+fn protocol(section: &L7Section) -> Option<Protocol> {
+    match section {
+        L7Section::Http(_) => Some(Protocol::Http1),
+        L7Section::Tls(_) => Some(Protocol::Tls),
+        L7Section::Redis(_) => Some(Protocol::Redis),
+        L7Section::Postgres(_) => Some(Protocol::Postgres),
+        L7Section::Kafka(_) => Some(Protocol::Kafka),
+        L7Section::Dns(_) => None,
+    }
 }
 
 impl Verdicts {
@@ -52,7 +95,7 @@ impl Verdicts {
     pub(super) fn expected(&self) -> Option<Protocol> {
         match self.plan {
             Plan::Reset(_) | Plan::Pass(_) => None,
-            Plan::Inspect { chain, .. } => expected(&self.current.judge, chain),
+            Plan::Inspect { sections, .. } => sections.only(),
         }
     }
 
@@ -60,9 +103,14 @@ impl Verdicts {
     pub(super) fn request(&self, question: &Question<'_>) -> AnswerPair {
         match self.plan {
             Plan::Reset(pair) | Plan::Pass(pair) => pair,
-            Plan::Inspect { chain, .. } => {
-                let pair = self.current.judge.decide_l7(chain, &question.request());
-                if question.ambiguity().is_some() { unless_by_rule(pair, Reason::Ambiguous) } else { pair }
+            Plan::Inspect { chain, sections, .. } => {
+                let judge = &self.current.judge;
+                let pair = question.with_request(|request| judge.decide_l7(chain, request));
+                match question.ambiguity() {
+                    Some(_) => unless_by_rule(pair, Reason::Ambiguous),
+                    None if sections.names(question.protocol()) => pair,
+                    None => unless_by_rule(pair, Reason::ProtocolMismatch),
+                }
             }
         }
     }
@@ -113,7 +161,8 @@ pub(super) fn plan(current: &Current, direction: Direction, peer: IpAddr, port: 
         }
         Action::Inspect { chain, opaque } => {
             let gate = can_deny(judge, chain, opaque);
-            Plan::Inspect { chain, opaque: judge.answer(opaque), gate }
+            let sections = Sections::of(judge, chain);
+            Plan::Inspect { chain, opaque: judge.answer(opaque), gate, sections }
         }
     }
 }
@@ -131,25 +180,6 @@ fn can_deny(judge: &Judge, chain: L7ChainId, opaque: AnswerId) -> bool {
             .iter()
             .flat_map(|stage| &stage.entries)
             .any(|entry| entry.effect == Some(Effect::Deny))
-}
-
-/// The protocol of all sections of a chain, if they name one only. What speaks HTTP is told by its first bytes.
-fn expected(judge: &Judge, chain: L7ChainId) -> Option<Protocol> {
-    let chain = usize::try_from(chain.0).ok().and_then(|at| judge.program().l7_chains.get(at))?;
-    let entries = chain.enforced.iter().chain(&chain.shadow).flat_map(|stage| &stage.entries);
-    let mut named = entries.filter_map(|entry| entry.section.as_ref()).map(protocol);
-    let first = named.next()?;
-    named.all(|other| other == first).then_some(first)?
-}
-
-fn protocol(section: &L7Section) -> Option<Protocol> {
-    match section {
-        L7Section::Tls(_) => Some(Protocol::Tls),
-        L7Section::Redis(_) => Some(Protocol::Redis),
-        L7Section::Postgres(_) => Some(Protocol::Postgres),
-        L7Section::Kafka(_) => Some(Protocol::Kafka),
-        L7Section::Http(_) | L7Section::Dns(_) => None,
-    }
 }
 
 /// Names the reason where no rule is the reason.

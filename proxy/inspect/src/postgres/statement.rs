@@ -1,0 +1,447 @@
+//! What statements can do: their classes, told by a strict reading of the text.
+//!
+//! A text may hold several statements, and one statement may do several things (`WITH d AS (DELETE ...) SELECT ...`): all
+//! count. In doubt more classes are told than there are, or [`PostgresStatement::Other`], which no allow that names classes
+//! matches. Names of functions are known for those of the server that do more than read; what others do is the database's to
+//! restrict.
+
+use super::lexer::{Lexer, Token, Unreadable};
+use bulkhead_facts::PostgresStatement as Class;
+
+/// A set of classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Classes(u16);
+
+impl Classes {
+    pub(super) fn of(class: Class) -> Self {
+        Self(1 << (class as u16))
+    }
+
+    pub(super) fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn add(&mut self, class: Class) {
+        *self = self.union(Self::of(class));
+    }
+
+    pub(super) fn to_vec(self) -> Vec<Class> {
+        let known = Class::NAMED.into_iter().chain([Class::Other]);
+        known.filter(|class| self.0 & Self::of(*class).0 != 0).collect()
+    }
+}
+
+/// What a text does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Meaning {
+    pub(super) classes: Classes,
+    /// It prepares something under a name of SQL.
+    pub(super) prepares: bool,
+}
+
+/// Reads a text with any number of statements. `prepared` is what `EXECUTE` may execute.
+pub(super) fn meaning(text: &[u8], prepared: Classes) -> Meaning {
+    let mut meaning = read(text, false, prepared);
+    if memchr::memchr(b'\\', text).is_some() {
+        // Whether a backslash escapes is a setting of the server: both readings count.
+        let other = read(text, true, prepared);
+        meaning.classes = meaning.classes.union(other.classes);
+        meaning.prepares |= other.prepares;
+    }
+    meaning
+}
+
+fn read(text: &[u8], escapes: bool, prepared: Classes) -> Meaning {
+    let mut meaning = Meaning::default();
+    let mut lexer = Lexer::new(text, escapes);
+    let mut statement = Statement::default();
+    loop {
+        let token = match lexer.token() {
+            Err(Unreadable) => {
+                meaning.classes.add(Class::Other);
+                return meaning;
+            }
+            Ok(token) => token,
+        };
+        match token {
+            Some(token) if token != Token::Symbol(b';') => statement.take(token),
+            end => {
+                meaning.prepares |= statement.prepares;
+                meaning.classes = meaning.classes.union(std::mem::take(&mut statement).classes(prepared));
+                if end.is_none() {
+                    return meaning;
+                }
+            }
+        }
+    }
+}
+
+/// One statement, as far as it was read.
+#[derive(Debug, Default)]
+struct Statement<'a> {
+    /// Its first words, those of the inner statement where it begins with `EXPLAIN`, `PREPARE` or `DECLARE`.
+    first: Option<&'a [u8]>,
+    second: Option<&'a [u8]>,
+    previous: Option<Token<'a>>,
+    depth: usize,
+    /// What was seen apart from the first words.
+    seen: Classes,
+    front: Front,
+    prepares: bool,
+}
+
+/// What stands before the statement that counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Front {
+    #[default]
+    None,
+    /// Behind `EXPLAIN`, in its options.
+    Explain { analyzes: bool },
+    /// The statement behind `EXPLAIN`, which is carried out only if analyzed.
+    Explained { analyzes: bool },
+    /// Until `AS` (`PREPARE`).
+    UntilAs,
+    /// Until `FOR` (`DECLARE`).
+    UntilFor,
+}
+
+impl<'a> Statement<'a> {
+    fn take(&mut self, token: Token<'a>) {
+        match token {
+            Token::Symbol(b'(') => {
+                self.call();
+                self.depth += 1;
+            }
+            Token::Symbol(b')') => self.depth = self.depth.saturating_sub(1),
+            Token::Word(word) => self.word(word),
+            Token::Quoted(_) | Token::Value => self.target(None),
+            Token::Symbol(_) => {}
+        }
+        self.previous = Some(token);
+    }
+
+    fn word(&mut self, word: &'a [u8]) {
+        self.target(Some(word));
+        self.modification(word);
+        match self.front {
+            Front::Explain { analyzes } => {
+                // Options stand in parentheses, or as words before the statement.
+                let analyze = is(word, "analyze") || is(word, "analyse");
+                if analyze || self.depth > 0 || is(word, "verbose") {
+                    self.front = Front::Explain { analyzes: analyzes || analyze };
+                    return;
+                }
+                self.front = Front::Explained { analyzes };
+                (self.first, self.second) = (Some(word), None);
+            }
+            Front::UntilAs if self.depth == 0 && is(word, "as") => self.inner(),
+            Front::UntilFor if self.depth == 0 && is(word, "for") => self.inner(),
+            Front::UntilAs | Front::UntilFor => {
+                if self.second.is_none() {
+                    self.second = Some(word);
+                }
+            }
+            Front::None | Front::Explained { .. } => self.head(word),
+        }
+    }
+
+    /// The statement that counts begins behind this word.
+    fn inner(&mut self) {
+        (self.first, self.second, self.front) = (None, None, Front::None);
+    }
+
+    fn head(&mut self, word: &'a [u8]) {
+        match (self.first, self.second) {
+            (None, _) => {
+                self.first = Some(word);
+                self.front = match () {
+                    () if is(word, "explain") => Front::Explain { analyzes: false },
+                    () if is(word, "prepare") => Front::UntilAs,
+                    () if is(word, "declare") => Front::UntilFor,
+                    () => self.front,
+                };
+                self.prepares |= is(word, "prepare");
+            }
+            (Some(_), None) => self.second = Some(word),
+            (Some(_), Some(_)) => {}
+        }
+    }
+
+    /// A statement inside of this one that changes data, or one behind a list of such: `( DELETE`, `) UPDATE`.
+    fn modification(&mut self, word: &[u8]) {
+        let behind = |text: &str| matches!(self.previous, Some(Token::Word(word)) if is(word, text));
+        let bracket = matches!(self.previous, Some(Token::Symbol(b'(' | b')')));
+        let class = match () {
+            () if is(word, "insert") => Class::Insert,
+            () if is(word, "update") => Class::Update,
+            () if is(word, "delete") => Class::Delete,
+            () if is(word, "merge") => Class::Merge,
+            () if is(word, "into") && !behind("insert") && !behind("merge") && !self.begins("copy") => {
+                // `SELECT ... INTO` makes a table.
+                self.seen.add(Class::Define);
+                return;
+            }
+            () => return,
+        };
+        if bracket || behind("as") || behind("materialized") || behind("do") {
+            self.seen.add(class);
+        }
+    }
+
+    /// What `COPY` reads and writes: anything but the client is a file or a program of the server's.
+    fn target(&mut self, word: Option<&[u8]>) {
+        let direction =
+            matches!(self.previous, Some(Token::Word(word)) if is(word, "from") || is(word, "to"));
+        let client = word.is_some_and(|word| is(word, "stdin") || is(word, "stdout"));
+        if self.begins("copy") && self.depth == 0 && direction && !client {
+            self.seen.add(Class::Other);
+        }
+    }
+
+    /// A function of the server that does more than read.
+    fn call(&mut self) {
+        let name = match self.previous {
+            Some(Token::Word(name) | Token::Quoted(name)) => name.to_ascii_lowercase(),
+            Some(Token::Value | Token::Symbol(_)) | None => return,
+        };
+        if SETTING.contains(&name.as_slice()) {
+            self.seen.add(Class::Session);
+        } else if ACTING.iter().any(|front| name.starts_with(front)) {
+            self.seen.add(Class::Call);
+        }
+    }
+
+    fn begins(&self, text: &str) -> bool {
+        self.first.is_some_and(|first| is(first, text))
+    }
+
+    fn classes(self, prepared: Classes) -> Classes {
+        let mut classes = self.seen;
+        if let Front::Explain { analyzes: false } | Front::Explained { analyzes: false } = self.front {
+            return Classes::of(Class::Select);
+        }
+        let Some(first) = self.first else {
+            // Symbols alone are no statement that we know.
+            if self.previous.is_some() {
+                classes.add(Class::Other);
+            }
+            return classes;
+        };
+        let second = self.second.unwrap_or_default();
+        match class(&first.to_ascii_lowercase(), second) {
+            // `WITH` alone says nothing; what stands behind it was seen, or is a query.
+            None if is(first, "with") && !classes.is_empty() => {}
+            None if is(first, "with") => classes.add(Class::Select),
+            None if is(first, "execute") && !prepared.is_empty() => classes = classes.union(prepared),
+            None => classes.add(Class::Other),
+            Some(class) => classes.add(class),
+        }
+        // What is analyzed, or what the cursor is for, was not found.
+        if let Front::UntilFor | Front::Explain { .. } = self.front {
+            classes.add(Class::Other);
+        }
+        classes
+    }
+}
+
+/// The class of a statement that begins with these words.
+fn class(first: &[u8], second: &[u8]) -> Option<Class> {
+    Some(match first {
+        b"select" | b"values" | b"table" | b"fetch" | b"move" => Class::Select,
+        b"insert" => Class::Insert,
+        b"update" => Class::Update,
+        b"delete" => Class::Delete,
+        b"merge" => Class::Merge,
+        b"truncate" => Class::Truncate,
+        b"copy" => Class::Copy,
+        b"call" | b"do" => Class::Call,
+        b"alter" if is(second, "system") => Class::Other,
+        b"alter" if is(second, "default") => Class::Grant,
+        b"create" | b"alter" | b"drop" | b"comment" | b"security" | b"reindex" | b"cluster" | b"vacuum"
+        | b"analyze" | b"analyse" | b"refresh" | b"import" => Class::Define,
+        b"grant" | b"revoke" | b"reassign" => Class::Grant,
+        b"prepare" if is(second, "transaction") => Class::Transaction,
+        b"set" if is(second, "transaction") || is(second, "constraints") => Class::Transaction,
+        b"begin" | b"start" | b"commit" | b"end" | b"rollback" | b"abort" | b"savepoint" | b"release"
+        | b"lock" => Class::Transaction,
+        b"set" | b"show" | b"reset" | b"discard" | b"deallocate" | b"close" | b"listen" | b"unlisten"
+        | b"notify" => Class::Session,
+        _ => return None,
+    })
+}
+
+/// Functions that change settings, or speak to other sessions.
+const SETTING: [&[u8]; 2] = [b"set_config", b"pg_notify"];
+
+/// How functions begin that write, reach files, other servers or sessions, or carry out a text.
+const ACTING: [&[u8]; 30] = [
+    b"crosstab",
+    b"cursor_to_xml",
+    b"database_to_xml",
+    b"dblink",
+    b"lo_",
+    b"loread",
+    b"lowrite",
+    b"pg_backup",
+    b"pg_cancel_backend",
+    b"pg_create_",
+    b"pg_drop_",
+    b"pg_export",
+    b"pg_file_",
+    b"pg_import",
+    b"pg_log_backend",
+    b"pg_logical_",
+    b"pg_ls_",
+    b"pg_promote",
+    b"pg_read_",
+    b"pg_reload_conf",
+    b"pg_replication_",
+    b"pg_rotate_logfile",
+    b"pg_stat_file",
+    b"pg_switch_",
+    b"pg_terminate_backend",
+    b"query_to_xml",
+    b"setval",
+    b"ts_rewrite",
+    b"ts_stat",
+    b"xpath_table",
+];
+
+fn is(word: &[u8], text: &str) -> bool {
+    word.eq_ignore_ascii_case(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let names = meaning(text.as_bytes(), Classes::default()).classes.to_vec();
+        let names: Vec<&str> = names.into_iter().map(Class::as_str).collect();
+        assert_eq!(names.join(" "), expected, "{text}");
+    }
+
+    #[test]
+    fn statements_are_told_by_their_first_words() {
+        for (text, expected) in [
+            ("", ""),
+            (" ; ;; -- nothing\n", ""),
+            ("select 1", "select"),
+            ("(SELECT 1) UNION (SELECT 2)", "select"),
+            ("((values (1)))", "select"),
+            ("Insert into a values (1)", "insert"),
+            ("INSERT INTO a SELECT * FROM b", "insert"),
+            ("INSERT INTO a VALUES (1) ON CONFLICT DO UPDATE SET b = 1", "insert update"),
+            ("UPDATE a SET b = 1", "update"),
+            ("delete from a", "delete"),
+            ("MERGE INTO a USING b ON true WHEN MATCHED THEN DELETE", "merge"),
+            ("TRUNCATE a", "truncate"),
+            ("CALL p()", "call"),
+            ("DO $$ BEGIN DELETE FROM a; END $$", "call"),
+            ("CREATE TABLE a (b int)", "define"),
+            ("ALTER SYSTEM SET a = 1", "other"),
+            ("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO a", "grant"),
+            ("REVOKE ALL ON a FROM b", "grant"),
+            ("BEGIN; COMMIT", "transaction"),
+            ("SET TRANSACTION READ ONLY", "transaction"),
+            ("PREPARE TRANSACTION 'x'", "transaction"),
+            ("SET ROLE a", "session"),
+            ("LISTEN a", "session"),
+            ("SHOW a; RESET a", "session"),
+            ("CHECKPOINT", "other"),
+            ("START_REPLICATION SLOT a LOGICAL 0/0", "other"),
+            ("hello", "other"),
+            ("1", "other"),
+            ("EXECUTE a", "other"),
+        ] {
+            check(text, expected);
+        }
+    }
+
+    #[test]
+    fn several_statements_are_all_told() {
+        check("select 1; drop table a", "select define");
+        check("select ';drop table a'", "select");
+        check("select 1;--\ndelete from a", "select delete");
+        check("select 1 /* ; /* nested */ ; */; delete from a", "select delete");
+        check("select $$;$$, $a$ $$; $a$; delete from a", "select delete");
+        check("select \"a;\"\"b\"; delete from a", "select delete");
+        check("select 1 -- ';\n; delete from a --'", "select delete");
+        check(
+            "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC DELETE FROM a; SELECT 1; END",
+            "select define transaction",
+        );
+    }
+
+    #[test]
+    fn statements_inside_of_others_are_told() {
+        check("WITH a AS (SELECT 1) SELECT * FROM a", "select");
+        check("WITH a AS (DELETE FROM b RETURNING *) SELECT * FROM a", "delete");
+        check("with a as materialized (select 1) update b set c = 1", "update");
+        check("WITH a AS (SELECT 1) INSERT INTO b SELECT * FROM a", "insert");
+        check(
+            "WITH a(x) AS (UPDATE b SET c = 1 RETURNING *), d AS (INSERT INTO e VALUES (1)) SELECT 1",
+            "insert update",
+        );
+        check("SELECT * INTO a FROM b", "select define");
+        check("SELECT 1 FROM a FOR UPDATE", "select");
+        check("EXPLAIN DELETE FROM a", "select");
+        check("EXPLAIN (COSTS off, VERBOSE) DELETE FROM a", "select");
+        check("EXPLAIN ANALYZE DELETE FROM a", "delete");
+        check("EXPLAIN (VERBOSE, ANALYZE) UPDATE a SET b = 1", "update");
+        check("explain analyze verbose select 1", "select");
+        check("PREPARE a AS DELETE FROM b", "delete");
+        check("PREPARE a (int, text) AS SELECT $1", "select");
+        check("DECLARE a CURSOR WITH HOLD FOR SELECT 1", "select");
+        check("DECLARE a CURSOR FOR WITH d AS (DELETE FROM b RETURNING *) SELECT 1", "delete");
+        check("DECLARE a", "other");
+    }
+
+    #[test]
+    fn copies_other_than_with_the_client_are_told_apart() {
+        check("COPY a FROM STDIN", "copy");
+        check("COPY a (b, c) TO STDOUT WITH (FORMAT csv)", "copy");
+        check("COPY (SELECT * FROM a) TO STDOUT", "copy");
+        check("COPY (DELETE FROM a RETURNING *) TO STDOUT", "delete copy");
+        check("COPY a FROM PROGRAM 'id'", "copy other");
+        check("COPY a TO '/tmp/x'", "copy other");
+        check("COPY a FROM E'/etc/passwd'", "copy other");
+        check("COPY a FROM $$/etc/passwd$$", "copy other");
+    }
+
+    #[test]
+    fn functions_of_the_server_that_act_are_told() {
+        check("select pg_terminate_backend(1)", "select call");
+        check("select \"pg_read_file\"('/etc/passwd')", "select call");
+        check("select pg_catalog.lo_export(1, '/tmp/a')", "select call");
+        check("select lower(a), nextval('s') from b", "select");
+        check("select set_config('role', 'a', false)", "select session");
+        check("select query_to_xml('select 1', true, true, '')", "select call");
+    }
+
+    #[test]
+    fn what_reads_in_two_ways_counts_in_both() {
+        check(r"select 'a\'; delete from a; --'", "select delete");
+        check(r"select E'a\'; delete from a; --'", "select");
+        check(r"select E'a' 'b\'; delete from a; --'", "select delete");
+        check("select U&\"d\\0061t\"(1)", "other");
+        check("select 'open", "other");
+        check("select /* open", "other");
+        check("select $a$ open $b$", "other");
+        let doubtful = b"select E'\x95\\'; delete from a; --'";
+        assert_eq!(meaning(doubtful, Classes::default()).classes.to_vec(), [Class::Other]);
+    }
+
+    #[test]
+    fn what_was_prepared_can_be_executed() {
+        let prepared = meaning(b"PREPARE a AS DELETE FROM b", Classes::default());
+        assert!(prepared.prepares);
+        assert_eq!(meaning(b"EXECUTE a", prepared.classes).classes.to_vec(), [Class::Delete]);
+        assert_eq!(meaning(b"EXPLAIN ANALYZE EXECUTE a", prepared.classes).classes.to_vec(), [Class::Delete]);
+        assert!(!meaning(b"select 1", Classes::default()).prepares);
+    }
+}

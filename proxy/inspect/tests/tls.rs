@@ -1,0 +1,186 @@
+//! TLS: hellos over any number of records and segments, read strictly; nothing leaves before the verdict.
+
+#[path = "support/gate.rs"]
+mod gate;
+
+use bulkhead_facts::Reason;
+use bulkhead_inspect::Question;
+use gate::{End, World, describe, run, run_all_splits};
+
+const WORLD: World = World { expected: None, allow: not_secret, answer: |_| Vec::new(), opaque: false };
+
+fn not_secret(question: &Question<'_>) -> bool {
+    !describe(question).starts_with("secret")
+}
+
+const DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+const MALFORMED: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+
+fn length16(bytes: &[u8]) -> Vec<u8> {
+    let mut out = u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
+    out.extend_from_slice(bytes);
+    out
+}
+
+fn extension(kind: u16, body: &[u8]) -> Vec<u8> {
+    [kind.to_be_bytes().to_vec(), length16(body)].concat()
+}
+
+fn sni(name: &str) -> Vec<u8> {
+    extension(0, &length16(&[vec![0], length16(name.as_bytes())].concat()))
+}
+
+fn alpn(names: &[&[u8]]) -> Vec<u8> {
+    let list: Vec<u8> =
+        names.iter().flat_map(|name| [&[u8::try_from(name.len()).unwrap()], *name].concat()).collect();
+    extension(16, &length16(&list))
+}
+
+fn versions(list: &[u16]) -> Vec<u8> {
+    let list: Vec<u8> = list.iter().flat_map(|version| version.to_be_bytes()).collect();
+    extension(43, &[&[u8::try_from(list.len()).unwrap()], list.as_slice()].concat())
+}
+
+/// A hello with these extensions, as a handshake message.
+fn message(version: u16, extensions: &[Vec<u8>]) -> Vec<u8> {
+    let mut body = version.to_be_bytes().to_vec();
+    body.extend([7; 32]);
+    body.push(0);
+    body.extend(length16(&[0x13, 0x01, 0x0a, 0x0a]));
+    body.extend([1, 0]);
+    body.extend(length16(&extensions.concat()));
+    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    [&[1], &length[1..], body.as_slice()].concat()
+}
+
+/// In records of so many bytes.
+fn records(message: &[u8], size: usize) -> Vec<u8> {
+    message.chunks(size).flat_map(|part| [vec![22, 3, 1], length16(part)].concat()).collect()
+}
+
+fn hello(extensions: &[Vec<u8>]) -> Vec<u8> {
+    records(&message(0x0303, extensions), 1 << 14)
+}
+
+fn check_asked(input: &[u8], expected: &str) {
+    let outcome = run_all_splits(WORLD, input);
+    assert_eq!(outcome.asked, [expected]);
+    assert_eq!((outcome.to_server.as_slice(), outcome.end), (input, End::Opaque), "{expected}");
+}
+
+fn check_malformed(input: &[u8], what: &str) {
+    let outcome = run_all_splits(WORLD, input);
+    assert_eq!((outcome.asked.len(), outcome.to_server.len()), (0, 0), "{what}");
+    assert_eq!((outcome.to_client.as_slice(), outcome.end), (&MALFORMED[..], End::Told), "{what}");
+}
+
+#[test]
+fn name_versions_and_protocols_are_read_in_one_form() {
+    let grease = extension(0x1a1a, &[]);
+    check_asked(
+        &hello(&[
+            grease,
+            sni("API.Example.com"),
+            versions(&[0x3a3a, 0x0304, 0x0303]),
+            alpn(&[b"h2", b"http/1.1"]),
+        ]),
+        "api.example.com 1.2-1.3 [\"h2\", \"http/1.1\"]",
+    );
+    check_asked(&hello(&[versions(&[0x0304])]), "- 1.3-1.3 []");
+    check_asked(&hello(&[sni("a.test"), alpn(&[b"\xfa\xfa", b"\xff"])]), "a.test 1.0-1.2 [\"\u{fffd}\"]");
+    check_asked(&records(&message(0x0302, &[]), 9_000), "- 1.0-1.1 []");
+}
+
+#[test]
+fn an_encrypted_hello_is_a_fact_and_its_outer_name_is_not_the_one_that_is_meant() {
+    let ech = extension(0xfe0d, &[0, 0, 1, 0, 1, 9, 0, 0, 0, 0]);
+    check_asked(&hello(&[sni("front.test"), versions(&[0x0304]), ech]), "front.test 1.3-1.3 [] encrypted");
+    check_malformed(&hello(&[sni("front.test"), extension(0xfe0d, &[1])]), "an inner hello outside");
+}
+
+#[test]
+fn a_refused_hello_gets_an_alert_and_nothing_of_it_leaves() {
+    let outcome = run_all_splits(WORLD, &hello(&[sni("secret.test")]));
+    assert_eq!(outcome.asked, ["secret.test 1.0-1.2 []"]);
+    assert_eq!((outcome.to_server.len(), outcome.to_client.as_slice()), (0, &DENIED[..]));
+    assert_eq!(outcome.end, End::Told);
+}
+
+/// CVE-2026-32305, CVE-2024-11738: a hello in many records, and one of more than a segment.
+#[test]
+fn cve_2026_32305_cve_2024_11738() {
+    let mut long = message(0x0303, &[extension(0x0015, &[0; 1_800]), sni("secret.test")]);
+    for size in [1, 2, 3, 5, 100, 1_000] {
+        let outcome = run(WORLD, &records(&long, size), 77);
+        assert_eq!((outcome.to_server.len(), outcome.to_client.as_slice()), (0, &DENIED[..]), "{size}");
+    }
+    let short = message(0x0303, &[sni("secret.test")]);
+    for size in 1..short.len() {
+        let outcome = run(WORLD, &records(&short, size), 1);
+        assert_eq!((outcome.to_server.len(), outcome.to_client.as_slice()), (0, &DENIED[..]), "{size}");
+    }
+    // Longer than what is kept: refused, not passed.
+    long = message(0x0303, &[extension(0x0015, &[0; 17_000]), sni("open.test")]);
+    let outcome = run(WORLD, &records(&long, 1_000), 1_000);
+    assert_eq!((outcome.asked.len(), outcome.to_server.len(), outcome.end), (0, 0, End::Told));
+}
+
+#[test]
+fn cve_2020_8660() {
+    let outcome = run_all_splits(WORLD, &hello(&[sni("secret.test"), versions(&[0x0304])]));
+    assert_eq!(outcome.to_client, DENIED);
+}
+
+#[test]
+fn cve_2026_53622() {
+    check_asked(&hello(&[sni("OPEN.Example.com")]), "open.example.com 1.0-1.2 []");
+    assert_eq!(run_all_splits(WORLD, &hello(&[sni("SECRET.example.com")])).to_client, DENIED);
+}
+
+/// The name is one of Istio's internal ones: it is compared as it is, and no part of it selects anything.
+#[test]
+fn cve_2021_31921() {
+    check_asked(&hello(&[sni("outbound_.80_._.b.svc")]), "outbound_.80_._.b.svc 1.0-1.2 []");
+}
+
+#[test]
+fn cve_2026_1642() {
+    let world = World { answer: |_| b"220 hello\r\n".to_vec(), ..WORLD };
+    let outcome = run(world, &hello(&[sni("open.test")])[..20], 100);
+    assert_eq!((outcome.to_client.len(), outcome.end), (0, End::Reset(Reason::Malformed)));
+}
+
+#[test]
+fn what_two_readers_could_read_differently_is_refused() {
+    let good = message(0x0303, &[sni("open.test")]);
+    check_malformed(&hello(&[sni("open.test"), sni("secret.test")]), "two names");
+    let two = [vec![0], length16(b"open.test"), vec![0], length16(b"secret.test")].concat();
+    check_malformed(&hello(&[extension(0, &length16(&two))]), "a list of two names");
+    check_malformed(&hello(&[sni("10.0.0.1")]), "an address");
+    check_malformed(&hello(&[sni("a\0.test")]), "a zero byte");
+    check_malformed(&hello(&[sni("")]), "an empty name");
+    check_malformed(&hello(&[extension(0, &[0, 9, 0])]), "a list that is cut short");
+    check_malformed(&hello(&[extension(43, &[3, 3, 4, 3])]), "versions of an odd length");
+    check_malformed(
+        &records(&[good.clone(), vec![1]].concat(), 16_000),
+        "bytes behind the hello in its record",
+    );
+    check_malformed(&records(&[&[2], &good[1..]].concat(), 16_000), "another message");
+    let mut short = good.clone();
+    short.truncate(good.len() - 3);
+    short[3] -= 3;
+    check_malformed(&records(&short, 16_000), "extensions cut short");
+    let alert_between = [records(&good[..10], 10), vec![21, 3, 3, 0, 2, 1, 0], records(&good[10..], 900)];
+    check_malformed(&alert_between.concat(), "another record between");
+    check_malformed(&[vec![22, 3, 1, 0, 0], records(&good, 900)].concat(), "an empty record");
+}
+
+#[test]
+fn early_data_behind_the_hello_leaves_with_it_and_not_before() {
+    let input = [hello(&[sni("open.test")]), vec![23, 3, 3, 0, 2, 9, 9]].concat();
+    let outcome = run(WORLD, &input, input.len());
+    assert_eq!(outcome.end, End::Opaque);
+    assert_eq!(outcome.to_server, hello(&[sni("open.test")]));
+    let denied = [hello(&[sni("secret.test")]), vec![23, 3, 3, 0, 2, 9, 9]].concat();
+    assert_eq!(run(WORLD, &denied, denied.len()).to_server.len(), 0);
+}
