@@ -6,7 +6,7 @@ use bulkhead_policies::cases;
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::{load, references};
 use bulkhead_policies::prove::{self, prove};
-use bulkhead_policies::questions::Judges;
+use bulkhead_policies::questions::{Judges, Version};
 use bulkhead_policies::space::Programs;
 use support::{compiler, files, here, sound, source};
 
@@ -62,7 +62,8 @@ fn every_proof_of_every_example_holds() {
         let programs = Programs::new(&compiler(&set, &inventory)).expect("programs");
         let (proofs, found) = prove::load(&sources);
         assert_eq!(found, [], "{name}");
-        for outcome in proofs.iter().flat_map(|proof| prove(proof, &programs, &inventory)) {
+        for outcome in proofs.iter().flat_map(|proof| prove(proof, &programs, &inventory, Version::Enforced))
+        {
             assert_eq!(outcome.problems, [], "{name}: {}", outcome.assertion);
             assertions += 1;
         }

@@ -61,27 +61,35 @@ pub(super) struct Gates<'j> {
     pub(super) new: Vec<Gate<'j>>,
 }
 
+impl<'j> Gates<'j> {
+    /// Old and new, each with the answer that counts.
+    fn both(&self, versions: [Version; 2]) -> [(&[Gate<'j>], Version); 2] {
+        [(&self.old, versions[0]), (&self.new, versions[1])]
+    }
+}
+
 /// What changes, widened first; empty if nothing does.
-pub(super) fn compare(gates: &Gates<'_>, version: Version) -> Vec<Delta> {
+pub(super) fn compare(gates: &Gates<'_>, versions: [Version; 2]) -> Vec<Delta> {
     let kinds = [ChangeKind::Widened, ChangeKind::Narrowed];
     let extents = if gates.old.iter().chain(&gates.new).any(Gate::inspects) {
-        inspected(gates, version)
+        inspected(gates, versions)
     } else {
-        let [before, after] = [&gates.old, &gates.new].map(|gates| allows(gates, Sent::Opaque, version));
+        let [before, after] =
+            gates.both(versions).map(|(gates, version)| allows(gates, Sent::Opaque, version));
         [!before && after, before && !after].map(|changed| changed.then_some(Extent::Everything))
     };
     let delta = |(kind, extent): (ChangeKind, Option<Extent>)| {
         let extent = extent?;
         let sent = extent.example().map_or(Sent::Opaque, RequestKind::sent);
         let [before, after] =
-            [&gates.old, &gates.new].map(|side| said(side, &gates.directions, sent, version));
+            gates.both(versions).map(|(side, version)| said(side, &gates.directions, sent, version));
         Some(Delta { kind, extent, before, after })
     };
     kinds.into_iter().zip(extents).filter_map(delta).collect()
 }
 
 /// Requests in normal form first; what differs only for paths that are spelled otherwise is looked for where these are alike.
-fn inspected(gates: &Gates<'_>, version: Version) -> [Option<Extent>; 2] {
+fn inspected(gates: &Gates<'_>, versions: [Version; 2]) -> [Option<Extent>; 2] {
     let all: Vec<Gate<'_>> = gates.old.iter().chain(&gates.new).copied().collect();
     let mut found = [None, None];
     for spelled in [false, true] {
@@ -91,7 +99,8 @@ fn inspected(gates: &Gates<'_>, version: Version) -> [Option<Extent>; 2] {
         let total = kinds.len();
         let mut changed: [Vec<RequestKind>; 2] = [Vec::new(), Vec::new()];
         for kind in kinds {
-            let [before, after] = [&gates.old, &gates.new].map(|side| allows(side, kind.sent(), version));
+            let [before, after] =
+                gates.both(versions).map(|(side, version)| allows(side, kind.sent(), version));
             match (before, after) {
                 (false, true) => changed[0].push(kind),
                 (true, false) => changed[1].push(kind),

@@ -48,7 +48,7 @@ pub(super) struct Walk<'a> {
     old: &'a Programs,
     new: &'a Programs,
     inventory: &'a Inventory,
-    version: Version,
+    versions: [Version; 2],
     held: BTreeSet<IpAddr>,
     ways: Rc<Ways<'a>>,
     same: HashMap<[usize; 2], bool>,
@@ -63,13 +63,13 @@ impl<'a> Walk<'a> {
         old: &'a Programs,
         new: &'a Programs,
         inventory: &'a Inventory,
-        version: Version,
+        versions: [Version; 2],
     ) -> Self {
         Self {
             old,
             new,
             inventory,
-            version,
+            versions,
             held: held(inventory),
             ways: Rc::new(Ways::new(inventory)),
             same: HashMap::new(),
@@ -102,8 +102,9 @@ impl<'a> Walk<'a> {
     fn door(&mut self, pod: &ObjectName, direction: Direction) -> Option<Door<'a>> {
         let ((old, old_judge), (new, new_judge)) = (self.old.judge(pod)?, self.new.judge(pod)?);
         let numbers = [old, new];
+        let alike = self.versions[0] == self.versions[1];
         let same = *self.same.entry(numbers).or_insert_with(|| old_judge.program() == new_judge.program());
-        Some(Door { direction, numbers, judges: [old_judge, new_judge], same })
+        Some(Door { direction, numbers, judges: [old_judge, new_judge], same: same && alike })
     }
 
     fn pair(&mut self, from: (&'a ObjectName, &'a Pod), to: (&'a ObjectName, &'a Pod)) {
@@ -150,7 +151,7 @@ impl<'a> Walk<'a> {
         }
         let gates = Gates { directions: vec![Direction::Egress, Direction::Ingress], old, new };
         let range = ProtocolRange { first: through.protocol, last: through.protocol };
-        let cell = cell_change(&gates, self.version, range, PortRange::single(through.port));
+        let cell = cell_change(&gates, self.versions, range, PortRange::single(through.port));
         let found = Rc::new(vec![cell]);
         self.by_service.insert(key, Rc::clone(&found));
         found
@@ -176,7 +177,7 @@ impl<'a> Walk<'a> {
                     };
                     let gates = Gates { directions: vec![door.direction], old: gate(0), new: gate(1) };
                     let range = ProtocolRange { first: spec.protocol, last: spec.protocol };
-                    let cell = cell_change(&gates, self.version, range, PortRange::single(spec.port));
+                    let cell = cell_change(&gates, self.versions, range, PortRange::single(spec.port));
                     let hop = Hop { source: *own, destination: address, service: None };
                     let ends = Ends { from: Some(from.0), to: None, name: None, hop };
                     let source = Side::Workload(from.1.workload.clone());
@@ -277,7 +278,7 @@ impl<'a> Walk<'a> {
             };
             let directions = doors.iter().map(|(door, _)| door.direction).collect();
             let gates = Gates { directions, old: gates(0).collect(), new: gates(1).collect() };
-            cell_change(&gates, self.version, cell.protocols, cell.ports)
+            cell_change(&gates, self.versions, cell.protocols, cell.ports)
         });
         let found: Rc<Vec<CellChange>> =
             Rc::new(changes.filter(|cell| !cell.deltas.is_empty() || !cell.resets.is_empty()).collect());
@@ -365,11 +366,11 @@ fn at_ports<'j>(doors: [Door<'j>; 2], version: usize, hop: &Hop<'_>) -> Vec<Gate
 
 fn cell_change(
     gates: &Gates<'_>,
-    version: Version,
+    versions: [Version; 2],
     protocols: ProtocolRange,
     ports: PortRange,
 ) -> CellChange {
-    let deltas = compare(gates, version);
+    let deltas = compare(gates, versions);
     let becomes_inspected = |(at, (old, new)): (usize, (&Gate<'_>, &Gate<'_>))| {
         let passed = match old.action {
             Action::Answer(id) | Action::Learn(id) => old.judge.answer(id).enforced.effect == Effect::Allow,

@@ -129,9 +129,9 @@ pub struct Reset {
     pub ports: PortRange,
 }
 
-/// Compares what two sets of programs of one inventory say of every flow.
-pub fn diff(old: &Programs, new: &Programs, inventory: &Inventory, version: Version) -> Difference {
-    let mut found = flows::Walk::new(old, new, inventory, version).everything();
+/// Compares what two sets of programs of one inventory say of every flow, each in one of its two answers.
+pub fn diff(old: &Programs, new: &Programs, inventory: &Inventory, versions: [Version; 2]) -> Difference {
+    let mut found = flows::Walk::new(old, new, inventory, versions).everything();
     for change in &mut found.changes {
         change.risk = rank::risk(change);
     }

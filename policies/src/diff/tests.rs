@@ -38,7 +38,7 @@ fn set(text: &str) -> PolicySet {
 
 fn between(old: &PolicySet, new: &PolicySet, inventory: &Inventory) -> Difference {
     let programs = |set| Programs::new(&Compiler::new(set, inventory).unwrap()).unwrap();
-    diff(&programs(old), &programs(new), inventory, Version::Enforced)
+    diff(&programs(old), &programs(new), inventory, [Version::Enforced; 2])
 }
 
 fn shown_side(side: &Side) -> String {
@@ -158,6 +158,22 @@ fn a_port_that_becomes_inspected_announces_that_flows_are_reset() {
     let found = lines("{name: web, from: [{workloads: {app: checkout}}], ports: [8080]}", WEB);
     assert!(found[0].starts_with("narrowed shop/checkout -> shop/payments tcp/8080 "), "{found:?}");
     assert_eq!(found[1..], ["reset shop/payments shop/checkout tcp/8080"]);
+}
+
+#[test]
+fn what_is_staged_is_the_shadow_answer_against_the_enforced_one() {
+    let inventory = load_inventory(&[Source { name: "i.yaml".into(), text: PODS.into() }]).unwrap();
+    let staged = |mode: &str| {
+        let text = ingress(WEB).replace("spec:\n  workloads", &format!("spec:\n  mode: {mode}\n  workloads"));
+        let set = set(&text);
+        let programs = Programs::new(&Compiler::new(&set, &inventory).unwrap()).unwrap();
+        let found = diff(&programs, &programs, &inventory, [Version::Enforced, Version::Shadow]);
+        found.changes.iter().map(|change| change.kind).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(staged("enforce").len(), 0);
+    // Audited, it would close what is open; on its way out, its end would open what it closes.
+    assert_eq!(staged("audit"), [ChangeKind::Narrowed].into());
+    assert_eq!(staged("audit-removal"), [ChangeKind::Widened].into());
 }
 
 #[test]

@@ -37,11 +37,19 @@ impl Outcome {
 }
 
 /// Decides every assertion of a proof.
-pub fn prove(proof: &Proof, programs: &Programs, inventory: &Inventory) -> Vec<Outcome> {
-    proof.assertions.iter().map(|assertion| decide(proof, assertion, programs, inventory)).collect()
+pub fn prove(proof: &Proof, programs: &Programs, inventory: &Inventory, version: Version) -> Vec<Outcome> {
+    let stock = Stock { programs, inventory, version };
+    proof.assertions.iter().map(|assertion| decide(proof, assertion, &stock)).collect()
 }
 
-fn decide(proof: &Proof, assertion: &Assertion, programs: &Programs, inventory: &Inventory) -> Outcome {
+/// What assertions are decided over.
+struct Stock<'a> {
+    programs: &'a Programs,
+    inventory: &'a Inventory,
+    version: Version,
+}
+
+fn decide(proof: &Proof, assertion: &Assertion, stock: &Stock<'_>) -> Outcome {
     let mut report = Report::new(&*proof.file);
     let span = assertion.span;
     let mut outcome = Outcome {
@@ -53,13 +61,11 @@ fn decide(proof: &Proof, assertion: &Assertion, programs: &Programs, inventory: 
         problems: Vec::new(),
     };
     let found = match &assertion.claim {
-        Claim::Never { .. } => never(&mut report, &assertion.claim, programs, inventory),
-        Claim::Contained { from, within } => {
-            contained(&mut report, (from, within), programs, inventory).map(|path| {
-                outcome.path = path;
-                outcome.path.last().map(|last| last.flow.clone())
-            })
-        }
+        Claim::Never { .. } => never(&mut report, &assertion.claim, stock),
+        Claim::Contained { from, within } => contained(&mut report, (from, within), stock).map(|path| {
+            outcome.path = path;
+            outcome.path.last().map(|last| last.flow.clone())
+        }),
     };
     if !report.has_errors() {
         match found {
@@ -79,12 +85,8 @@ fn not_proven(report: &mut Report, span: Span, message: String) {
     report.error("not-proven", span, message);
 }
 
-fn never(
-    report: &mut Report,
-    claim: &Claim,
-    programs: &Programs,
-    inventory: &Inventory,
-) -> Result<Option<Flow>, TooManyKinds> {
+fn never(report: &mut Report, claim: &Claim, stock: &Stock<'_>) -> Result<Option<Flow>, TooManyKinds> {
+    let Stock { programs, inventory, version } = *stock;
     let Claim::Never { from, except, to, ports, section } = claim else { return Ok(None) };
     let sources = EndSet::find(report, from, inventory);
     let apart = EndSet::find(report, &Some(except.clone()), inventory);
@@ -93,7 +95,7 @@ fn never(
         return Ok(None);
     }
     let traffic = Traffic { ports: ports.as_deref(), section: section.as_ref() };
-    let mut search = Search::new(programs, inventory, Version::Enforced, traffic);
+    let mut search = Search::new(programs, inventory, version, traffic);
     let nodes = nodes(inventory);
     let mut cuts: Vec<Block> = nodes.iter().map(|address| (*address, *address)).collect();
     cuts.extend([&sources, &apart, &targets].into_iter().flat_map(|set| set.blocks.iter().copied()));
@@ -131,9 +133,9 @@ type Written = [(String, Span)];
 fn contained(
     report: &mut Report,
     (from, within): (&Written, &Written),
-    programs: &Programs,
-    inventory: &Inventory,
+    stock: &Stock<'_>,
 ) -> Result<Vec<Reached>, TooManyKinds> {
+    let Stock { programs, inventory, version } = *stock;
     let named = |names: &Written| -> Names { Some(names.to_vec()) };
     let start = EndSet::find(report, &named(from), inventory);
     let limits: Vec<(String, Span)> =
@@ -160,7 +162,7 @@ fn contained(
         let mut all = pods().filter(|(_, pod)| pod.workload == *workload);
         all.all(|(name, _)| allowed.contains(name))
     };
-    let found = reach(programs, inventory, &start, Version::Enforced)?;
+    let found = reach(programs, inventory, &start, version)?;
     let may = |station: &Station| match station {
         Station::Workload(workload) => whole(workload),
         Station::Nodes => within.iter().any(|(name, _)| name == "nodes"),

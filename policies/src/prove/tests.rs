@@ -68,12 +68,12 @@ fn outcomes(spec: &str) -> Vec<String> {
     let loaded = load_policies(&source(POLICIES));
     assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
     let programs = Programs::new(&Compiler::new(&loaded.set, &inventory).unwrap()).unwrap();
-    let decided = proofs.iter().flat_map(|proof| prove(proof, &programs, &inventory)).map(|outcome| {
-        match outcome.problems.first() {
+    let decided = proofs.iter().flat_map(|proof| prove(proof, &programs, &inventory, Version::Enforced)).map(
+        |outcome| match outcome.problems.first() {
             None => "holds".to_owned(),
             Some(problem) => problem.to_string(),
-        }
-    });
+        },
+    );
     found.iter().map(ToString::to_string).chain(decided).collect()
 }
 
@@ -161,7 +161,7 @@ fn a_counter_example_is_really_allowed_and_none_means_that_no_request_is() {
         };
         let assertion = Assertion { name: "a".into(), span: Span::default(), claim };
         let proof = Proof { name: "p".into(), file: "p".into(), assertions: vec![assertion] };
-        let outcome = prove(&proof, &programs, &inventory).remove(0);
+        let outcome = prove(&proof, &programs, &inventory, Version::Enforced).remove(0);
         match &outcome.counter_example {
             Some(flow) => {
                 refuted += 1;

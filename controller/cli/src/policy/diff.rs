@@ -1,9 +1,12 @@
 //! `bulkhead policy diff`: what a change of policies changes in verdicts.
 
 use super::set::Set;
-use super::{DOES_NOT_HOLD, DateArguments, HOLDS, InventoryArguments, report, requests};
+use super::{BAD_INPUT, DOES_NOT_HOLD, DateArguments, HOLDS, InventoryArguments, report, requests};
+use bulkhead_policies::compile::Compiler;
+use bulkhead_policies::diagnostics::nearest;
 use bulkhead_policies::diff::{Change, ChangeKind, Difference, Example, Extent, Reset, Said, Side, diff};
 use bulkhead_policies::inventory::ObjectName;
+use bulkhead_policies::model::PolicySet;
 use bulkhead_policies::questions::Version;
 use bulkhead_policies::space::{Programs, shown_block};
 use clap::ValueEnum;
@@ -16,14 +19,21 @@ const BLOCKS_TOLD_MAX: usize = 4;
 
 /// Tell what becomes allowed or denied between two sets of policies
 ///
-/// Verdicts are compared, not text: for every pair of pods, every Service and every outside address, on all ports and with
-/// all requests. Exit code 0 unless `--fail-on` says otherwise.
+/// Verdicts are compared, not text: for every pair of pods, every Service, every outside address and name, on all ports and
+/// with all requests. With `--without` or `--staged` one set is enough. Exit code 0 unless `--fail-on` says otherwise.
 #[derive(clap::Args, Debug)]
 pub(super) struct DiffArguments {
     /// File or folder with the old policies
     old: PathBuf,
     /// File or folder with the new ones
-    new: PathBuf,
+    #[arg(required_unless_present_any = ["without", "staged"], conflicts_with_all = ["without", "staged"])]
+    new: Option<PathBuf>,
+    /// Instead of NEW: the old policies without this one, `KIND/NAMESPACE/NAME` or `KIND/NAME`; may be repeated
+    #[arg(long, value_name = "POLICY")]
+    without: Vec<String>,
+    /// Instead of NEW: the old policies once what is audited counts and what is on its way out is gone
+    #[arg(long, conflicts_with_all = ["without", "answer"])]
+    staged: bool,
     #[command(flatten)]
     inventory: InventoryArguments,
     #[command(flatten)]
@@ -47,14 +57,23 @@ enum FailOn {
     Change,
 }
 
-/// Which answer is compared.
+/// Which answer is meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Answer {
+pub(super) enum Answer {
     /// What holds
     #[default]
     Enforced,
     /// What would hold if audited policies counted
     Shadow,
+}
+
+impl From<Answer> for Version {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Enforced => Self::Enforced,
+            Answer::Shadow => Self::Shadow,
+        }
+    }
 }
 
 /// How changes are printed.
@@ -89,14 +108,48 @@ fn compare(arguments: &DiffArguments) -> Result<Difference, u8> {
             &"give `--inventory FILE` with the output of `kubectl get namespaces,pods,services,endpointslices,nodes -A -o yaml`: both sets are compared over one inventory",
         ));
     }
-    let [old, new] = [&arguments.old, &arguments.new]
-        .map(|path| Set::read(std::slice::from_ref(path), &arguments.inventory, arguments.date));
-    let (old, new) = (old?, new?);
-    let version = match arguments.answer {
-        Answer::Enforced => Version::Enforced,
-        Answer::Shadow => Version::Shadow,
+    let read = |path: &PathBuf| Set::read(std::slice::from_ref(path), &arguments.inventory, arguments.date);
+    let old = read(&arguments.old)?;
+    let version = Version::from(arguments.answer);
+    let found = match &arguments.new {
+        Some(new) => {
+            let new = read(new)?;
+            diff(&programs(&old)?, &programs(&new)?, &new.inventory, [version; 2])
+        }
+        None if arguments.staged => {
+            let programs = programs(&old)?;
+            diff(&programs, &programs, &old.inventory, [Version::Enforced, Version::Shadow])
+        }
+        None => {
+            let before = programs(&old)?;
+            let Set { inventory, .. } = &old;
+            let without = without(&old, &arguments.without)?;
+            let compiler = Compiler::new(&without, inventory)
+                .map_err(|errors| errors.first().map_or(BAD_INPUT, |error| report::refuse(error)))?;
+            let after = Programs::new(&compiler).map_err(|error| report::refuse(&error))?;
+            diff(&before, &after, inventory, [version; 2])
+        }
     };
-    Ok(diff(&programs(&old)?, &programs(&new)?, &new.inventory, version))
+    Ok(found)
+}
+
+/// The set without some of its policies, each of which has to be there.
+fn without(set: &Set, names: &[String]) -> Result<PolicySet, u8> {
+    let mut left = set.loaded.set.clone();
+    for name in names {
+        let before = left.policies.len();
+        left.policies.retain(|policy| policy.origin.to_string() != *name);
+        if left.policies.len() == before {
+            let known: Vec<String> =
+                set.loaded.set.policies.iter().map(|policy| policy.origin.to_string()).collect();
+            let hint = match nearest(name, known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "write `SegmentPolicy/shop/payments`, or `ClusterSegmentPolicy/guard` for a kind of no namespace".to_owned(),
+            };
+            return Err(report::refuse(&format!("no policy of the set is called `{name}`: {hint}")));
+        }
+    }
+    Ok(left)
 }
 
 /// The programs of a set; what cannot be compiled is printed.

@@ -1,13 +1,13 @@
 //! `bulkhead policy prove`: assertions that are decided for all requests and all peers.
 
-use super::diff::{programs, shown_name};
+use super::diff::{Answer, programs, shown_name};
 use super::set::Set;
 use super::{
     BAD_INPUT, DOES_NOT_HOLD, DateArguments, Format, HOLDS, InventoryArguments, read, report, requests,
 };
 use bulkhead_policies::diagnostics::{Diagnostic, formats, has_errors};
 use bulkhead_policies::prove::{self, Flow, Outcome, Reached, reach};
-use bulkhead_policies::questions::{Ends, Version};
+use bulkhead_policies::questions::Ends;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -28,6 +28,9 @@ pub(super) struct ProveArguments {
     /// Instead of proofs: tell all that a compromised pod or workload reaches, over any number of steps
     #[arg(long, value_name = "NAMESPACE/NAME")]
     reach: Option<String>,
+    /// The answer that is proven
+    #[arg(long, value_enum, default_value_t)]
+    answer: Answer,
     #[arg(long, value_enum, default_value_t)]
     format: ProveFormat,
 }
@@ -66,8 +69,10 @@ fn tell_outcomes(arguments: &ProveArguments) -> Result<u8, u8> {
     }
     let set = Set::read(&arguments.paths, &arguments.inventory, arguments.date)?;
     let programs = programs(&set)?;
-    let outcomes: Vec<Outcome> =
-        proofs.iter().flat_map(|proof| prove::prove(proof, &programs, &set.inventory)).collect();
+    let outcomes: Vec<Outcome> = proofs
+        .iter()
+        .flat_map(|proof| prove::prove(proof, &programs, &set.inventory, arguments.answer.into()))
+        .collect();
     let problems: Vec<Diagnostic> =
         outcomes.iter().flat_map(|outcome| outcome.problems.iter().cloned()).collect();
     match arguments.format {
@@ -105,7 +110,7 @@ fn tell_reach(arguments: &ProveArguments, name: &str) -> Result<u8, u8> {
     };
     let start: BTreeSet<_> = pods.into_iter().collect();
     let programs = programs(&set)?;
-    let found = reach(&programs, &set.inventory, &start, Version::Enforced)
+    let found = reach(&programs, &set.inventory, &start, arguments.answer.into())
         .map_err(|error| report::refuse(&error))?;
     match arguments.format {
         ProveFormat::Text => {
