@@ -172,6 +172,9 @@ impl Http2 {
 
     fn frame<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
         self.raw &= self.left_before_gate > 0;
+        if let Some(detail) = self.exhausted.take() {
+            return self.fail(Code::EnhanceYourCalm, detail);
+        }
         let Some(header) = Header::read(bytes) else { return Step::NeedMore };
         if self.settings.awaits_client() && (header.kind != Kind::Settings || header.has(ACK)) {
             return self.fail(Code::Protocol, "first frame that is no SETTINGS");

@@ -73,6 +73,8 @@ pub(crate) struct Http2 {
     /// Why the connection ends, once it does.
     fault: Code,
     last_words: Option<Vec<u8>>,
+    /// A budget that is used up, to be said as soon as what is being read is done.
+    exhausted: Option<&'static str>,
     /// No new stream is taken.
     draining: bool,
     fences: u32,
@@ -105,6 +107,7 @@ impl Default for Http2 {
             to_client: Vec::new(),
             fault: Code::NoError,
             last_words: None,
+            exhausted: None,
             draining: false,
             fences: 0,
             progress: VecDeque::new(),
@@ -169,6 +172,14 @@ impl Http2 {
         self.progress.push_back(Progress { exchange: id, status, completed: true, tunnel: false });
     }
 
+    /// Bytes on the heap, and of this itself.
+    #[cfg(test)]
+    fn held_bytes(&self) -> usize {
+        let buffers = [&self.output, &self.to_server, &self.to_client, &self.patch, &self.server_block];
+        let buffers: usize = buffers.iter().map(|buffer| buffer.capacity()).sum();
+        buffers + self.decoder.held_bytes() + size_of::<Self>()
+    }
+
     fn spend(&mut self, what: Spent) -> Option<&'static str> {
         // Under the tee nothing is stopped.
         self.budget.spend(what).err().filter(|_| self.gate)
@@ -214,6 +225,9 @@ impl Inspector for Http2 {
             frame::put_reset(&mut self.to_client, self.asked.stream, code);
             self.streams.reset(self.asked.stream);
             self.reading = Reading::Answered { count, allowed: false };
+            if code == Code::Protocol {
+                self.exhausted = self.spend(Spent::Fault);
+            }
             return true;
         }
         let mut words = Vec::new();

@@ -30,7 +30,7 @@ pub struct Decoder {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    start: usize,
+    start: u32,
     name_length: u32,
     value_length: u32,
 }
@@ -289,7 +289,7 @@ impl Decoder {
         let at = self.entries.len().checked_sub(index + 1).ok_or(HpackError::BadIndex)?;
         let entry = self.entries.get(at).ok_or(HpackError::BadIndex)?;
         let length = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-        let (_, rest) = self.bytes.split_at_checked(entry.start).ok_or(HpackError::BadIndex)?;
+        let (_, rest) = self.bytes.split_at_checked(length(entry.start)).ok_or(HpackError::BadIndex)?;
         let (name, rest) = rest.split_at_checked(length(entry.name_length)).ok_or(HpackError::BadIndex)?;
         let value = rest.get(..length(entry.value_length)).ok_or(HpackError::BadIndex)?;
         Ok((name, value))
@@ -303,7 +303,8 @@ impl Decoder {
             return;
         }
         self.compact();
-        let start = self.bytes.len();
+        // INVARIANT: the table is far below 4 GiB.
+        let start = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
         self.size += size;
@@ -320,7 +321,7 @@ impl Decoder {
             let Some(entry) = self.entries.pop_front() else { return };
             let length = usize::try_from(entry.name_length + entry.value_length).unwrap_or_default();
             self.size = self.size.saturating_sub(length + ENTRY_OVERHEAD_BYTES);
-            self.start = entry.start + length;
+            self.start = usize::try_from(entry.start).unwrap_or_default() + length;
         }
     }
 
@@ -329,21 +330,28 @@ impl Decoder {
         if self.start < (self.bytes.len() - self.start).max(512) {
             return;
         }
+        self.move_to_front();
+    }
+
+    fn move_to_front(&mut self) {
         self.bytes.drain(..self.start);
+        let moved = u32::try_from(self.start).unwrap_or_default();
         for entry in &mut self.entries {
-            entry.start -= self.start;
+            entry.start = entry.start.saturating_sub(moved);
         }
         self.start = 0;
     }
 
+    /// Bytes on the heap.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// Gives back what idle entries do not need.
     pub fn release(&mut self) {
-        if self.bytes.capacity() > self.size * 2 + 256 {
-            self.bytes.drain(..self.start);
-            for entry in &mut self.entries {
-                entry.start -= self.start;
-            }
-            self.start = 0;
+        if self.bytes.capacity() > self.bytes.len() - self.start + 512 {
+            self.move_to_front();
             self.bytes.shrink_to_fit();
             self.entries.shrink_to_fit();
         }
