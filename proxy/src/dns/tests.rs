@@ -1,1 +1,157 @@
-//! Names as they are learned, and questions over real sockets.
+//! Names as they are learned, by a clock of the test's own.
+
+use super::NameKeeper;
+use super::limits::{ADDRESSES_MAX, ADDRESSES_PER_NAME_MAX, GRACE, NAMES_PER_ADDRESS_MAX, TIME_TO_LIVE_MAX};
+use super::names::{Held, Names};
+use crate::control::test_directory::TestDirectory;
+use crate::enforcement::Answered;
+use bulkhead_facts::{HostName, IpFamily, L4Protocol, NamePattern, PortRange};
+use bulkhead_policies::decide::Judge;
+use bulkhead_policies::program::{Action, AnswerId, ClassId, NamedClass, PortBox, RuleIndex, RuleNames};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+const START_MS: u64 = 1_000_000;
+const GRACE_MS: u64 = 1_000 * GRACE.as_secs();
+
+fn name(text: &str) -> HostName {
+    HostName::parse(text).expect("a name")
+}
+
+fn address(last: u8) -> IpAddr {
+    Ipv4Addr::new(203, 0, 113, last).into()
+}
+
+fn open(addresses: &[IpAddr]) -> BTreeSet<IpAddr> {
+    addresses.iter().copied().collect()
+}
+
+/// Rule 0 names `a.example`, rule 1 `b.example`; class 11 is by the first, 12 by the second, 13 by both.
+fn judge() -> Judge {
+    let mut program = crate::test_program::allowing_egress_to(Ipv4Addr::new(10, 0, 0, 9), 1);
+    let rule = program.rules.first().expect("a rule").clone();
+    program.rules.push(rule);
+    let named = |rules: &[u32], class| NamedClass {
+        family: IpFamily::V4,
+        base: None,
+        rules: rules.iter().map(|rule| RuleIndex(*rule)).collect(),
+        class: ClassId(class),
+    };
+    program.egress.named = vec![named(&[0], 11), named(&[0, 1], 13), named(&[1], 12)];
+    program.egress.boxes.extend((11..=13).map(|class| PortBox {
+        class: ClassId(class),
+        protocol_first: L4Protocol::TCP,
+        protocol_last: L4Protocol::TCP,
+        ports: PortRange::ALL,
+        action: Action::Answer(AnswerId(1)),
+    }));
+    let names = |rule, text| RuleNames {
+        rule: RuleIndex(rule),
+        names: vec![NamePattern::parse(text).expect("a pattern")],
+    };
+    program.names = vec![names(0, "a.example"), names(1, "b.example")];
+    Judge::new(program).expect("valid")
+}
+
+/// The classes of an address without their tens: admitted, and kept.
+fn held(names: &Names, last: u8, now_ms: u64) -> (Option<u32>, Option<u32>) {
+    let Held { admitted, kept } = names.held(&judge(), address(last), now_ms);
+    (admitted.map(|(class, _)| class.0 - 10), kept.map(|class| class.0 - 10))
+}
+
+#[test]
+fn an_address_is_admitted_for_its_time_and_the_grace() {
+    let mut names = Names::default();
+    assert_eq!(names.learn(&name("a.example"), &[(address(1), 60)], START_MS), [address(1)]);
+    let end_ms = START_MS + 60_000 + GRACE_MS;
+    assert_eq!(held(&names, 1, end_ms - 1), (Some(1), None));
+    assert_eq!(names.next_end(0), Some(end_ms));
+    assert_eq!(names.expire(end_ms, &open(&[])), [address(1)]);
+    assert_eq!((held(&names, 1, end_ms), names.len()), ((None, None), 0));
+}
+
+#[test]
+fn what_is_open_is_kept_and_admits_nothing_new() {
+    let mut names = Names::default();
+    names.learn(&name("a.example"), &[(address(1), 0)], START_MS);
+    let end_ms = START_MS + GRACE_MS;
+    names.expire(end_ms, &open(&[address(1)]));
+    assert_eq!(held(&names, 1, end_ms), (None, Some(1)));
+    names.expire(end_ms + 600_000, &open(&[address(1)]));
+    assert_eq!(held(&names, 1, end_ms + 600_000), (None, Some(1)));
+    names.learn(&name("a.example"), &[(address(1), 5)], end_ms + 600_000);
+    assert_eq!(held(&names, 1, end_ms + 600_001), (Some(1), None), "asked for again");
+    names.expire(end_ms + 700_000, &open(&[]));
+    assert!(names.is_empty());
+}
+
+#[test]
+fn an_address_that_names_share_is_held_by_those_whose_time_is_not_over() {
+    let mut names = Names::default();
+    names.learn(&name("a.example"), &[(address(1), 10)], START_MS);
+    names.learn(&name("b.example"), &[(address(1), 100)], START_MS);
+    assert_eq!(held(&names, 1, START_MS), (Some(3), None));
+    let later_ms = START_MS + 10_000 + GRACE_MS;
+    assert_eq!(held(&names, 1, later_ms), (Some(2), Some(3)), "open by both, new by the second");
+    names.expire(later_ms, &open(&[]));
+    assert_eq!(held(&names, 1, later_ms), (Some(2), None));
+}
+
+#[test]
+fn rotating_answers_add_up_and_a_shorter_time_takes_none_away() {
+    let mut names = Names::default();
+    names.learn(&name("a.example"), &[(address(1), 60), (address(2), 60)], START_MS);
+    names.learn(&name("a.example"), &[(address(3), 60), (address(1), 1)], START_MS + 1_000);
+    for last in 1..=3 {
+        assert_eq!(held(&names, last, START_MS + 60_000), (Some(1), None), "{last}");
+    }
+}
+
+#[test]
+fn no_answer_is_believed_for_longer_than_a_day() {
+    let mut names = Names::default();
+    names.learn(&name("a.example"), &[(address(1), u32::MAX)], START_MS);
+    let longest_ms = u64::try_from((TIME_TO_LIVE_MAX + GRACE).as_millis()).expect("fits");
+    assert_eq!(names.next_end(0), Some(START_MS + longest_ms));
+    let mut restored = Names::default();
+    restored.restore([(address(1), name("a.example"), u64::MAX)].into_iter(), START_MS);
+    assert_eq!(restored.next_end(0), Some(START_MS + longest_ms), "nor from a file");
+}
+
+#[test]
+fn every_dimension_is_bounded_and_what_is_given_up_is_told() {
+    let mut names = Names::default();
+    for at in 0..u32::try_from(ADDRESSES_PER_NAME_MAX).expect("fits") + 10 {
+        names.learn(&name("a.example"), &[(Ipv4Addr::from(0x0800_0000 + at).into(), 60 + at)], START_MS);
+    }
+    assert_eq!((names.len(), names.take_given_up()), (ADDRESSES_PER_NAME_MAX, 10));
+    assert_eq!(names.take_given_up(), 0);
+    let mut names = Names::default();
+    for at in 0..NAMES_PER_ADDRESS_MAX + 5 {
+        names.learn(&name(&format!("n{at}.example")), &[(address(1), 60)], START_MS + at as u64);
+    }
+    assert_eq!((names.entries().count(), names.take_given_up()), (NAMES_PER_ADDRESS_MAX, 5));
+    let mut names = Names::default();
+    for at in 0..u32::try_from(ADDRESSES_MAX).expect("fits") + 7 {
+        let own = name(&format!("n{at}.example"));
+        let changed = names.learn(&own, &[(Ipv4Addr::from(0x0800_0000 + at).into(), 60 + at)], START_MS);
+        let full = usize::try_from(at).expect("fits") >= ADDRESSES_MAX;
+        assert_eq!(changed.len(), 1 + usize::from(full), "who is given up is told of");
+    }
+    assert_eq!((names.len(), names.take_given_up()), (ADDRESSES_MAX, 7));
+}
+
+#[test]
+fn what_is_known_survives_a_restart_and_a_damaged_file_is_no_error() {
+    let directory = TestDirectory::new();
+    let mut keeper = NameKeeper::within(directory.path());
+    keeper.learn(&Answered { name: name("a.example"), addresses: vec![(address(1), 60)] });
+    keeper.keep().expect("written");
+    assert_eq!(NameKeeper::within(directory.path()).loaded(&judge(), &[address(1)]).len(), 1);
+    for damaged in
+        ["", "203.0.113.1 x a.example\n", "203.0.113.1 5\n", "\u{0}\n", "203.0.113.1 5 a.example more\n"]
+    {
+        std::fs::write(directory.path().join("names"), damaged).expect("written");
+        assert!(NameKeeper::within(directory.path()).is_empty(), "{damaged:?}");
+    }
+}
