@@ -2,6 +2,7 @@
 
 mod change;
 mod connection;
+mod corpora;
 mod cuts;
 mod driver;
 mod floods;
