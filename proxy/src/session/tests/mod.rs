@@ -8,6 +8,7 @@ mod gate_bodies;
 mod h2spec;
 mod http2;
 mod origin;
+mod programs;
 mod tee;
 
 use super::{Dial, Ends, Shared, serve};
@@ -174,7 +175,9 @@ impl Lab {
     /// What was reported until now.
     fn flows(&self) -> Vec<Flow> {
         self.recorder.make_batch();
-        self.recorder.next_batch().map(|batch| batch.flows).unwrap_or_default()
+        let Some(batch) = self.recorder.next_batch() else { return Vec::new() };
+        self.recorder.acknowledge(batch.sequence);
+        batch.flows
     }
 }
 
