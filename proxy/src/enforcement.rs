@@ -118,7 +118,8 @@ enum Command {
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(400);
 /// How often a program that learns looks whether traffic is carried yet: until then its flows pass unseen.
 const FIRST_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(20);
-const COLLECT_INTERVAL: Duration = Duration::from_secs(1);
+/// With what is between two looks at the clock, well below the second in which a change of the table is noticed.
+const COLLECT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Starts the thread.
 ///

@@ -37,6 +37,7 @@ pub struct KernelTier {
     dump_due: Instant,
     forgetting_due: Instant,
     open_queue: Option<String>,
+    foreign_rules: Option<String>,
     /// Ends them when the table's owner ends.
     _readers: Readers,
 }
@@ -106,6 +107,7 @@ impl KernelTier {
             dump_due: now,
             forgetting_due: now + FORGETTING_INTERVAL,
             open_queue: None,
+            foreign_rules: None,
             _readers: readers,
         })
     }
@@ -131,6 +133,21 @@ impl KernelTier {
                 tracing::warn!(
                     queue,
                     "frames of AF_XDP sockets are not stopped here: grant no app CAP_NET_RAW"
+                );
+            }
+        }
+    }
+
+    /// Says once that rules of somebody else are there, and again when they change.
+    fn tell_of_foreign_rules(&mut self) {
+        let foreign = self.firewall.foreign_rules();
+        if foreign != self.foreign_rules.as_deref() {
+            self.foreign_rules = foreign.map(str::to_owned);
+            self.posture.note(Weakness::ForeignRules, self.foreign_rules.is_some());
+            if let Some(tables) = &self.foreign_rules {
+                tracing::warn!(
+                    tables,
+                    "rules of somebody else are in this network namespace: what they rewrite is judged by what it was"
                 );
             }
         }
@@ -178,6 +195,7 @@ impl Table for KernelTier {
     fn restore_if_changed(&mut self) -> Result<Option<String>, FirewallError> {
         let changed = self.firewall.verify();
         self.tell_of_open_queue();
+        self.tell_of_foreign_rules();
         Ok(match changed? {
             TableState::Intact => None,
             TableState::Restored(difference) => Some(difference),

@@ -152,6 +152,22 @@ impl Connection {
         )
     }
 
+    /// Every chain of this network namespace that packets enter at a hook, of whatever family, as (family, table, chain);
+    /// families by their number (`NFPROTO_…`).
+    pub fn hooked_chains(&mut self) -> Result<Vec<(u8, String, String)>, NetlinkError> {
+        self.dump(
+            command::GET_CHAIN,
+            None,
+            "the list of all chains",
+            |_| {},
+            |message| {
+                let attributes = message.attributes();
+                attributes.value(4)?;
+                Some((message.family(), attributes.text(1)?, attributes.text(3)?))
+            },
+        )
+    }
+
     /// The chains of a table.
     pub fn chains(&mut self, table: &Table) -> Result<Vec<LoadedChain>, NetlinkError> {
         self.of_table(command::GET_CHAIN, table, "the list of chains", loaded_chain)

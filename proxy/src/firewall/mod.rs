@@ -10,6 +10,7 @@ mod answers;
 mod chains;
 mod denials;
 mod elements;
+mod foreign;
 mod frames;
 mod judgement;
 mod kernel_options;
@@ -192,6 +193,8 @@ pub struct Firewall {
     local: LocalAddresses,
     denials: DenialCounts,
     queues: Queues,
+    /// Rules of somebody else, in words.
+    foreign: Option<String>,
     /// The generation whose marks no flow carries, if the next one was made ready.
     cleared: Option<u16>,
     /// The kernel's count of transactions after our last one; `None` if somebody else's may have come between.
@@ -238,6 +241,7 @@ impl Firewall {
             local: LocalAddresses::default(),
             denials: DenialCounts::default(),
             queues: Queues::default(),
+            foreign: None,
             cleared: None,
             transactions: None,
         };
@@ -355,6 +359,7 @@ impl Firewall {
                 TableState::Restored(difference)
             }
         };
+        self.foreign = foreign::rules(&mut self.connection)?;
         // Taken before the comparison: a change meanwhile is found by the next call.
         self.transactions = (state == TableState::Intact).then_some(transactions);
         Ok(state)
@@ -363,6 +368,11 @@ impl Firewall {
     /// Which queue of a device could not be kept from programs that hold CAP_NET_RAW, and why; `None` if all are.
     pub fn open_queue(&self) -> Option<&str> {
         self.queues.lacking()
+    }
+
+    /// Rules of somebody else that [`Self::verify`] found beside ours; they are left alone.
+    pub fn foreign_rules(&self) -> Option<&str> {
+        self.foreign.as_deref()
     }
 
     fn restore(&mut self) -> Result<(), FirewallError> {

@@ -58,7 +58,7 @@ fn loading_the_closed_table_again_changes_nothing() {
 /// A change to the table, and whether it must be seen.
 type Tampering = (&'static str, fn(&mut Connection, &Table));
 
-const TAMPERINGS: [Tampering; 7] = [
+const TAMPERINGS: [Tampering; 11] = [
     ("all rules of all chains gone", |connection, table| {
         let mut batch = Batch::new();
         for chain in connection.chains(table).expect("dump") {
@@ -86,6 +86,26 @@ const TAMPERINGS: [Tampering; 7] = [
         batch.flush_chain(table, "output");
         batch.add_rule(table, "output", &Rule::new().accept());
         connection.commit(&batch).expect("committed");
+    }),
+    ("everything of everybody gone", |_, _| {
+        run("nft", &["flush", "ruleset"]);
+    }),
+    ("the guarded device under another name", |_, _| {
+        for words in ["link set eth0 down", "link set eth0 name moved", "link set moved up"] {
+            ip(words);
+        }
+        for words in ["addr add fd00::7/64 dev moved nodad", "route add default via 10.0.0.9"] {
+            ip(words);
+        }
+        ip("-6 route add default via fd00::9");
+    }),
+    ("one of several elements less", |connection, table| {
+        let sets = connection.sets(table).expect("dump");
+        let name = &sets.iter().find(|set| set.name.starts_with("ingress_classes6_")).expect("a map").name;
+        run("nft", &["delete", "element", "inet", "bulkhead", name, "{ fd00::9 }"]);
+    }),
+    ("an element of a lasting set less", |_, _| {
+        run("nft", &["delete", "element", "inet", "bulkhead", "sidecar_ports", "{ 15006 }"]);
     }),
     ("an element less", |connection, table| {
         let sets = connection.sets(table).expect("dump");
@@ -118,6 +138,28 @@ fn every_kind_of_tampering_is_noticed_and_put_back() {
             assert!(dial(at(PEER[0], 8001)).is_err(), "{what}: and nothing else");
         }
         assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+    });
+}
+
+#[test]
+fn rules_of_others_are_left_alone_and_told_of() {
+    in_own_network("lasting::rules_of_others_are_left_alone_and_told_of", &["nft"], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        firewall.apply(&rules(8000).judge()).expect("applied");
+        assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+        assert_eq!(firewall.foreign_rules(), None);
+        let chain = "{ type filter hook output priority -400 ; policy accept ; }";
+        run("nft", &["add", "table", "ip", "early"]);
+        run("nft", &["add", "chain", "ip", "early", "output", chain]);
+        run("nft", &["add", "rule", "ip", "early", "output", "accept"]);
+        assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+        assert_eq!(firewall.foreign_rules(), Some("`ip early`"));
+        let _server = peer.listen(PEER[0], 8001);
+        assert!(dial(at(PEER[0], 8001)).is_err(), "what they accept we still deny");
+        run("nft", &["delete", "table", "ip", "early"]);
+        assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+        assert_eq!(firewall.foreign_rules(), None);
     });
 }
 

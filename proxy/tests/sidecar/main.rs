@@ -24,7 +24,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{in_own_network, skipped};
+use support::{in_own_network, run, skipped};
 
 const OPEN: u16 = 8000;
 const INSPECTED: u16 = 8080;
@@ -271,6 +271,35 @@ fn a_sidecar_without_the_right_leaves_a_closed_table_closed() {
             assert_eq!(status(&peer, family, "/ok"), 0);
         }
         assert_eq!(sidecar.ask("/readyz"), None, "nor does the table know it for the sidecar");
+    });
+}
+
+#[test]
+fn a_table_that_was_flushed_is_back_within_a_second_and_rules_of_others_are_told_of() {
+    let name = "a_table_that_was_flushed_is_back_within_a_second_and_rules_of_others_are_told_of";
+    in_own_network(name, &["nft"], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::initialised("flushed").with_last_good(&program());
+        sidecar.start_until_ready();
+        let _app = TcpListener::bind((POD[0], OPEN + 1)).expect("listen");
+        // The machine may be busy with other tests: the best of some says how soon the sidecar looks.
+        let noticed = (1..=3).map(|number| {
+            let flushed = Instant::now();
+            run("nft", &["flush", "ruleset"]);
+            let told = format!("bulkhead_table_tampering_total {number}");
+            sidecar.wait_for("/metrics", |metrics| metrics.contains(&told));
+            flushed.elapsed()
+        });
+        let soonest = noticed.min().expect("some");
+        println!("noticed, put back and told within {soonest:?}");
+        assert!(soonest < Duration::from_secs(1), "{soonest:?}");
+        assert!(peer.dial(SocketAddr::new(POD[0], OPEN + 1)).is_err());
+        assert_eq!((status(&peer, 0, "/ok"), status(&peer, 1, "/admin")), (200, 403));
+        run("nft", &["add", "table", "ip", "foreign"]);
+        run("nft", &["add", "chain", "ip", "foreign", "c", "{ type nat hook output priority 0 ; }"]);
+        let foreign = r#"bulkhead_weakness{weakness="foreign_rules"} 1"#;
+        sidecar.wait_for("/metrics", |metrics| metrics.contains(foreign));
     });
 }
 
