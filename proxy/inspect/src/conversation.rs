@@ -7,6 +7,7 @@ use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step
 use crate::detect::{self, Protocol};
 use crate::http1::Http1;
 use crate::http2::Http2;
+use crate::kafka::Kafka;
 use crate::limits::DETECTION_BYTES_MAX;
 use crate::postgres::Postgres;
 use crate::redis::Redis;
@@ -32,6 +33,7 @@ enum State {
     Tls(Tls),
     Redis(Box<Redis>),
     Postgres(Box<Postgres>),
+    Kafka(Box<Kafka>),
     Opaque(Protocol),
 }
 
@@ -44,6 +46,7 @@ macro_rules! inspector {
             State::Tls($inspector) => $then,
             State::Redis($inspector) => $then,
             State::Postgres($inspector) => $then,
+            State::Kafka($inspector) => $then,
             State::Detecting | State::Opaque(_) => $otherwise,
         }
     };
@@ -93,6 +96,7 @@ impl Conversation {
             State::Tls(_) => Some(Protocol::Tls),
             State::Redis(_) => Some(Protocol::Redis),
             State::Postgres(_) => Some(Protocol::Postgres),
+            State::Kafka(_) => Some(Protocol::Kafka),
             State::Opaque(protocol) => Some(*protocol),
         }
     }
@@ -238,6 +242,7 @@ impl Conversation {
             Protocol::Tls => State::Tls(Tls::default()),
             Protocol::Redis => State::Redis(Box::default()),
             Protocol::Postgres => State::Postgres(Box::default()),
+            Protocol::Kafka => State::Kafka(Box::default()),
             other => State::Opaque(other),
         };
         let gate = self.gate;

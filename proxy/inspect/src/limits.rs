@@ -120,3 +120,14 @@ pub const POSTGRES_MESSAGE_BYTES_MAX: usize = 0x3fff_ffff;
 pub const POSTGRES_NAMED_MAX: usize = 4 * 1024;
 /// Messages to PostgreSQL that are not yet answered. More: further ones wait.
 pub const POSTGRES_OUTSTANDING_MAX: usize = 8 * 1024;
+
+/// Bytes of a request to Kafka that are held to judge its topics. More: refused.
+pub const KAFKA_REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of any message of Kafka (the broker's own limit). More: the connection is closed.
+pub const KAFKA_MESSAGE_BYTES_MAX: usize = 100 * 1024 * 1024;
+/// Topics of one request to Kafka, and of one fetch session. More: refused, and unknown.
+pub const KAFKA_TOPICS_MAX: usize = 4 * 1024;
+/// Fetch sessions of one connection to Kafka that are followed. Of others the topics are unknown.
+pub const KAFKA_SESSIONS_MAX: usize = 8;
+/// Requests to Kafka that are not yet answered. More: further ones wait.
+pub const KAFKA_OUTSTANDING_MAX: usize = 256;

@@ -5,13 +5,14 @@
 
 use crate::detect::Protocol;
 use crate::fields::FieldList;
+use crate::kafka::Call;
 use crate::postgres::Statements;
 use crate::redis::Command;
 use crate::tls::Hello;
 use crate::{http1, http2, tls};
 use bulkhead_facts::{
-    HostName, HttpRequest, PathError, PostgresMessage, PostgresStatement, RedisCommand, Request, TlsHello,
-    UrlPath,
+    HostName, HttpRequest, KafkaRequest, PathError, PostgresMessage, PostgresStatement, RedisCommand,
+    Request, TlsHello, UrlPath,
 };
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub enum Subject<'a> {
     Redis(Command<'a>),
     /// A session of PostgreSQL, or a message of one.
     Postgres(Statements<'a>),
+    /// A request to Kafka.
+    Kafka(Call<'a>),
 }
 
 /// The head of a request of HTTP.
@@ -93,6 +96,9 @@ impl<'a> Question<'a> {
                 database: message.database,
                 statements: &message.classes,
             })),
+            Subject::Kafka(call) => {
+                decide(&Request::Kafka(KafkaRequest { api: call.api, topics: &call.topics }))
+            }
         }
     }
 
@@ -102,7 +108,7 @@ impl<'a> Question<'a> {
         match &self.subject {
             Subject::Http(head) => head.host.as_deref(),
             Subject::Tls(hello) => hello.server_name.as_ref().filter(|_| !hello.encrypted),
-            Subject::Redis(_) | Subject::Postgres(_) => None,
+            Subject::Redis(_) | Subject::Postgres(_) | Subject::Kafka(_) => None,
         }
     }
 
@@ -110,7 +116,11 @@ impl<'a> Question<'a> {
     pub fn ambiguity(&self) -> Option<PathError> {
         match &self.subject {
             Subject::Http(HttpHead { target: Target::Ambiguous(_, error), .. }) => Some(*error),
-            Subject::Http(_) | Subject::Tls(_) | Subject::Redis(_) | Subject::Postgres(_) => None,
+            Subject::Http(_)
+            | Subject::Tls(_)
+            | Subject::Redis(_)
+            | Subject::Postgres(_)
+            | Subject::Kafka(_) => None,
         }
     }
 
@@ -118,7 +128,7 @@ impl<'a> Question<'a> {
     pub fn http(&self) -> Option<&HttpHead<'a>> {
         match &self.subject {
             Subject::Http(head) => Some(head),
-            Subject::Tls(_) | Subject::Redis(_) | Subject::Postgres(_) => None,
+            Subject::Tls(_) | Subject::Redis(_) | Subject::Postgres(_) | Subject::Kafka(_) => None,
         }
     }
 
@@ -130,6 +140,7 @@ impl<'a> Question<'a> {
             Subject::Tls(_) => Protocol::Tls,
             Subject::Redis(_) => Protocol::Redis,
             Subject::Postgres(_) => Protocol::Postgres,
+            Subject::Kafka(_) => Protocol::Kafka,
         }
     }
 
@@ -143,6 +154,7 @@ impl<'a> Question<'a> {
             Subject::Postgres(message) => {
                 message.user.len() + message.database.len() + message.classes.len() + PART_BYTES
             }
+            Subject::Kafka(call) => call.topics.iter().map(|topic| topic.len() + PART_BYTES).sum(),
         }
     }
 
@@ -161,6 +173,10 @@ impl<'a> Question<'a> {
                 user: message.user.into(),
                 database: message.database.into(),
                 classes: message.classes.as_slice().into(),
+            },
+            Subject::Kafka(call) => Kept::Kafka {
+                api: call.api,
+                topics: call.topics.iter().map(|topic| Box::from(*topic)).collect(),
             },
         }
     }
@@ -217,6 +233,13 @@ pub enum Kept {
         /// What it does.
         classes: Box<[PostgresStatement]>,
     },
+    /// A request to Kafka.
+    Kafka {
+        /// API key.
+        api: u16,
+        /// Topics.
+        topics: Box<[Box<str>]>,
+    },
 }
 
 /// What one part of a kept question takes beside its text.
@@ -237,6 +260,10 @@ impl Kept {
             Self::Postgres { user, database, classes } => {
                 Some(again(Subject::Postgres(Statements { user, database, classes: classes.to_vec() })))
             }
+            Self::Kafka { api, topics } => {
+                let topics = topics.iter().map(|topic| &**topic).collect();
+                Some(again(Subject::Kafka(Call { api: *api, topics })))
+            }
         }
     }
 
@@ -244,7 +271,7 @@ impl Kept {
     pub fn size(&self) -> usize {
         match self {
             Self::Http(bytes) | Self::Http2(bytes, _) | Self::Tls(bytes) => bytes.len(),
-            Self::Redis { .. } | Self::Postgres { .. } => {
+            Self::Redis { .. } | Self::Postgres { .. } | Self::Kafka { .. } => {
                 self.question().map_or(0, |question| question.size())
             }
         }

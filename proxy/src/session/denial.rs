@@ -4,7 +4,7 @@
 //! to read. The pod's own app is told everything, so that whoever wrote it can see what to change.
 
 use bulkhead_facts::Direction;
-use bulkhead_inspect::{Hello, HttpHead, Notice, Question, Statements, Subject, signature};
+use bulkhead_inspect::{Call, Hello, HttpHead, Notice, Question, Statements, Subject, signature};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::Answer;
 use serde_json::{Value, json};
@@ -113,7 +113,16 @@ fn item(question: &Question<'_>) -> (&'static str, String) {
             ("redis", format!("{{commands: [{}]}}", command.name.to_ascii_lowercase()))
         }
         Subject::Postgres(message) => ("postgres", postgres_item(message)),
+        Subject::Kafka(call) => ("kafka", kafka_item(call)),
     }
+}
+
+fn kafka_item(call: &Call<'_>) -> String {
+    let topics = match call.topics.as_slice() {
+        [] => String::new(),
+        topics => format!(", topics: [{}]", topics.join(", ")),
+    };
+    format!("{{apis: [api-{}]{topics}}}", call.api)
 }
 
 fn postgres_item(message: &Statements<'_>) -> String {

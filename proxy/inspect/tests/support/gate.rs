@@ -232,5 +232,6 @@ pub(crate) fn describe(question: &Question<'_>) -> String {
             let classes: Vec<&str> = message.classes.iter().map(|class| class.as_str()).collect();
             format!("{}@{} [{}]", message.user, message.database, classes.join(" "))
         }
+        Subject::Kafka(call) => format!("{} [{}]", call.api, call.topics.join(" ")),
     }
 }

@@ -1,0 +1,389 @@
+//! Kafka in line: requests by API key and by the topics that they name.
+//!
+//! [`topics`] reads the requests that name some; of others the header is enough. Answers come in the order of requests and are
+//! followed by their correlation. A client that asks which versions a broker knows is told of none that could not be read
+//! here. What is denied ends the connection once everything before it is answered: the protocol has no refusal that every
+//! request shares.
+
+mod body;
+mod topics;
+mod versions;
+
+use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
+use crate::cursor::Cursor;
+use crate::limits::{
+    KAFKA_MESSAGE_BYTES_MAX, KAFKA_OUTSTANDING_MAX, KAFKA_REQUEST_BYTES_MAX, KAFKA_SESSIONS_MAX,
+    KAFKA_TOPICS_MAX,
+};
+use crate::question::{Question, Subject};
+use body::Body;
+use bulkhead_facts::Reason;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use topics::Named;
+
+/// One connection to a broker.
+#[derive(Debug, Default)]
+pub(crate) struct Kafka {
+    state: State,
+    outstanding: VecDeque<Expected>,
+    /// Bytes of the open answer that are still to come.
+    answer_left: usize,
+    /// Topics of the fetch sessions that were begun here.
+    sessions: BTreeMap<i32, BTreeSet<Box<str>>>,
+    /// An orderly end is all that can be said.
+    closing: bool,
+    gate: bool,
+    progress: Progress,
+    to_client: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// Before or inside a request.
+    #[default]
+    Request,
+    Asked(Asked),
+    Releasing(Asked),
+    /// Inside a request of which the rest is of no interest.
+    Passing(usize),
+    Ended,
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    /// Bytes that the whole request takes.
+    length: usize,
+    expected: Option<Expected>,
+    /// A fetch session that goes on, and what it is to fetch in addition.
+    adds: Option<(i32, Vec<Box<str>>)>,
+}
+
+/// An answer that is to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Expected {
+    correlation: i32,
+    api: u16,
+    version: i16,
+    /// Topics of the fetch session that the answer may open.
+    opens: Option<Vec<Box<str>>>,
+}
+
+/// One request to Kafka.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// API key.
+    pub api: u16,
+    /// The topics that it names, all of them, or none.
+    pub topics: Vec<&'a str>,
+}
+
+const SASL_HANDSHAKE: u16 = 17;
+const API_VERSIONS: u16 = 18;
+/// The one request whose header names no client, in its first version.
+const CONTROLLED_SHUTDOWN: u16 = 7;
+
+impl Inspector for Kafka {
+    fn client<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
+        match &mut self.state {
+            State::Asked(_) | State::Ended => Step::NeedMore,
+            State::Releasing(_) => self.release(bytes.len()),
+            _ if bytes.is_empty() => Step::NeedMore,
+            State::Request if self.outstanding.len() >= KAFKA_OUTSTANDING_MAX => Step::NeedMore,
+            State::Request => self.request(bytes),
+            State::Passing(left) => {
+                let here = (*left).min(bytes.len());
+                *left -= here;
+                if *left == 0 {
+                    self.state = State::Request;
+                }
+                Step::Forward(here)
+            }
+        }
+    }
+
+    fn server<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
+        if bytes.is_empty() {
+            return Step::NeedMore;
+        }
+        if self.answer_left == 0 {
+            return self.answer(bytes);
+        }
+        let here = self.answer_left.min(bytes.len());
+        self.answered(here);
+        Step::Forward(here)
+    }
+
+    fn allow(&mut self) {
+        if let State::Asked(asked) = &self.state {
+            self.state = State::Releasing(asked.clone());
+        }
+    }
+
+    fn deny(&mut self, _: &Notice<'_>) -> bool {
+        self.close()
+    }
+
+    fn reject(&mut self, _: &Refusal, _: &Notice<'_>) -> bool {
+        self.close()
+    }
+
+    fn reply(&self) -> Option<&[u8]> {
+        (self.closing && self.outstanding.is_empty() && self.answer_left == 0).then_some(&[])
+    }
+
+    fn replied(&mut self) -> bool {
+        self.closing = false;
+        false
+    }
+
+    fn take_progress(&mut self) -> Progress {
+        std::mem::take(&mut self.progress)
+    }
+
+    fn passable(&self, side: Side) -> u64 {
+        let count = match (side, &self.state) {
+            (Side::Client, State::Passing(left)) => *left,
+            (Side::Client, _) => 0,
+            // The last byte is looked at, so that the end is seen.
+            (Side::Server, _) => self.answer_left.saturating_sub(1),
+        };
+        u64::try_from(count).unwrap_or_default()
+    }
+
+    fn passed(&mut self, side: Side, count: u64) {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        match (side, &mut self.state) {
+            (Side::Client, State::Passing(left)) => {
+                *left = left.saturating_sub(count);
+                if *left == 0 {
+                    self.state = State::Request;
+                }
+            }
+            (Side::Client, _) => {}
+            (Side::Server, _) => self.answer_left = self.answer_left.saturating_sub(count),
+        }
+    }
+
+    fn insertion(&self, side: Side) -> &[u8] {
+        if side == Side::Client { &self.to_client } else { &[] }
+    }
+
+    fn inserted(&mut self, _: Side) {
+        self.to_client = Vec::new();
+    }
+
+    fn hold(&mut self, gate: bool, _: usize) {
+        self.gate = gate;
+    }
+
+    fn bytes_max(&self) -> usize {
+        KAFKA_REQUEST_BYTES_MAX
+    }
+
+    fn standing(&self) -> Standing {
+        let between = matches!(self.state, State::Request);
+        Standing {
+            idle: between && self.outstanding.is_empty() && self.answer_left == 0 && !self.closing,
+            in_question: between,
+            in_body: matches!(self.state, State::Passing(_)),
+            in_response: self.answer_left > 0,
+            waits_for_server: match &self.state {
+                State::Request => self.outstanding.len() >= KAFKA_OUTSTANDING_MAX,
+                State::Asked(_) | State::Releasing(_) => true,
+                State::Passing(_) | State::Ended => false,
+            },
+            has_reply: self.closing,
+            ..Standing::default()
+        }
+    }
+
+    fn outstanding(&self) -> usize {
+        self.outstanding.len()
+    }
+}
+
+impl Kafka {
+    fn close(&mut self) -> bool {
+        self.state = State::Ended;
+        self.closing = true;
+        true
+    }
+
+    fn request<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
+        let Some(length) = bytes.first_chunk().map(|size| i32::from_be_bytes(*size)) else {
+            return Step::NeedMore;
+        };
+        let length = match usize::try_from(length) {
+            Ok(size) if (8..=KAFKA_MESSAGE_BYTES_MAX).contains(&size) => size + 4,
+            Ok(_) | Err(_) => return Step::Refuse(malformed("request of an impossible length")),
+        };
+        let Some(Head { api, version, correlation }) = head(bytes) else { return Step::NeedMore };
+        let has_topics = topics::last_version(api).is_some_and(|last| (0..=last).contains(&version));
+        if has_topics && length > KAFKA_REQUEST_BYTES_MAX {
+            let detail = "request larger than what is kept to judge its topics";
+            return Step::Refuse(Refusal { reason: Reason::Limit, status: None, detail });
+        }
+        if has_topics && bytes.len() < length {
+            return Step::NeedMore;
+        }
+        if api == SASL_HANDSHAKE && version == 0 {
+            // What follows it are no requests.
+            return Step::Refuse(malformed("handshake of a version whose tokens look like requests"));
+        }
+        let named = match has_topics {
+            false => Named::default(),
+            true => match named(api, version, bytes.get(..length).unwrap_or_default()) {
+                Err(refusal) => return Step::Refuse(refusal),
+                Ok(named) => named,
+            },
+        };
+        self.ask(bytes, length, Expected { correlation, api, version, opens: None }, named)
+    }
+
+    fn ask<'a>(
+        &'a mut self,
+        bytes: &'a [u8],
+        length: usize,
+        mut expected: Expected,
+        named: Named<'a>,
+    ) -> Step<'a> {
+        let api = expected.api;
+        let own = |topics: &[&str]| topics.iter().map(|topic| Box::from(*topic)).collect::<Vec<Box<str>>>();
+        let (mut adds, mut goes_on) = (None, None);
+        match named.session {
+            // Begins a session, if the broker likes.
+            Some((_, 0)) => expected.opens = Some(own(&named.topics)),
+            Some((session, 1..)) => {
+                goes_on = Some(session);
+                adds = Some((session, own(&named.topics)));
+            }
+            Some(_) | None => {}
+        }
+        let expected = Some(expected).filter(|_| !named.unanswered);
+        self.state = State::Asked(Asked { length, expected, adds });
+        let topics = match goes_on {
+            None => named.topics,
+            // What a session fetches is what it was told until now; of one that began elsewhere nobody knows.
+            Some(session) => match self.sessions.get(&session) {
+                None => Vec::new(),
+                Some(known) => {
+                    let known = known.iter().map(|topic| &**topic);
+                    known.chain(named.topics).collect::<BTreeSet<_>>().into_iter().collect()
+                }
+            },
+        };
+        Step::Ask(Question {
+            bytes: bytes.get(..length.min(bytes.len())).unwrap_or_default(),
+            exchange: 0,
+            lasting: false,
+            subject: Subject::Kafka(Call { api, topics }),
+        })
+    }
+
+    fn release<'a>(&mut self, shown: usize) -> Step<'a> {
+        let State::Releasing(Asked { length, expected, adds }) = std::mem::take(&mut self.state) else {
+            return Step::NeedMore;
+        };
+        match expected {
+            Some(expected) => self.outstanding.push_back(expected),
+            None => self.progress.completed = true,
+        }
+        if let Some((session, topics)) = adds {
+            self.remember(session, topics);
+        }
+        let here = length.min(shown);
+        if length > here {
+            self.state = State::Passing(length - here);
+        }
+        Step::Forward(here)
+    }
+
+    /// Of sessions beyond the limits nothing is known.
+    fn remember(&mut self, session: i32, topics: Vec<Box<str>>) {
+        if self.sessions.len() >= KAFKA_SESSIONS_MAX && !self.sessions.contains_key(&session) {
+            return;
+        }
+        let known = self.sessions.entry(session).or_default();
+        known.extend(topics);
+        if known.len() > KAFKA_TOPICS_MAX {
+            self.sessions.remove(&session);
+        }
+    }
+
+    /// The beginning of an answer, or the whole of one that is changed.
+    fn answer<'a>(&mut self, bytes: &[u8]) -> Step<'a> {
+        let mut cursor = Cursor::new(bytes);
+        let Some((size, correlation)) = cursor.i32().zip(cursor.i32()) else { return Step::NeedMore };
+        let length = match usize::try_from(size) {
+            Ok(size) if (4..=KAFKA_MESSAGE_BYTES_MAX).contains(&size) => size + 4,
+            Ok(_) | Err(_) => return Step::Refuse(malformed("answer of an impossible length")),
+        };
+        let Some(front) = self.outstanding.front().filter(|front| front.correlation == correlation) else {
+            return Step::Refuse(malformed("answer to no request, or to another one"));
+        };
+        if self.gate && front.api == API_VERSIONS && length <= KAFKA_REQUEST_BYTES_MAX.min(1 << 15) {
+            let Some(whole) = bytes.get(..length) else { return Step::NeedMore };
+            self.to_client = versions::restricted(whole, front.version);
+            self.outstanding.pop_front();
+            self.progress.completed = true;
+            return Step::Discard(length);
+        }
+        if let Some(opens) = &front.opens {
+            // Header, perhaps its tagged fields, time, error, session.
+            let flexible = front.version >= 12;
+            if bytes.len() < length.min(19) {
+                return Step::NeedMore;
+            }
+            let mut body = Body::new(cursor.rest(), flexible);
+            let session = body.tags().and_then(|()| body.skip(6)).and_then(|()| body.i32());
+            if let Some(session) = session.filter(|session| *session != 0) {
+                let opens = opens.clone();
+                self.sessions.remove(&session);
+                self.remember(session, opens);
+            }
+        }
+        self.answer_left = length;
+        let here = length.min(bytes.len());
+        self.answered(here);
+        Step::Forward(here)
+    }
+
+    fn answered(&mut self, count: usize) {
+        self.answer_left -= count;
+        if self.answer_left == 0 {
+            self.outstanding.pop_front();
+            self.progress.completed = true;
+        }
+    }
+}
+
+/// What every request begins with.
+struct Head {
+    api: u16,
+    version: i16,
+    correlation: i32,
+}
+
+fn head(bytes: &[u8]) -> Option<Head> {
+    let mut cursor = Cursor::new(bytes);
+    cursor.take(4)?;
+    Some(Head { api: cursor.u16()?, version: cursor.i16()?, correlation: cursor.i32()? })
+}
+
+/// Topics of a request that is there in full.
+fn named(api: u16, version: i16, bytes: &[u8]) -> Result<Named<'_>, Refusal> {
+    let mut header = Cursor::new(bytes.get(12..).unwrap_or_default());
+    if !(api == CONTROLLED_SHUTDOWN && version == 0) {
+        // The client's name: a string of the older kind in every version, or a null.
+        let length = header.i16().ok_or(malformed("header cut short"))?;
+        if length != -1 {
+            let length = usize::try_from(length).map_err(|_| malformed("header with a name of no length"))?;
+            header.take(length).ok_or(malformed("header cut short"))?;
+        }
+    }
+    Ok(topics::read(api, version, header.rest())?.unwrap_or_default())
+}
+
+fn malformed(detail: &'static str) -> Refusal {
+    Refusal { reason: Reason::Malformed, status: None, detail }
+}

@@ -1,0 +1,210 @@
+//! Kafka: every topic of a request is judged before anything of it leaves.
+
+#[path = "support/gate.rs"]
+mod gate;
+
+use bulkhead_facts::Reason;
+use bulkhead_inspect::{Protocol, Question, Subject};
+use gate::{End, Outcome, World, run, run_all_splits};
+
+const WORLD: World = World { expected: Some(Protocol::Kafka), allow: orders, answer: broker, opaque: false };
+
+/// Requests about `orders.*`, and those that a client needs to begin with.
+fn orders(question: &Question<'_>) -> bool {
+    let Subject::Kafka(call) = &question.subject else { return false };
+    let plain = [18, 10, 12].contains(&call.api);
+    plain || !call.topics.is_empty() && call.topics.iter().all(|topic| topic.starts_with("orders."))
+}
+
+fn string(text: &str) -> Vec<u8> {
+    [&i16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
+}
+
+fn compact(text: &str) -> Vec<u8> {
+    [&[u8::try_from(text.len() + 1).unwrap()], text.as_bytes()].concat()
+}
+
+fn request(api: i16, version: i16, body: &[u8]) -> Vec<u8> {
+    let header =
+        [api.to_be_bytes().as_slice(), &version.to_be_bytes(), &7i32.to_be_bytes(), &string("test")].concat();
+    let size = i32::try_from(header.len() + body.len()).unwrap().to_be_bytes();
+    [size.as_slice(), &header, body].concat()
+}
+
+/// Produces one small record to each topic.
+fn produce(acks: i16, topics: &[&str]) -> Vec<u8> {
+    let mut body = [&[0xff, 0xff], acks.to_be_bytes().as_slice(), &[0, 0, 0, 9, 0, 0, 0]].concat();
+    body.push(u8::try_from(topics.len()).unwrap());
+    for topic in topics {
+        body.extend([string(topic).as_slice(), &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3]].concat());
+    }
+    request(0, 8, &body)
+}
+
+/// The same in the flexible form.
+fn produce_flexible(topics: &[&str]) -> Vec<u8> {
+    let mut body = vec![0, 0, 1, 0, 0, 0, 9];
+    body.push(u8::try_from(topics.len() + 1).unwrap());
+    for topic in topics {
+        body.extend([compact(topic).as_slice(), &[2, 0, 0, 0, 0, 4, 1, 2, 3, 0, 0]].concat());
+    }
+    body.push(0);
+    request(0, 9, &[&[0], body.as_slice()].concat())
+}
+
+fn fetch(session: i32, epoch: i32, topics: &[&str]) -> Vec<u8> {
+    let mut body = vec![0; 17];
+    body.extend([session.to_be_bytes(), epoch.to_be_bytes()].concat());
+    body.extend([0, 0, 0, u8::try_from(topics.len()).unwrap()]);
+    for topic in topics {
+        body.extend([string(topic).as_slice(), &[0, 0, 0, 1], &[0; 28]].concat());
+    }
+    body.extend([0, 0, 0, 0, 0, 0]);
+    request(1, 11, &body)
+}
+
+fn metadata(topics: Option<&[&str]>) -> Vec<u8> {
+    let count = topics.map_or(-1, |topics| i32::try_from(topics.len()).unwrap());
+    let names: Vec<u8> = topics.unwrap_or_default().iter().flat_map(|topic| string(topic)).collect();
+    request(3, 5, &[count.to_be_bytes().as_slice(), &names, &[1]].concat())
+}
+
+const CORRELATION: [u8; 4] = [0, 0, 0, 7];
+
+/// An answer to each request; one to a fetch opens session 5.
+fn broker(mut received: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while let Some(size) = received.first_chunk().map(|size| u32::from_be_bytes(*size) as usize) {
+        let Some(one) = received.get(4..4 + size) else { break };
+        let body: &[u8] = match one[1] {
+            0 if received[4 + 17] == 0 && one[3] == 8 && one[16..18] == [0, 0] => &[],
+            1 => &[0, 0, 0, 0, 0, 0, 0, 0, 0, 5],
+            18 => &[0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 13, 0, 1, 0, 4, 0, 17],
+            _ => &[1, 2, 3],
+        };
+        if !body.is_empty() {
+            let size = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+            out.extend([size.as_slice(), &CORRELATION, body].concat());
+        }
+        received = &received[4 + size..];
+    }
+    out
+}
+
+fn check(requests: &[Vec<u8>], asked: &[&str], left: usize, end: End) -> Outcome {
+    let outcome = run_all_splits(WORLD, &requests.concat());
+    assert_eq!(outcome.asked, asked);
+    assert_eq!(outcome.to_server, requests[..left].concat());
+    assert_eq!((outcome.to_client.clone(), outcome.end), (broker(&outcome.to_server), end), "{asked:?}");
+    outcome
+}
+
+#[test]
+fn requests_about_allowed_topics_pass_unchanged() {
+    check(
+        &[
+            produce(1, &["orders.a", "orders.b"]),
+            produce_flexible(&["orders.c"]),
+            fetch(0, -1, &["orders.a"]),
+            metadata(Some(&["orders.a"])),
+            request(12, 3, b"group"),
+        ],
+        &["0 [orders.a orders.b]", "0 [orders.c]", "1 [orders.a]", "3 [orders.a]", "12 []"],
+        5,
+        End::Open,
+    );
+}
+
+/// Kafka (Cilium Kafka policy removed): new versions and flexible headers that a filter does not know.
+#[test]
+fn one_other_topic_denies_the_whole_request_and_what_was_sent_before_is_answered() {
+    check(
+        &[produce(1, &["orders.a"]), produce(1, &["orders.a", "secrets"])],
+        &["0 [orders.a]", "0 [orders.a secrets]"],
+        1,
+        End::Told,
+    );
+    check(&[produce_flexible(&["orders.a", "secrets"])], &["0 [orders.a secrets]"], 0, End::Told);
+    check(&[fetch(0, 0, &["secrets"])], &["1 [secrets]"], 0, End::Told);
+    check(&[metadata(None)], &["3 []"], 0, End::Told);
+    check(&[metadata(Some(&["orders.a", "secrets"]))], &["3 [orders.a secrets]"], 0, End::Told);
+    // Versions of which nothing is known, and requests without topics.
+    for unknown in
+        [request(0, 99, b"?"), request(1, 13, &[0; 40]), request(77, 0, b"?"), request(11, 5, b"?")]
+    {
+        let outcome = run_all_splits(WORLD, &unknown);
+        assert_eq!((outcome.asked.len(), outcome.to_server.len(), outcome.end), (1, 0, End::Told));
+        assert!(outcome.asked[0].ends_with(" []"), "{:?}", outcome.asked);
+    }
+}
+
+#[test]
+fn what_a_session_goes_on_fetching_is_what_it_was_told_before() {
+    let mut gate = gate::Gate::new(WORLD, 1_000);
+    for request in
+        [fetch(0, 0, &["orders.a"]), fetch(5, 1, &[]), fetch(5, 2, &["orders.b"]), fetch(5, 3, &[])]
+    {
+        gate.client(&request);
+    }
+    let asked = ["1 [orders.a]", "1 [orders.a]", "1 [orders.a orders.b]", "1 [orders.a orders.b]"];
+    assert_eq!((gate.outcome.asked.as_slice(), gate.outcome.end), (&asked.map(str::to_owned)[..], End::Open));
+    // A session of another connection: nobody knows what it fetches.
+    check(&[fetch(9, 1, &[])], &["1 []"], 0, End::Told);
+    check(&[fetch(9, 1, &["orders.a"])], &["1 []"], 0, End::Told);
+}
+
+#[test]
+fn a_request_that_asks_for_no_answer_gets_none() {
+    let outcome = run(WORLD, &[produce(0, &["orders.a"]), request(12, 3, b"group")].concat(), 1_000);
+    assert_eq!((outcome.asked.len(), outcome.end), (2, End::Open));
+    assert_eq!(outcome.to_client, [0, 0, 0, 7, 0, 0, 0, 7, 1, 2, 3]);
+}
+
+#[test]
+fn clients_are_offered_versions_that_can_be_read() {
+    let outcome = run_all_splits(WORLD, &request(18, 0, b""));
+    let body = [0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 12, 0, 1, 0, 4, 0, 12];
+    assert_eq!(outcome.to_client, [&[0, 0, 0, 22], &CORRELATION, body.as_slice()].concat());
+    // The flexible form, with a count of one byte.
+    let flexible = |received: &[u8]| match received.is_empty() {
+        true => Vec::new(),
+        false => [0, 0, 0, 14, 0, 0, 0, 7, 0, 0, 2, 0, 1, 0, 4, 0, 17, 0].to_vec(),
+    };
+    let outcome = run_all_splits(World { answer: flexible, ..WORLD }, &request(18, 3, &[0, 1, 1, 0]));
+    assert_eq!(outcome.to_client[11..], [0, 1, 0, 4, 0, 12, 0]);
+}
+
+#[test]
+fn what_does_not_read_as_its_version_says_is_refused() {
+    let mut cut = produce(1, &["orders.a"]);
+    cut.truncate(cut.len() - 1);
+    let size = i32::try_from(cut.len() - 4).unwrap().to_be_bytes();
+    cut[..4].copy_from_slice(&size);
+    let long = request(3, 5, &[&1i32.to_be_bytes(), string("orders.a").as_slice(), &[1, 0]].concat());
+    for hostile in [
+        cut,
+        long,
+        metadata(Some(&["orders/a"])),
+        metadata(Some(&[""])),
+        request(3, 5, &i32::MAX.to_be_bytes()),
+        request(3, 5, &(-2i32).to_be_bytes()),
+        vec![0, 0, 0, 3, 0, 0, 0],
+        vec![0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+        vec![0xff; 8],
+        request(17, 0, &string("PLAIN")),
+    ] {
+        let outcome = run_all_splits(WORLD, &hostile);
+        assert_eq!((outcome.asked.len(), outcome.to_server.len()), (0, 0), "{}", hostile.escape_ascii());
+        assert_ne!(outcome.end, End::Open, "{}", hostile.escape_ascii());
+    }
+}
+
+#[test]
+fn an_answer_to_another_request_ends_the_connection() {
+    let other =
+        |received: &[u8]| if received.is_empty() { Vec::new() } else { vec![0, 0, 0, 5, 0, 0, 0, 8, 1] };
+    let outcome = run(World { answer: other, ..WORLD }, &request(12, 3, b"group"), 100);
+    assert_eq!((outcome.to_client.len(), outcome.end), (0, End::Reset(Reason::Malformed)));
+    let unasked = |_: &[u8]| vec![0, 0, 0, 5, 0, 0, 0, 7, 1];
+    assert_eq!(run(World { answer: unasked, ..WORLD }, &[0, 0], 100).end, End::Reset(Reason::Malformed));
+}
