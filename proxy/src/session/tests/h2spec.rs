@@ -34,7 +34,7 @@ fn program_path() -> Option<PathBuf> {
 }
 
 /// Accepts connections and serves each through a session.
-async fn front(lab: Arc<Lab>) -> SocketAddr {
+pub(super) async fn front(lab: Arc<Lab>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {

@@ -40,6 +40,34 @@ impl Http2Origin {
         Self { address, asked: Arc::default() }
     }
 
+    /// Never answers.
+    pub(super) async fn silent() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a client");
+            let mut connection = server::handshake(stream).await.expect("a connection");
+            let mut kept = Vec::new();
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                record.lock().expect("no panic").push(request.uri().path().to_owned());
+                kept.push((request, respond));
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Waits until so many requests are here.
+    pub(super) async fn has(&self, count: usize) {
+        let here = async {
+            while self.asked().len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, here).await.expect("requests in time");
+    }
+
     pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("no panic").clone()
     }
@@ -88,7 +116,7 @@ async fn serve_plain(stream: TcpStream) {
 }
 
 /// Sends as the window allows.
-async fn send(out: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
+pub(super) async fn send(out: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
     while !data.is_empty() {
         out.reserve_capacity(data.len());
         let room = std::future::poll_fn(|context| out.poll_capacity(context)).await;
@@ -121,12 +149,12 @@ impl Http2Client {
         ready.send_request(request, end).expect("a sound request")
     }
 
-    async fn get(&mut self, path: &str) -> (StatusCode, String) {
+    pub(super) async fn get(&mut self, path: &str) -> (StatusCode, String) {
         let (response, _) = self.start(request("GET", path), true).await;
         whole(response).await.expect("a response")
     }
 
-    async fn post(&mut self, path: &str, body: Bytes) -> Result<(StatusCode, String), h2::Error> {
+    pub(super) async fn post(&mut self, path: &str, body: Bytes) -> Result<(StatusCode, String), h2::Error> {
         let (response, mut out) = self.start(request("POST", path), false).await;
         let sending = async {
             if send(&mut out, body).await.is_ok() {
@@ -136,7 +164,7 @@ impl Http2Client {
         tokio::join!(whole(response), sending).0
     }
 
-    async fn finish(self) {
+    pub(super) async fn finish(self) {
         drop(self.send);
         let _ = timeout(PATIENCE, self.driver).await.expect("the connection ends");
         timeout(PATIENCE, self.session).await.expect("the session ends").expect("no panic");
@@ -149,7 +177,7 @@ pub(super) fn request(method: &str, path: &str) -> Request<()> {
 }
 
 /// Status and body.
-async fn whole(response: ResponseFuture) -> Result<(StatusCode, String), h2::Error> {
+pub(super) async fn whole(response: ResponseFuture) -> Result<(StatusCode, String), h2::Error> {
     let response = timeout(PATIENCE, response).await.expect("a response in time")?;
     let status = response.status();
     let mut body = response.into_body();

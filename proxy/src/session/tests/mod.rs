@@ -5,8 +5,10 @@ mod deadlines;
 mod evasion;
 mod gate;
 mod gate_bodies;
+mod grpc;
 mod h2spec;
 mod http2;
+mod http2_change;
 mod origin;
 mod programs;
 mod tee;
@@ -40,6 +42,8 @@ use tokio::time::timeout;
 enum Hold {
     /// Requests to `/ok/**` and `/ws` pass, all else is denied.
     Gate,
+    /// Requests to `/ok/left/**` pass, all else is denied.
+    Narrow,
     /// Everything passes; requests elsewhere than to `/ok/**` and `/ws` would be denied.
     Audit,
     /// Everything passes and is read to learn from it.
@@ -71,12 +75,16 @@ fn program(hold: Hold, direction: Direction) -> Program {
     });
     let paths = ["/ok/**", "/ws"]
         .map(|path| HttpMatch { path: PathTemplate::parse(path).ok(), ..HttpMatch::default() });
-    let section = Some(L7Section::Http(paths.into()));
+    let section = match hold {
+        Hold::Narrow => vec![HttpMatch { path: PathTemplate::parse("/ok/left/**").ok(), ..HttpMatch::default() }],
+        Hold::Gate | Hold::Audit | Hold::Observe | Hold::Open | Hold::Closed => paths.into(),
+    };
+    let section = Some(L7Section::Http(section));
     let narrow = L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), section };
     let wide = L7Entry { section: None, ..narrow.clone() };
     let stage = |entry| vec![L7Stage { entries: vec![entry] }];
     let (action, chain) = match hold {
-        Hold::Gate => (
+        Hold::Gate | Hold::Narrow => (
             Action::Inspect { chain: L7ChainId(0), opaque: AnswerId(3) },
             Some(L7Chain { enforced: stage(narrow), shadow: Vec::new(), end: AnswerId(3) }),
         ),
