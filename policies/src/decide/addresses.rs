@@ -1,20 +1,33 @@
-//! From an address to the boxes of its class: a hash look-up for single addresses, a binary search for spans.
+//! From an address to what its class may do: a hash look-up for single addresses, [`Blocks`] for spans.
 //!
 //! Most peers are single addresses; finding one of ten thousand then costs what finding one of fifty does. Keys
 //! come from a program, addresses from the network are only compared, so nobody outside can make keys collide.
 
+use super::blocks::Blocks;
+use super::found::Found;
 use crate::program::AddressSpan;
-use std::ops::Range;
 
-/// An address as a number that can be hashed.
-pub(super) trait Address: Copy + Ord {
+/// An address as a number that can be hashed and cut into buckets.
+pub(super) trait Address: Copy + Ord + Default + std::fmt::Debug {
     /// Folds the address to 64 bits.
     fn folded(self) -> u64;
+    /// The distance from another one that is not larger.
+    fn minus(self, other: Self) -> Self;
+    /// Its upper bits, `shift` of them left out.
+    fn bucket(self, shift: u32) -> usize;
 }
 
 impl Address for u32 {
     fn folded(self) -> u64 {
         u64::from(self)
+    }
+
+    fn minus(self, other: Self) -> Self {
+        self.wrapping_sub(other)
+    }
+
+    fn bucket(self, shift: u32) -> usize {
+        usize::try_from(self >> shift).unwrap_or(usize::MAX)
     }
 }
 
@@ -26,61 +39,65 @@ impl Address for u128 {
         let low = u64::try_from(self & u128::from(u64::MAX)).unwrap_or_default();
         high.wrapping_mul(FACTOR).rotate_left(32) ^ low
     }
-}
 
-/// Positions of boxes; empty where an address has none.
-type Boxes = Range<u32>;
+    fn minus(self, other: Self) -> Self {
+        self.wrapping_sub(other)
+    }
+
+    fn bucket(self, shift: u32) -> usize {
+        usize::try_from(self >> shift).unwrap_or(usize::MAX)
+    }
+}
 
 /// The spans of one family, indexed.
 #[derive(Clone, Debug)]
 pub(super) struct AddressIndex<A> {
-    /// Open addressing, at most three quarters full; a power of two long. A slot without boxes is free.
-    single: Vec<(A, Boxes)>,
-    /// Spans of more than one address: first, last, boxes; sorted and disjoint.
-    wide: Vec<(A, A, Boxes)>,
+    /// Open addressing, at most three quarters full; a power of two long. A slot that leads to nothing is free.
+    single: Vec<(A, Found)>,
+    /// Spans of more than one address.
+    wide: Blocks<A>,
 }
 
 impl<A: Address> AddressIndex<A> {
-    /// `boxes` tells where the boxes of a span's class are.
-    pub(super) fn new(spans: &[AddressSpan<A>], boxes: impl Fn(&AddressSpan<A>) -> Boxes) -> Self {
-        let found = spans.iter().map(|span| (span.first, span.last, boxes(span)));
-        let found = found.filter(|(.., boxes)| !boxes.is_empty());
-        let (single, wide): (Vec<_>, Vec<_>) = found.partition(|(first, last, _)| first == last);
+    /// `found` tells what a span leads to.
+    pub(super) fn new(spans: &[AddressSpan<A>], found: impl Fn(&AddressSpan<A>) -> Found) -> Self {
+        let known = spans.iter().map(|span| (span.first, span.last, found(span)));
+        let known = known.filter(|(.., found)| *found != Found::Nothing);
+        let (single, wide): (Vec<_>, Vec<_>) = known.partition(|(first, last, _)| first == last);
         let slots = if single.is_empty() { 0 } else { (single.len() * 4 / 3 + 1).next_power_of_two() };
-        let free = spans.first().map(|span| (span.first, 0..0));
-        let mut index = Self { single: free.map_or(Vec::new(), |free| vec![free; slots]), wide };
-        for (address, _, boxes) in single {
+        let mut index =
+            Self { single: vec![(A::default(), Found::Nothing); slots], wide: Blocks::new(wide.into_iter()) };
+        for (address, _, found) in single {
             let mut at = index.home(address);
-            while !index.single[at].1.is_empty() {
+            while index.single[at].1 != Found::Nothing {
                 at = (at + 1) & (slots - 1);
             }
-            index.single[at] = (address, boxes);
+            index.single[at] = (address, found);
         }
         index
     }
 
-    /// Where the boxes of an address are.
-    pub(super) fn find(&self, address: A) -> Boxes {
-        if let Some(boxes) = self.find_single(address) {
-            return boxes;
+    /// What an address leads to.
+    pub(super) fn find(&self, address: A) -> Found {
+        match self.find_single(address) {
+            Found::Nothing => self.wide.find(address),
+            found => found,
         }
-        let at = self.wide.partition_point(|(_, last, _)| *last < address);
-        self.wide.get(at).filter(|(first, ..)| *first <= address).map_or(0..0, |(.., boxes)| boxes.clone())
     }
 
-    fn find_single(&self, address: A) -> Option<Boxes> {
+    fn find_single(&self, address: A) -> Found {
         if self.single.is_empty() {
-            return None;
+            return Found::Nothing;
         }
         let mut at = self.home(address);
         // INVARIANT: some slot is free, and ends the search.
-        while let Some((known, boxes)) = self.single.get(at).filter(|(_, boxes)| !boxes.is_empty()) {
+        while let Some((known, found)) = self.single.get(at).filter(|(_, found)| *found != Found::Nothing) {
             if *known == address {
-                return Some(boxes.clone());
+                return *found;
             }
             at = (at + 1) & (self.single.len() - 1);
         }
-        None
+        Found::Nothing
     }
 
     fn home(&self, address: A) -> usize {
@@ -94,21 +111,83 @@ mod tests {
     use super::*;
     use crate::program::ClassId;
 
+    fn index<A: Address>(spans: &[AddressSpan<A>]) -> AddressIndex<A> {
+        AddressIndex::new(spans, |span| Found::Several(span.class.0, span.class.0 + 1))
+    }
+
     #[test]
     fn single_addresses_and_spans_are_found_and_gaps_are_not() {
         let spans: Vec<_> = (0..3_000u32)
             .map(|n| AddressSpan { first: n * 10, last: n * 10 + (n % 3), class: ClassId(n) })
             .collect();
-        let index = AddressIndex::new(&spans, |span| span.class.0..span.class.0 + 1);
+        let index = index(&spans);
         for address in 0..30_010u32 {
             let (span, offset) = (address / 10, address % 10);
-            let expected = if span < 3_000 && offset <= span % 3 { span..span + 1 } else { 0..0 };
+            let known = span < 3_000 && offset <= span % 3;
+            let expected = if known { Found::Several(span, span + 1) } else { Found::Nothing };
             assert_eq!(index.find(address), expected, "{address}");
         }
     }
 
+    /// Both ends of every span and their neighbours, against a search by looking at all.
+    fn check<A: Address>(spans: &[AddressSpan<A>], next: fn(A) -> A, previous: fn(A) -> A) {
+        let index = index(spans);
+        let edges = spans.iter().flat_map(|span| {
+            [
+                span.first,
+                span.last,
+                next(span.first),
+                next(span.last),
+                previous(span.first),
+                previous(span.last),
+            ]
+        });
+        for address in edges {
+            let held = spans.iter().find(|span| span.first <= address && address <= span.last);
+            let expected = held.map_or(Found::Nothing, |span| Found::Several(span.class.0, span.class.0 + 1));
+            assert_eq!(index.find(address), expected, "{address:?}");
+        }
+    }
+
+    #[test]
+    fn spans_that_crowd_or_span_everything_are_found_alike() {
+        let v4 = |pairs: &[(u32, u32)]| -> Vec<AddressSpan<u32>> {
+            let numbered = (0..).zip(pairs);
+            numbered
+                .map(|(n, (first, last))| AddressSpan { first: *first, last: *last, class: ClassId(n) })
+                .collect()
+        };
+        // A crowd of blocks between two halves of the world.
+        let mut pairs = vec![(0, 0x09ff_ffff)];
+        pairs.extend((0..2_000).map(|n| (0x0a00_0000 + n * 7, 0x0a00_0000 + n * 7 + 1 + n % 5)));
+        pairs.push((0xc000_0000, u32::MAX));
+        check(&v4(&pairs), |n| n.wrapping_add(1), |n| n.wrapping_sub(1));
+        check(&v4(&[(0, u32::MAX)]), |n| n.wrapping_add(1), |n| n.wrapping_sub(1));
+        check(&v4(&[(5, 6), (u32::MAX - 1, u32::MAX)]), |n| n.wrapping_add(1), |n| n.wrapping_sub(1));
+        let v6: Vec<_> = (0..500u32)
+            .map(|n| {
+                let first = u128::from(n) << (n % 120);
+                first.wrapping_add(u128::from(n) << 121)
+            })
+            .collect();
+        let mut starts: Vec<u128> = v6.iter().map(|start| start & !0xff).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        let spans: Vec<_> = (0..)
+            .zip(starts)
+            .map(|(n, first)| AddressSpan { first, last: first + 1 + u128::from(n % 200), class: ClassId(n) })
+            .collect();
+        check(&spans, |n| n.wrapping_add(1), |n| n.wrapping_sub(1));
+        check(&[AddressSpan { first: 0, last: u128::MAX, class: ClassId(0) }], |n| n ^ 1, |n| n ^ 2);
+    }
+
     #[test]
     fn an_empty_family_holds_nothing() {
-        assert_eq!(AddressIndex::<u128>::new(&[], |_| 0..1).find(0), 0..0);
+        assert_eq!(index::<u128>(&[]).find(0), Found::Nothing);
+    }
+
+    #[test]
+    fn four_addresses_share_a_line_of_the_cache() {
+        assert_eq!(size_of::<(u32, Found)>(), 16);
     }
 }

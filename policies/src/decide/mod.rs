@@ -6,7 +6,9 @@
 //! which denies.
 
 mod addresses;
+mod blocks;
 mod chain;
+mod found;
 mod headers;
 mod named;
 mod protocols;
@@ -19,15 +21,14 @@ pub use validate::InvalidProgram;
 
 use crate::model::L7Section;
 use crate::program::{
-    Action, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId, L7Entry, L7Stage,
-    PortBox, Program, RuleIndex, RuleInfo,
+    Action, Answer, AnswerId, AnswerPair, DirectionProgram, L7Chain, L7ChainId, L7Entry, L7Stage, PortBox,
+    Program, RuleIndex, RuleInfo,
 };
 use addresses::AddressIndex;
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request};
 use chain::ChainIndex;
-use std::collections::HashMap;
+use found::{ByClass, Found};
 use std::net::IpAddr;
-use std::ops::Range;
 
 /// What holds where no span or no box matches.
 const NOTHING_MATCHED: Action = Action::Answer(AnswerId(0));
@@ -62,10 +63,16 @@ impl Judge {
     /// What holds at layer 4 for a peer, a protocol and the destination's port (`type << 8 | code` for ICMP, 0 for
     /// protocols without ports).
     pub fn action(&self, direction: Direction, peer: IpAddr, protocol: L4Protocol, port: u16) -> Action {
-        let found = self.index(direction).boxes(peer);
-        let all = &self.program.direction(direction).boxes;
-        let boxes = all.get(found.start as usize..found.end as usize).unwrap_or_default();
-        box_at(boxes, protocol, port).unwrap_or(NOTHING_MATCHED)
+        let index = self.index(direction);
+        let action = match index.find(peer) {
+            Found::Nothing => None,
+            Found::One(only) => only.action(protocol, port, &index.inspections),
+            Found::Several(first, end) => {
+                let boxes = self.program.direction(direction).boxes.get(first as usize..end as usize);
+                box_at(boxes.unwrap_or_default(), protocol, port)
+            }
+        };
+        action.unwrap_or(NOTHING_MATCHED)
     }
 
     /// The pair of answers behind an id; a denial with reason `no_policy` for an id of another program.
@@ -153,22 +160,21 @@ fn box_at(boxes: &[PortBox], protocol: L4Protocol, port: u16) -> Option<Action> 
 struct DirectionIndex {
     v4: AddressIndex<u32>,
     v6: AddressIndex<u128>,
+    /// Chains with what holds for bytes that they do not read, as small boxes name them.
+    inspections: Vec<(L7ChainId, AnswerId)>,
 }
 
 impl DirectionIndex {
     fn new(tables: &DirectionProgram) -> Self {
-        let mut by_class: HashMap<ClassId, Range<u32>> = HashMap::new();
-        for (at, b) in (0u32..).zip(&tables.boxes) {
-            by_class.entry(b.class).or_insert(at..at).end = at + 1;
-        }
-        let boxes = |class: ClassId| by_class.get(&class).cloned().unwrap_or_default();
+        let by_class = ByClass::new(&tables.boxes);
         Self {
-            v4: AddressIndex::new(&tables.v4, |span| boxes(span.class)),
-            v6: AddressIndex::new(&tables.v6, |span| boxes(span.class)),
+            v4: AddressIndex::new(&tables.v4, |span| by_class.found(span.class)),
+            v6: AddressIndex::new(&tables.v6, |span| by_class.found(span.class)),
+            inspections: by_class.into_inspections(),
         }
     }
 
-    fn boxes(&self, peer: IpAddr) -> Range<u32> {
+    fn find(&self, peer: IpAddr) -> Found {
         match peer.to_canonical() {
             IpAddr::V4(address) => self.v4.find(address.into()),
             IpAddr::V6(address) => self.v6.find(address.into()),

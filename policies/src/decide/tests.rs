@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{HttpMatch, L7Section};
+use crate::program::ClassId;
 use crate::program::{AddressSpan, L7Entry, L7Stage, PortBox};
 use bulkhead_facts::{HttpRequest, Mode, PolicyRef, PortRange, Tier, UrlPath, WorkloadRef};
 
