@@ -135,10 +135,11 @@ impl Judge {
 
 /// True if a rule of this effect (`None` is pass) with this section takes a request. A pass takes what an allow takes.
 pub(crate) fn section_matches(section: &L7Section, request: &Request<'_>, effect: Option<Effect>) -> bool {
-    let (taken, left) = match effect {
-        Some(Effect::Deny) => (Effect::Deny, Effect::Allow),
-        Some(Effect::Allow) | None => (Effect::Allow, Effect::Deny),
-    };
+    let deny = effect == Some(Effect::Deny);
+    if !matches!((section, request), (L7Section::Http(_), Request::Http(_))) {
+        return protocols::matches(section, request, deny);
+    }
+    let (taken, left) = if deny { (Effect::Deny, Effect::Allow) } else { (Effect::Allow, Effect::Deny) };
     let entry = L7Entry { rule: RuleIndex(0), effect: Some(taken), section: Some(section.clone()) };
     let chain = L7Chain { enforced: vec![L7Stage { entries: vec![entry] }], ..L7Chain::default() };
     let end = Answer { effect: left, rule: None, reason: Reason::NoRule };

@@ -89,7 +89,7 @@ impl StageIndex {
 
     /// Looks up method and host.
     pub(super) fn question<'a>(&self, request: &'a HttpRequest<'a>) -> Question<'a> {
-        let method = self.methods.find(0, request.method).unwrap_or(NONE);
+        let method = self.methods.find(0, request.method.as_bytes()).unwrap_or(NONE);
         let mut question = Question { request, method, hosts: [ANY; HOST_IDS_MAX], hosts_used: 0 };
         if !self.has_hosts {
             return question;
@@ -103,12 +103,12 @@ impl StageIndex {
 
     fn find_hosts(&self, host: &HostName, question: &mut Question<'_>) {
         let text = host.as_str();
-        if let Some(id) = self.hosts.find(0, text) {
+        if let Some(id) = self.hosts.find(0, text.as_bytes()) {
             question.push_host(id);
         }
         let mut rest = text;
         while let Some((_, parent)) = rest.split_once('.') {
-            if let Some(id) = self.hosts.find(1, parent) {
+            if let Some(id) = self.hosts.find(1, parent.as_bytes()) {
                 question.push_host(id);
             }
             rest = parent;
@@ -137,7 +137,7 @@ impl StageIndex {
             None => (rest, None),
         };
         if here.has_literals
-            && let Some(child) = self.literals.find(node, segment)
+            && let Some(child) = self.literals.find(node, segment.as_bytes())
         {
             self.walk(child, next, question, best);
         }
@@ -280,11 +280,11 @@ impl Builder {
     }
 
     fn literal_child(&mut self, node: u32, literal: &str) -> u32 {
-        if let Some(child) = self.index.literals.find(node, literal) {
+        if let Some(child) = self.index.literals.find(node, literal.as_bytes()) {
             return child;
         }
         let child = self.add_node();
-        self.index.literals.insert(node, literal, child);
+        self.index.literals.insert(node, literal.as_bytes(), child);
         self.index.nodes[node as usize].has_literals = true;
         child
     }
@@ -325,11 +325,11 @@ impl Builder {
 }
 
 fn intern(table: &mut TextTable, count: &mut u32, space: u32, text: &str) -> u32 {
-    if let Some(id) = table.find(space, text) {
+    if let Some(id) = table.find(space, text.as_bytes()) {
         return id;
     }
     *count += 1;
-    table.insert(space, text, *count);
+    table.insert(space, text.as_bytes(), *count);
     *count
 }
 
@@ -352,6 +352,10 @@ impl Hasher for Mix {
     }
 
     fn write_u32(&mut self, number: u32) {
-        self.0 = (self.0.rotate_left(23) ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(23) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }

@@ -7,7 +7,7 @@
 #[derive(Clone, Debug, Default)]
 pub(super) struct TextTable {
     slots: Vec<Slot>,
-    arena: String,
+    arena: Vec<u8>,
     used: usize,
 }
 
@@ -23,14 +23,14 @@ struct Slot {
 
 impl TextTable {
     /// The value of `text` in `space`, or `None`.
-    pub(super) fn find(&self, space: u32, text: &str) -> Option<u32> {
+    pub(super) fn find(&self, space: u32, text: &[u8]) -> Option<u32> {
         if self.used == 0 {
             return None;
         }
         let hash = hash(space, text);
         let mut at = self.home(hash);
         while let Some(slot) = self.slots.get(at).filter(|slot| slot.hash != 0) {
-            if slot.hash == hash && slot.space == space && self.text(slot) == text.as_bytes() {
+            if slot.hash == hash && slot.space == space && self.text(slot) == text {
                 return Some(slot.value);
             }
             at = (at + 1) & (self.slots.len() - 1);
@@ -39,7 +39,7 @@ impl TextTable {
     }
 
     /// Adds a key that is not there yet.
-    pub(super) fn insert(&mut self, space: u32, text: &str, value: u32) {
+    pub(super) fn insert(&mut self, space: u32, text: &[u8], value: u32) {
         debug_assert!(self.find(space, text).is_none(), "a key is inserted once");
         if (self.used + 1) * 4 > self.slots.len() * 3 {
             self.grow();
@@ -47,7 +47,7 @@ impl TextTable {
         // Texts of one program are bounded far below 4 GiB; what would not fit is never found.
         let start = u32::try_from(self.arena.len()).unwrap_or(u32::MAX);
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        self.arena.push_str(text);
+        self.arena.extend_from_slice(text);
         self.place(Slot { hash: hash(space, text), space, value, start, length });
         self.used += 1;
     }
@@ -70,7 +70,7 @@ impl TextTable {
 
     fn text(&self, slot: &Slot) -> &[u8] {
         let start = slot.start as usize;
-        self.arena.as_bytes().get(start..start + slot.length as usize).unwrap_or_default()
+        self.arena.get(start..start + slot.length as usize).unwrap_or_default()
     }
 
     fn home(&self, hash: u32) -> usize {
@@ -79,10 +79,10 @@ impl TextTable {
 }
 
 /// Multiply and rotate over eight bytes at a time: a few nanoseconds for a path segment.
-fn hash(space: u32, text: &str) -> u32 {
+fn hash(space: u32, text: &[u8]) -> u32 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut state = u64::from(space).wrapping_add(text.len() as u64).wrapping_mul(FACTOR);
-    let (chunks, rest) = text.as_bytes().as_chunks::<8>();
+    let (chunks, rest) = text.as_chunks::<8>();
     for chunk in chunks {
         state = (state.rotate_left(23) ^ u64::from_le_bytes(*chunk)).wrapping_mul(FACTOR);
     }
@@ -100,14 +100,15 @@ mod tests {
     #[test]
     fn finds_every_key_that_was_inserted_and_no_other() {
         let mut table = TextTable::default();
-        assert_eq!(table.find(0, ""), None);
+        assert_eq!(table.find(0, b""), None);
         for number in 0..5_000u32 {
-            table.insert(number % 7, &format!("segment-{number}"), number);
+            table.insert(number % 7, format!("segment-{number}").as_bytes(), number);
         }
         for number in 0..5_000u32 {
             let text = format!("segment-{number}");
-            assert_eq!(table.find(number % 7, &text), Some(number));
-            assert_eq!(table.find(number % 7 + 1, &text), None);
+            let text = text.as_bytes();
+            assert_eq!(table.find(number % 7, text), Some(number));
+            assert_eq!(table.find(number % 7 + 1, text), None);
             assert_eq!(table.find(number % 7, &text[1..]), None);
         }
     }

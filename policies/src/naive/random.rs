@@ -57,8 +57,11 @@ const TEMPLATES: [&str; 8] = ["/", "/a", "/a/", "/a/{id}", "/a/{id}/b", "/a/**",
 const PATHS: [&str; 12] =
     ["/", "/a", "/a/", "/a/b", "/a/7/b", "//a", "/./a/b", "/a/%62", "/b", "/a/b/c/d", "/A", "/a//b"];
 const HOSTS: [&str; 4] = ["a.test", "b.a.test", "c.b.a.test", "10.0.0.1"];
-const NAME_PATTERNS: [&str; 4] = ["a.test", "*.a.test", "**.a.test", "b.a.test"];
-const WORDS: [&str; 4] = ["a", "ab", "b", "A"];
+const NAME_PATTERNS: [&str; 6] = ["a.test", "*.a.test", "**.a.test", "b.a.test", "**.test", "**.b.a.test"];
+const WORDS: [&str; 6] = ["a", "ab", "b", "A", "abc", LONG_WORD];
+/// Longer than what commands are looked up by.
+const LONG_WORD: &str = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
+const PREFIXES: [&str; 3] = ["a", "ab", ""];
 const RECORDS: [u16; 3] = [1, 28, 255];
 const QUERIES: [Option<&str>; 7] =
     [None, Some(""), Some("debug"), Some("a=1&debug=2"), Some("%64ebug"), Some("a;debug"), Some("Debug=1")];
@@ -233,8 +236,8 @@ pub(crate) fn section(random: &mut Random) -> L7Section {
         ),
         2 => L7Section::Redis(random.some(2, |r| RedisMatch {
             commands: words(r),
-            key_prefix: r.once_in(2).then(|| "a".to_owned()),
-            databases: r.some(1, |r| r.pick(&[0, 1])),
+            key_prefix: r.once_in(2).then(|| r.pick(&PREFIXES).to_owned()),
+            databases: r.some(2, |r| r.pick(&[0, 1])),
         })),
         3 => L7Section::Postgres(random.some(2, |r| PostgresMatch {
             users: words(r),
@@ -245,7 +248,7 @@ pub(crate) fn section(random: &mut Random) -> L7Section {
             apis: r.some(2, |r| r.pick(&[0, 1, 3])),
             topics: r.some(2, |r| match r.below(2) {
                 0 => TopicMatch::Exact(r.pick(&WORDS).to_owned()),
-                _ => TopicMatch::Prefix("a".to_owned()),
+                _ => TopicMatch::Prefix(r.pick(&PREFIXES).to_owned()),
             }),
         })),
         _ => L7Section::Http(random.some(2, http_match)),
@@ -393,7 +396,7 @@ impl RandomRequest {
             }),
             (3, _) => Request::Postgres(PostgresMessage {
                 user: word,
-                database: "a",
+                database: other.words.get(1).copied().unwrap_or("a"),
                 statements: &other.statements,
             }),
             (4, _) => Request::Kafka(KafkaRequest { api: other.number % 4, topics: &other.words }),
@@ -485,7 +488,7 @@ pub(crate) fn request(random: &mut Random) -> RandomRequest {
             name: (!random.once_in(4)).then(|| HostName::parse(random.pick(&HOSTS[..3])).unwrap()),
             versions: [random.pick(&TlsVersion::ALL), random.pick(&TlsVersion::ALL)],
             words: random.some(2, |r| r.pick(&WORDS)),
-            keys: random.some(2, |r| r.pick(&[&b"a"[..], b"ab", b"b", b""])),
+            keys: random.some(2, |r| r.pick(&[&b"a"[..], b"ab", b"b", b"", b"abc", b"a\xff"])),
             statements: random.some(2, |r| {
                 if r.once_in(6) { PostgresStatement::Other } else { r.pick(&PostgresStatement::NAMED[..3]) }
             }),
