@@ -1,7 +1,7 @@
 //! The compiled form against the reference, on random cases.
 //!
-//! `BULKHEAD_CASES` sets how many questions are asked (100,000 by default); a case that fails names its seed, which
-//! `BULKHEAD_SEED` runs again.
+//! Decisions are compared on a million questions, the rest on 100,000; `BULKHEAD_CASES` sets another number. A case that fails
+//! names its seed, which `BULKHEAD_SEED` runs again.
 
 use super::random::{self, Random};
 use super::{NaiveAnswer, Packet, decide};
@@ -12,16 +12,22 @@ use crate::matrix::{Matrix, Probe};
 use crate::model::{L7Section, Policy, PolicySet, RuleAction};
 use crate::program::{Action, Answer, PortBox};
 use bulkhead_facts::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const QUESTIONS_PER_SET: u64 = 100;
+/// Questions on which decisions are compared.
+const DECISIONS: u64 = 1_000_000;
 
-fn each_case(name: &str, per_case: u64, mut test: impl FnMut(u64)) {
+fn each_case(name: &str, per_case: u64, test: impl FnMut(u64)) {
+    each_of(100_000, name, per_case, test);
+}
+
+fn each_of(questions: u64, name: &str, per_case: u64, mut test: impl FnMut(u64)) {
     let read = |variable: &str| std::env::var(variable).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = read("BULKHEAD_SEED") {
         return test(seed);
     }
-    let cases = read("BULKHEAD_CASES").unwrap_or(100_000).div_ceil(per_case);
+    let cases = read("BULKHEAD_CASES").unwrap_or(questions).div_ceil(per_case);
     for seed in 0..cases {
         // Printed only if the test fails.
         println!("{name}: BULKHEAD_SEED={seed}");
@@ -49,7 +55,8 @@ fn packet(random: &mut Random) -> Packet {
 #[test]
 fn compiled_decisions_equal_the_reference() {
     let mut seen = BTreeSet::new();
-    each_case("compiled_decisions_equal_the_reference", QUESTIONS_PER_SET, |seed| {
+    let mut inspected: BTreeMap<&str, u64> = BTreeMap::new();
+    each_of(DECISIONS, "compiled_decisions_equal_the_reference", QUESTIONS_PER_SET, |seed| {
         let mut random = Random(seed);
         let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
         let compiler = Compiler::new(&set, &inventory).unwrap();
@@ -73,7 +80,10 @@ fn compiled_decisions_equal_the_reference() {
             });
             let kind = match judges[at].action(direction, peer, protocol, port) {
                 Action::Answer(_) => "answer",
-                Action::Inspect { .. } => "inspect",
+                Action::Inspect { .. } => {
+                    *inspected.entry(asked.with(protocol)).or_default() += 1;
+                    "inspect"
+                }
                 Action::Learn(_) => "learn",
             };
             seen.insert((kind, expected[0].reason, expected[0].effect));
@@ -81,6 +91,20 @@ fn compiled_decisions_equal_the_reference() {
     });
     if std::env::var_os("BULKHEAD_SEED").is_none() {
         assert_eq!(seen, reachable(), "the random cases reach everything that a decision can be");
+        let least = inspected.values().min().copied().unwrap_or_default();
+        assert!(inspected.len() == 7 && least > 5_000, "every protocol is asked about often: {inspected:?}");
+    }
+}
+
+fn protocol(request: &Request<'_>) -> &'static str {
+    match request {
+        Request::Http(_) => "http",
+        Request::Tls(_) => "tls",
+        Request::Dns(_) => "dns",
+        Request::Redis(_) => "redis",
+        Request::Postgres(_) => "postgres",
+        Request::Kafka(_) => "kafka",
+        Request::Opaque => "opaque",
     }
 }
 
@@ -131,7 +155,7 @@ fn by_tables(judge: &Judge, packet: &Packet) -> Option<Action> {
 
 #[test]
 fn kernel_tables_and_judge_agree_on_every_tuple_that_is_tried() {
-    each_case("kernel_tables_and_judge_agree", QUESTIONS_PER_SET, |seed| {
+    each_of(DECISIONS, "kernel_tables_and_judge_agree", QUESTIONS_PER_SET, |seed| {
         let mut random = Random(seed ^ 0x5eed);
         let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
         let compiler = Compiler::new(&set, &inventory).unwrap();
