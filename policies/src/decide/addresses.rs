@@ -54,6 +54,8 @@ impl Address for u128 {
 pub(super) struct AddressIndex<A> {
     /// Open addressing, at most three quarters full; a power of two long. A slot that leads to nothing is free.
     single: Vec<(A, Found)>,
+    /// Between these they lie; whoever is elsewhere need not be looked up among them.
+    between: (A, A),
     /// Spans of more than one address.
     wide: Blocks<A>,
 }
@@ -65,8 +67,12 @@ impl<A: Address> AddressIndex<A> {
         let known = known.filter(|(.., found)| *found != Found::Nothing);
         let (single, wide): (Vec<_>, Vec<_>) = known.partition(|(first, last, _)| first == last);
         let slots = if single.is_empty() { 0 } else { (single.len() * 4 / 3 + 1).next_power_of_two() };
-        let mut index =
-            Self { single: vec![(A::default(), Found::Nothing); slots], wide: Blocks::new(wide.into_iter()) };
+        let edge = |edge: Option<&(A, A, Found)>| edge.map_or_else(A::default, |(address, ..)| *address);
+        let mut index = Self {
+            single: vec![(A::default(), Found::Nothing); slots],
+            between: (edge(single.first()), edge(single.last())),
+            wide: Blocks::new(wide.into_iter()),
+        };
         for (address, _, found) in single {
             let mut at = index.home(address);
             while index.single[at].1 != Found::Nothing {
@@ -86,7 +92,7 @@ impl<A: Address> AddressIndex<A> {
     }
 
     fn find_single(&self, address: A) -> Found {
-        if self.single.is_empty() {
+        if self.single.is_empty() || address < self.between.0 || self.between.1 < address {
             return Found::Nothing;
         }
         let mut at = self.home(address);

@@ -66,9 +66,14 @@ fn compiled_decisions_equal_the_reference() {
         }
         let judges: Vec<Judge> =
             subjects.iter().map(|pod| Judge::new(compiler.program(pod, 1).unwrap()).unwrap()).collect();
+        let inspected_by: Vec<Vec<Packet>> = judges.iter().map(inspected_packets).collect();
         for _ in 0..QUESTIONS_PER_SET {
             let at = random.below(subjects.len());
-            let packet = packet(&mut random);
+            let packet = match &inspected_by[at][..] {
+                // Half of the questions are for bytes, where there are any to ask.
+                some if !some.is_empty() && random.once_in(2) => some[random.below(some.len())],
+                _ => packet(&mut random),
+            };
             let asked = random::request(&mut random);
             let Packet { direction, peer, protocol, port } = packet;
             let expected = asked.with(|request| {
@@ -81,7 +86,7 @@ fn compiled_decisions_equal_the_reference() {
             let kind = match judges[at].action(direction, peer, protocol, port) {
                 Action::Answer(_) => "answer",
                 Action::Inspect { .. } => {
-                    *inspected.entry(asked.with(protocol)).or_default() += 1;
+                    *inspected.entry(asked.with(protocol_of)).or_default() += 1;
                     "inspect"
                 }
                 Action::Learn(_) => "learn",
@@ -96,7 +101,24 @@ fn compiled_decisions_equal_the_reference() {
     }
 }
 
-fn protocol(request: &Request<'_>) -> &'static str {
+/// One packet of each box that is inspected, for each span of its class.
+fn inspected_packets(judge: &Judge) -> Vec<Packet> {
+    let mut packets = Vec::new();
+    for direction in Direction::BOTH {
+        let tables = judge.program().direction(direction);
+        for b in tables.boxes.iter().filter(|b| matches!(b.action, Action::Inspect { .. })) {
+            let v4 = tables.v4.iter().filter(|span| span.class == b.class).map(|span| span.first.into());
+            let v4 = v4.map(|address: std::net::Ipv4Addr| address.into());
+            let v6 = tables.v6.iter().filter(|span| span.class == b.class).map(|span| span.first.into());
+            let v6 = v6.map(|address: std::net::Ipv6Addr| address.into());
+            let (protocol, port) = (b.protocol_first, b.ports.first());
+            packets.extend(v4.chain(v6).map(|peer| Packet { direction, peer, protocol, port }));
+        }
+    }
+    packets
+}
+
+fn protocol_of(request: &Request<'_>) -> &'static str {
     match request {
         Request::Http(_) => "http",
         Request::Tls(_) => "tls",

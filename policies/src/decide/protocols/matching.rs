@@ -3,6 +3,8 @@
 //! An allow or a pass takes what is certain, a deny what is possible: what the bytes leave open is decided against the
 //! sender.
 
+use super::filed::Candidate;
+use super::places::Rest;
 use crate::model::{DnsMatch, KafkaMatch, L7Section, PostgresMatch, RedisMatch, TlsMatch, TopicMatch};
 use bulkhead_facts::{
     DnsQuestion, KafkaRequest, PostgresMessage, PostgresStatement, RedisCommand, Request, TlsHello,
@@ -26,13 +28,14 @@ pub(in crate::decide) fn matches(section: &L7Section, request: &Request<'_>, den
     }
 }
 
-/// True if one alternative matches: in all it asks for, or in what its place does not say already.
-pub(super) fn alternative_matches(
+/// True if one alternative matches in what its place does not say already.
+pub(super) fn rest_matches(
     section: &L7Section,
-    alternative: usize,
+    candidate: Candidate,
     request: &Request<'_>,
-    (deny, whole): (bool, bool),
+    deny: bool,
 ) -> bool {
+    let (at, whole) = (candidate.alternative as usize, candidate.rest == Rest::Whole);
     match (section, request) {
         (L7Section::Tls(wanted), Request::Tls(hello)) => {
             if whole {
@@ -42,24 +45,27 @@ pub(super) fn alternative_matches(
             }
         }
         (L7Section::Dns(any), Request::Dns(question)) => {
-            any.get(alternative).is_some_and(|wanted| !whole || dns(wanted, question, deny))
+            any.get(at).is_some_and(|wanted| dns(wanted, question, deny))
         }
-        (L7Section::Redis(any), Request::Redis(command)) => any.get(alternative).is_some_and(|wanted| {
+        (L7Section::Redis(any), Request::Redis(command)) => any.get(at).is_some_and(|wanted| {
             if whole { redis(wanted, command, deny) } else { redis_keys(wanted, command, deny) }
         }),
-        (L7Section::Postgres(any), Request::Postgres(message)) => {
-            any.get(alternative).is_some_and(|wanted| {
-                if whole {
-                    postgres(wanted, message, deny)
-                } else {
-                    postgres_statements(wanted, message, deny)
-                }
-            })
-        }
-        (L7Section::Kafka(any), Request::Kafka(request)) => any.get(alternative).is_some_and(|wanted| {
-            if whole { kafka(wanted, request, deny) } else { deny || kafka_topics(wanted, request, deny) }
+        (L7Section::Postgres(any), Request::Postgres(message)) => any.get(at).is_some_and(|wanted| {
+            if whole { postgres(wanted, message, deny) } else { postgres_statements(wanted, message, deny) }
+        }),
+        (L7Section::Kafka(any), Request::Kafka(request)) => any.get(at).is_some_and(|wanted| {
+            if whole { kafka(wanted, request, deny) } else { kafka_topics(wanted, request, deny) }
         }),
         (_, _) => false,
+    }
+}
+
+/// Of how many keys or topics the request speaks.
+pub(super) fn items(request: &Request<'_>) -> usize {
+    match request {
+        Request::Redis(command) => command.keys.len(),
+        Request::Kafka(request) => request.topics.len(),
+        Request::Http(_) | Request::Tls(_) | Request::Dns(_) | Request::Postgres(_) | Request::Opaque => 1,
     }
 }
 

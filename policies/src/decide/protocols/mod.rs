@@ -15,6 +15,7 @@ use crate::model::L7Section;
 use crate::program::{L7Entry, L7Stage};
 use bulkhead_facts::{Effect, Request};
 use filed::{Filed, Filing, NONE};
+use places::Rest;
 use words::Words;
 
 /// Index of one stage, by protocol.
@@ -78,13 +79,15 @@ impl Protocol {
                 continue;
             }
             places::each_place(request, deny, words, |place| {
-                filed.consider(place, &mut best, |candidate| {
-                    let entry = stage.entries.get(candidate.entry as usize);
-                    let section = entry.and_then(|entry| entry.section.as_ref());
-                    section.is_some_and(|section| {
-                        let asked = (deny, candidate.whole);
-                        matching::alternative_matches(section, candidate.alternative as usize, request, asked)
-                    })
+                filed.consider(place, &mut best, |candidate| match candidate.rest {
+                    Rest::Nothing => true,
+                    Rest::Others if matching::items(request) == 1 => true,
+                    Rest::Others | Rest::Some | Rest::Whole => {
+                        let entry = stage.entries.get(candidate.entry as usize);
+                        let section = entry.and_then(|entry| entry.section.as_ref());
+                        section
+                            .is_some_and(|section| matching::rest_matches(section, candidate, request, deny))
+                    }
                 });
             });
         }

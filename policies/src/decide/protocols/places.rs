@@ -19,20 +19,33 @@ use crate::model::{DnsMatch, KafkaMatch, L7Section, PostgresMatch, RedisMatch, T
 use bulkhead_facts::{KafkaRequest, Request, TlsHello};
 
 /// A name that is encrypted; a key, topic or database that is not known.
-const UNKNOWN: u64 = 1;
+const UNKNOWN: u32 = 1;
 /// A client that sends no name.
-const NAMELESS: u64 = 2;
+const NAMELESS: u32 = 2;
 /// Bytes of the longest command that is looked up; rules for longer ones are looked at one by one.
 const COMMAND_BYTES_MAX: usize = 64;
+
+/// What the place of an alternative leaves to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nothing: whoever looks there matches.
+    Nothing,
+    /// The other keys or topics, where there are several.
+    Others,
+    /// What places do not speak of.
+    Some,
+    /// All of it.
+    Whole,
+}
 
 /// One alternative of a section on its way to its places.
 pub(super) struct Alternative {
     /// What it asks for; nothing of a kind is an empty list.
-    pub(super) asked: [Vec<u64>; 3],
-    /// True if that is not all that places could say: then it is looked at whole.
-    pub(super) whole: bool,
+    pub(super) asked: [Vec<u32>; 3],
     /// What its places do not say of it.
-    pub(super) rest: L7Section,
+    pub(super) rest: Rest,
+    /// The same in words, so that what is the same again can be told.
+    pub(super) remaining: L7Section,
     /// All of it.
     pub(super) all: L7Section,
 }
@@ -43,26 +56,31 @@ pub(super) fn alternatives(section: &L7Section, deny: bool, words: &mut [Words; 
     match section {
         L7Section::Http(_) => Vec::new(),
         L7Section::Tls(wanted) => {
-            let rest = TlsMatch { min: wanted.min, alpn: wanted.alpn.clone(), ..TlsMatch::default() };
-            let asked = tls(wanted, deny, first);
-            vec![Alternative { asked, whole: false, rest: L7Section::Tls(rest), all: section.clone() }]
+            let remaining = TlsMatch { min: wanted.min, alpn: wanted.alpn.clone(), ..TlsMatch::default() };
+            let rest = if remaining == TlsMatch::default() { Rest::Nothing } else { Rest::Some };
+            let (asked, remaining) = (tls(wanted, deny, first), L7Section::Tls(remaining));
+            vec![Alternative { asked, rest, remaining, all: section.clone() }]
         }
         L7Section::Dns(any) => {
-            each(any, L7Section::Dns, |wanted| (dns(wanted, deny, first), false, DnsMatch::default()))
+            each(any, L7Section::Dns, |wanted| (dns(wanted, deny, first), Rest::Nothing, DnsMatch::default()))
         }
         L7Section::Redis(any) => each(any, L7Section::Redis, |wanted| {
-            let rest = RedisMatch { key_prefix: wanted.key_prefix.clone(), ..RedisMatch::default() };
-            let (asked, whole) = redis(wanted, deny, [&mut *first, &mut *second]);
-            (asked, whole, rest)
+            let key_prefix = wanted.key_prefix.clone().filter(|_| !deny);
+            let rest = if key_prefix.is_some() { Rest::Others } else { Rest::Nothing };
+            let (asked, is_whole) = redis(wanted, deny, [&mut *first, &mut *second]);
+            let rest = if is_whole { Rest::Whole } else { rest };
+            (asked, rest, RedisMatch { key_prefix, ..RedisMatch::default() })
         }),
         L7Section::Postgres(any) => each(any, L7Section::Postgres, |wanted| {
             let asked = [exact(&wanted.users, first), exact(&wanted.databases, second), vec![]];
-            let rest = PostgresMatch { statements: wanted.statements.clone(), ..PostgresMatch::default() };
-            (asked, false, rest)
+            let rest = if wanted.statements.is_empty() { Rest::Nothing } else { Rest::Some };
+            let statements = wanted.statements.clone();
+            (asked, rest, PostgresMatch { statements, ..PostgresMatch::default() })
         }),
         L7Section::Kafka(any) => each(any, L7Section::Kafka, |wanted| {
             let topics = if deny { vec![] } else { wanted.topics.clone() };
-            (kafka(wanted, deny, first), false, KafkaMatch { topics, ..KafkaMatch::default() })
+            let rest = if topics.is_empty() { Rest::Nothing } else { Rest::Others };
+            (kafka(wanted, deny, first), rest, KafkaMatch { topics, ..KafkaMatch::default() })
         }),
     }
 }
@@ -70,17 +88,17 @@ pub(super) fn alternatives(section: &L7Section, deny: bool, words: &mut [Words; 
 fn each<T: Clone>(
     any: &[T],
     wrap: fn(Vec<T>) -> L7Section,
-    mut asked: impl FnMut(&T) -> ([Vec<u64>; 3], bool, T),
+    mut asked: impl FnMut(&T) -> ([Vec<u32>; 3], Rest, T),
 ) -> Vec<Alternative> {
     let one = |wanted: &T| {
-        let (asked, whole, rest) = asked(wanted);
-        Alternative { asked, whole, rest: wrap(vec![rest]), all: wrap(vec![wanted.clone()]) }
+        let (asked, rest, remaining) = asked(wanted);
+        Alternative { asked, rest, remaining: wrap(vec![remaining]), all: wrap(vec![wanted.clone()]) }
     };
     any.iter().map(one).collect()
 }
 
-fn tls(wanted: &TlsMatch, deny: bool, names: &mut Words) -> [Vec<u64>; 3] {
-    let mut asked: Vec<u64> = wanted.sni.iter().map(|pattern| names.add_name(pattern)).collect();
+fn tls(wanted: &TlsMatch, deny: bool, names: &mut Words) -> [Vec<u32>; 3] {
+    let mut asked: Vec<u32> = wanted.sni.iter().map(|pattern| names.add_name(pattern)).collect();
     let any_name = wanted.sni.is_empty() && !wanted.encrypted && !wanted.nameless;
     if !any_name {
         asked.extend((wanted.encrypted || deny).then_some(UNKNOWN));
@@ -89,22 +107,23 @@ fn tls(wanted: &TlsMatch, deny: bool, names: &mut Words) -> [Vec<u64>; 3] {
     [distinct(asked), vec![], vec![]]
 }
 
-fn dns(wanted: &DnsMatch, deny: bool, names: &mut Words) -> [Vec<u64>; 3] {
+fn dns(wanted: &DnsMatch, deny: bool, names: &mut Words) -> [Vec<u32>; 3] {
     let asked = wanted.names.iter().map(|pattern| names.add_name(pattern)).collect();
-    let mut records: Vec<u64> = wanted.records.iter().map(|record| number(u32::from(*record))).collect();
+    let mut records: Vec<u32> = wanted.records.iter().copied().map(number).collect();
     if deny && !records.is_empty() {
-        records.push(number(u32::from(ANY_RECORD)));
+        records.push(number(ANY_RECORD));
     }
     [distinct(asked), distinct(records), vec![]]
 }
 
-fn redis(wanted: &RedisMatch, deny: bool, [commands, keys]: [&mut Words; 2]) -> ([Vec<u64>; 3], bool) {
+fn redis(wanted: &RedisMatch, deny: bool, [commands, keys]: [&mut Words; 2]) -> ([Vec<u32>; 3], bool) {
     let long = wanted.commands.iter().any(|name| name.len() > COMMAND_BYTES_MAX);
     let lower = wanted.commands.iter().filter(|_| !long).map(|name| name.to_ascii_lowercase());
     let asked = lower.map(|name| commands.add_exact(name.as_bytes())).collect();
-    let mut begins: Vec<u64> =
+    let mut begins: Vec<u32> =
         wanted.key_prefix.iter().map(|prefix| keys.add_prefix(prefix.as_bytes())).collect();
-    let mut databases: Vec<u64> = wanted.databases.iter().copied().map(number).collect();
+    let mut databases: Vec<u32> =
+        wanted.databases.iter().map(|database| keys.add_exact(&database.to_be_bytes())).collect();
     if deny {
         begins.extend(wanted.key_prefix.as_ref().map(|_| UNKNOWN));
         databases.extend((!databases.is_empty()).then_some(UNKNOWN));
@@ -112,28 +131,28 @@ fn redis(wanted: &RedisMatch, deny: bool, [commands, keys]: [&mut Words; 2]) -> 
     ([distinct(asked), begins, distinct(databases)], long)
 }
 
-fn kafka(wanted: &KafkaMatch, deny: bool, topics: &mut Words) -> [Vec<u64>; 3] {
-    let apis = wanted.apis.iter().map(|api| number(u32::from(*api))).collect();
+fn kafka(wanted: &KafkaMatch, deny: bool, topics: &mut Words) -> [Vec<u32>; 3] {
+    let apis = wanted.apis.iter().copied().map(number).collect();
     let topic = |topic: &TopicMatch| match topic {
         TopicMatch::Exact(text) => topics.add_exact(text.as_bytes()),
         TopicMatch::Prefix(text) => topics.add_prefix(text.as_bytes()),
     };
-    let mut asked: Vec<u64> = wanted.topics.iter().map(topic).collect();
+    let mut asked: Vec<u32> = wanted.topics.iter().map(topic).collect();
     if deny && !asked.is_empty() {
         asked.push(UNKNOWN);
     }
     [distinct(apis), distinct(asked), vec![]]
 }
 
-fn exact(texts: &[String], words: &mut Words) -> Vec<u64> {
+fn exact(texts: &[String], words: &mut Words) -> Vec<u32> {
     distinct(texts.iter().map(|text| words.add_exact(text.as_bytes())).collect())
 }
 
-fn number(number: u32) -> u64 {
-    FIRST + u64::from(number)
+fn number(number: u16) -> u32 {
+    FIRST + u32::from(number)
 }
 
-fn distinct(mut numbers: Vec<u64>) -> Vec<u64> {
+fn distinct(mut numbers: Vec<u32>) -> Vec<u32> {
     numbers.sort_unstable();
     numbers.dedup();
     numbers
@@ -144,39 +163,40 @@ pub(super) fn each_place(request: &Request<'_>, deny: bool, words: &[Words; 2], 
     let [first, second] = words;
     match request {
         Request::Http(_) | Request::Opaque => {}
-        Request::Tls(hello) => each_name(hello, first, |name| tell((name, ANY, ANY))),
+        Request::Tls(hello) => each_name(hello, first, |name| tell([name, ANY, ANY])),
         Request::Dns(question) => {
-            let record = number(u32::from(question.record));
-            let mut both = |name| [ANY, record].into_iter().for_each(|record| tell((name, record, ANY)));
+            let record = number(question.record);
+            let mut both = |name| [ANY, record].into_iter().for_each(|record| tell([name, record, ANY]));
             both(ANY);
             first.each_name(question.name, both);
         }
         Request::Redis(command) => {
             let mut lower = [0; COMMAND_BYTES_MAX];
             let asked = [Some(ANY), first.exact(lower_case(command.name, &mut lower))];
-            let databases = [ANY, command.database.map_or(UNKNOWN, number)];
+            let known = |database: u32| second.exact(&database.to_be_bytes());
+            let databases = [Some(ANY), command.database.map_or(Some(UNKNOWN), known)];
             each_begin(command.keys, deny, second, |begins| {
                 for asked in asked.into_iter().flatten() {
-                    databases.into_iter().for_each(|database| tell((asked, begins, database)));
+                    databases.into_iter().flatten().for_each(|database| tell([asked, begins, database]));
                 }
             });
         }
         Request::Postgres(message) => {
             let databases = [Some(ANY), second.exact(message.database.as_bytes())];
             for user in [Some(ANY), first.exact(message.user.as_bytes())].into_iter().flatten() {
-                databases.into_iter().flatten().for_each(|database| tell((user, database, ANY)));
+                databases.into_iter().flatten().for_each(|database| tell([user, database, ANY]));
             }
         }
         Request::Kafka(request) => {
-            let apis = [ANY, number(u32::from(request.api))];
+            let apis = [ANY, number(request.api)];
             each_topic(request, deny, first, |topic| {
-                apis.into_iter().for_each(|api| tell((api, topic, ANY)));
+                apis.into_iter().for_each(|api| tell([api, topic, ANY]));
             });
         }
     }
 }
 
-fn each_name(hello: &TlsHello<'_>, names: &Words, mut tell: impl FnMut(u64)) {
+fn each_name(hello: &TlsHello<'_>, names: &Words, mut tell: impl FnMut(u32)) {
     tell(ANY);
     match (hello.encrypted, hello.server_name) {
         (true, _) => tell(UNKNOWN),
@@ -186,7 +206,7 @@ fn each_name(hello: &TlsHello<'_>, names: &Words, mut tell: impl FnMut(u64)) {
 }
 
 /// How keys may begin: for an allow all have to, so the first one's ways do.
-fn each_begin(keys: &[&[u8]], deny: bool, words: &Words, mut tell: impl FnMut(u64)) {
+fn each_begin(keys: &[&[u8]], deny: bool, words: &Words, mut tell: impl FnMut(u32)) {
     tell(ANY);
     if keys.is_empty() {
         tell(UNKNOWN);
@@ -196,7 +216,7 @@ fn each_begin(keys: &[&[u8]], deny: bool, words: &Words, mut tell: impl FnMut(u6
 }
 
 /// The topics, whole and by how they begin, likewise.
-fn each_topic(request: &KafkaRequest<'_>, deny: bool, words: &Words, mut tell: impl FnMut(u64)) {
+fn each_topic(request: &KafkaRequest<'_>, deny: bool, words: &Words, mut tell: impl FnMut(u32)) {
     tell(ANY);
     if request.topics.is_empty() {
         tell(UNKNOWN);

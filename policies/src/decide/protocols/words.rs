@@ -14,6 +14,8 @@ const BELOW: u32 = 3;
 pub(super) struct Words {
     table: TextTable,
     count: u32,
+    /// Which kinds of words there are, one bit each.
+    kinds: u8,
     /// Lengths of the prefixes, ascending, each once.
     prefix_lengths: Vec<usize>,
     /// Bytes of the longest name below which others are meant.
@@ -22,12 +24,12 @@ pub(super) struct Words {
 
 impl Words {
     /// The number of a whole word, made if it has none.
-    pub(super) fn add_exact(&mut self, word: &[u8]) -> u64 {
+    pub(super) fn add_exact(&mut self, word: &[u8]) -> u32 {
         self.add(EXACT, word)
     }
 
     /// The number of how a word begins.
-    pub(super) fn add_prefix(&mut self, prefix: &[u8]) -> u64 {
+    pub(super) fn add_prefix(&mut self, prefix: &[u8]) -> u32 {
         if let Err(at) = self.prefix_lengths.binary_search(&prefix.len()) {
             self.prefix_lengths.insert(at, prefix.len());
         }
@@ -35,7 +37,7 @@ impl Words {
     }
 
     /// The number of a pattern of names.
-    pub(super) fn add_name(&mut self, pattern: &NamePattern) -> u64 {
+    pub(super) fn add_name(&mut self, pattern: &NamePattern) -> u32 {
         match pattern {
             NamePattern::Exact(name) => self.add(EXACT, name.as_str().as_bytes()),
             NamePattern::OneBelow(base) => self.add(ONE_BELOW, base.as_str().as_bytes()),
@@ -46,22 +48,23 @@ impl Words {
         }
     }
 
-    fn add(&mut self, space: u32, word: &[u8]) -> u64 {
+    fn add(&mut self, space: u32, word: &[u8]) -> u32 {
         let number = self.table.find(space, word).unwrap_or_else(|| {
             self.table.insert(space, word, self.count);
             self.count += 1;
             self.count - 1
         });
-        FIRST + u64::from(number)
+        self.kinds |= 1 << space;
+        FIRST.saturating_add(number)
     }
 
     /// The number of a whole word.
-    pub(super) fn exact(&self, word: &[u8]) -> Option<u64> {
+    pub(super) fn exact(&self, word: &[u8]) -> Option<u32> {
         self.find(EXACT, word)
     }
 
     /// Tells the number of every prefix that the word begins with.
-    pub(super) fn each_prefix(&self, word: &[u8], mut tell: impl FnMut(u64)) {
+    pub(super) fn each_prefix(&self, word: &[u8], mut tell: impl FnMut(u32)) {
         for length in &self.prefix_lengths {
             let Some(front) = word.get(..*length) else { return };
             self.find(PREFIX, front).into_iter().for_each(&mut tell);
@@ -69,7 +72,7 @@ impl Words {
     }
 
     /// Tells the number of every pattern that means the name.
-    pub(super) fn each_name(&self, name: &HostName, mut tell: impl FnMut(u64)) {
+    pub(super) fn each_name(&self, name: &HostName, mut tell: impl FnMut(u32)) {
         let text = name.as_str();
         self.find(EXACT, text.as_bytes()).into_iter().for_each(&mut tell);
         let mut parents = std::iter::successors(parent(text), |text| parent(text));
@@ -81,8 +84,11 @@ impl Words {
         }
     }
 
-    fn find(&self, space: u32, word: &[u8]) -> Option<u64> {
-        self.table.find(space, word).map(|number| FIRST + u64::from(number))
+    fn find(&self, space: u32, word: &[u8]) -> Option<u32> {
+        if self.kinds & (1 << space) == 0 {
+            return None;
+        }
+        self.table.find(space, word).map(|number| FIRST.saturating_add(number))
     }
 }
 
@@ -100,14 +106,14 @@ mod tests {
         let mut words = Words::default();
         let patterns = ["a.test", "*.a.test", "**.a.test", "**.test", "x.b.test", "*.test"];
         let patterns: Vec<_> = patterns.iter().map(|text| NamePattern::parse(text).unwrap()).collect();
-        let numbers: Vec<u64> = patterns.iter().map(|pattern| words.add_name(pattern)).collect();
+        let numbers: Vec<u32> = patterns.iter().map(|pattern| words.add_name(pattern)).collect();
         for text in ["a.test", "b.a.test", "c.b.a.test", "test", "x.b.test", "xa.test", "other"] {
             let name = HostName::parse(text).unwrap();
             let mut found = Vec::new();
             words.each_name(&name, |number| found.push(number));
             found.sort_unstable();
             let meant = patterns.iter().zip(&numbers).filter(|(pattern, _)| pattern.matches(&name));
-            let mut expected: Vec<u64> = meant.map(|(_, number)| *number).collect();
+            let mut expected: Vec<u32> = meant.map(|(_, number)| *number).collect();
             expected.sort_unstable();
             assert_eq!(found, expected, "{text}");
         }
@@ -117,7 +123,7 @@ mod tests {
     fn words_are_found_by_how_they_begin() {
         let mut words = Words::default();
         let prefixes = ["", "cart:", "cart:7", "user:", "c"];
-        let numbers: Vec<u64> = prefixes.iter().map(|prefix| words.add_prefix(prefix.as_bytes())).collect();
+        let numbers: Vec<u32> = prefixes.iter().map(|prefix| words.add_prefix(prefix.as_bytes())).collect();
         let exact = words.add_exact(b"cart:");
         let mut found = Vec::new();
         words.each_prefix(b"cart:71", |number| found.push(number));
