@@ -51,12 +51,12 @@ impl<A: Address> Blocks<A> {
     /// What the address leads to.
     pub(super) fn find(&self, address: A) -> Found {
         if self.spans.is_empty() || address < self.first {
-            return Found::Nothing;
+            return Found::NOTHING;
         }
         let bucket = address.minus(self.first).bucket(self.shift);
-        let Some([begin, next, ..]) = self.buckets.get(bucket..) else { return Found::Nothing };
+        let Some([begin, next, ..]) = self.buckets.get(bucket..) else { return Found::NOTHING };
         let crowd = self.spans.get(*begin as usize..=*next as usize).unwrap_or_default();
         let at = crowd.partition_point(|span| span.last < address);
-        crowd.get(at).filter(|span| span.first <= address).map_or(Found::Nothing, |span| span.found)
+        crowd.get(at).filter(|span| span.first <= address).map_or(Found::NOTHING, |span| span.found)
     }
 }

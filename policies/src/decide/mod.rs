@@ -21,13 +21,13 @@ pub use validate::InvalidProgram;
 
 use crate::model::L7Section;
 use crate::program::{
-    Action, Answer, AnswerId, AnswerPair, DirectionProgram, L7Chain, L7ChainId, L7Entry, L7Stage, PortBox,
-    Program, RuleIndex, RuleInfo,
+    Action, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId, L7Entry, L7Stage,
+    PortBox, Program, RuleIndex, RuleInfo,
 };
 use addresses::AddressIndex;
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request};
 use chain::ChainIndex;
-use found::{ByClass, Found};
+use found::{Classes, Found};
 use std::net::IpAddr;
 
 /// What holds where no span or no box matches.
@@ -63,16 +63,8 @@ impl Judge {
     /// What holds at layer 4 for a peer, a protocol and the destination's port (`type << 8 | code` for ICMP, 0 for
     /// protocols without ports).
     pub fn action(&self, direction: Direction, peer: IpAddr, protocol: L4Protocol, port: u16) -> Action {
-        let index = self.index(direction);
-        let action = match index.find(peer) {
-            Found::Nothing => None,
-            Found::One(only) => only.action(protocol, port, &index.inspections),
-            Found::Several(first, end) => {
-                let boxes = self.program.direction(direction).boxes.get(first as usize..end as usize);
-                box_at(boxes.unwrap_or_default(), protocol, port)
-            }
-        };
-        action.unwrap_or(NOTHING_MATCHED)
+        let (index, boxes) = (self.index(direction), &self.program.direction(direction).boxes);
+        index.classes.action(index.find(peer), boxes, protocol, port).unwrap_or(NOTHING_MATCHED)
     }
 
     /// The pair of answers behind an id; a denial with reason `no_policy` for an id of another program.
@@ -161,17 +153,17 @@ fn box_at(boxes: &[PortBox], protocol: L4Protocol, port: u16) -> Option<Action> 
 struct DirectionIndex {
     v4: AddressIndex<u32>,
     v6: AddressIndex<u128>,
-    /// Chains with what holds for bytes that they do not read, as small boxes name them.
-    inspections: Vec<(L7ChainId, AnswerId)>,
+    classes: Classes,
 }
 
 impl DirectionIndex {
     fn new(tables: &DirectionProgram) -> Self {
-        let by_class = ByClass::new(&tables.boxes);
+        let (classes, by_class) = Classes::new(&tables.boxes);
+        let found = |class: ClassId| by_class.get(&class).copied().unwrap_or_default();
         Self {
-            v4: AddressIndex::new(&tables.v4, |span| by_class.found(span.class)),
-            v6: AddressIndex::new(&tables.v6, |span| by_class.found(span.class)),
-            inspections: by_class.into_inspections(),
+            v4: AddressIndex::new(&tables.v4, |span| found(span.class)),
+            v6: AddressIndex::new(&tables.v6, |span| found(span.class)),
+            classes,
         }
     }
 
