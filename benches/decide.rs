@@ -135,7 +135,8 @@ fn borrowed(figures: &[(String, f64)]) -> Vec<(&str, f64)> {
 /// From the addresses to the pair of answers with rule and reason.
 fn layer4<'a>(name: String, judge: &'a Judge, peer: impl Fn(u32) -> IpAddr + 'a) -> Case<'a> {
     Case::new(name, ITERATIONS, move |round| {
-        judge.decide(Direction::Ingress, peer(spread(round)), L4Protocol::TCP, 8080, &Request::Opaque)
+        let peer = peer(spread(round));
+        judge.decide(Direction::Ingress, peer, L4Protocol::TCP, 8080, &Request::Opaque).enforced.effect
     })
 }
 

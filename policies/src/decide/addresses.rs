@@ -52,8 +52,11 @@ impl Address for u128 {
 /// The spans of one family, indexed.
 #[derive(Clone, Debug)]
 pub(super) struct AddressIndex<A> {
-    /// Open addressing, at most three quarters full; a power of two long. A slot that leads to nothing is free.
+    /// Open addressing, at most half full, since a look-up that has to go on costs more than memory does; a power of two long.
+    /// A slot that leads to nothing is free.
     single: Vec<(A, Found)>,
+    /// What is left of a hash are its uppermost bits, which a multiplication mixes best.
+    shift: u32,
     /// Between these they lie; whoever is elsewhere need not be looked up among them.
     between: (A, A),
     /// Spans of more than one address.
@@ -66,10 +69,11 @@ impl<A: Address> AddressIndex<A> {
         let known = spans.iter().map(|span| (span.first, span.last, found(span)));
         let known = known.filter(|(.., found)| *found != Found::NOTHING);
         let (single, wide): (Vec<_>, Vec<_>) = known.partition(|(first, last, _)| first == last);
-        let slots = if single.is_empty() { 0 } else { (single.len() * 4 / 3 + 1).next_power_of_two() };
+        let slots = if single.is_empty() { 0 } else { (single.len() * 2).next_power_of_two() };
         let edge = |edge: Option<&(A, A, Found)>| edge.map_or_else(A::default, |(address, ..)| *address);
         let mut index = Self {
             single: vec![(A::default(), Found::NOTHING); slots],
+            shift: u64::BITS - slots.checked_ilog2().unwrap_or_default().max(1),
             between: (edge(single.first()), edge(single.last())),
             wide: Blocks::new(wide.into_iter()),
         };
@@ -108,7 +112,7 @@ impl<A: Address> AddressIndex<A> {
 
     fn home(&self, address: A) -> usize {
         let mixed = address.folded().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        usize::try_from(mixed >> 32).unwrap_or_default() & (self.single.len() - 1)
+        usize::try_from(mixed >> self.shift).unwrap_or_default()
     }
 }
 
