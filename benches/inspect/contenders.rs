@@ -2,6 +2,7 @@
 
 use super::cost::processor_seconds;
 use super::ground::{Ground, Running, client_address, pod_address, run, within};
+use super::load::Workload;
 use super::program::{GRPC_PORT, HTTP1_PORT, HTTP2_PORT, program};
 use super::settings;
 use anyhow::{Context, Result, bail};
@@ -29,6 +30,8 @@ pub(crate) enum Kind {
     Nginx,
     /// HAProxy with fifty rules.
     Haproxy,
+    /// The same with a connection to the origin for each of a client's, as ours has.
+    HaproxyAlone,
     /// hyper on both sides with fifty rules.
     Hyper,
     /// Envoy with fifty policies.
@@ -37,8 +40,26 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Direct, Self::Copy, Self::Bulkhead, Self::Nginx, Self::Haproxy, Self::Hyper, Self::Envoy];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::Copy,
+        Self::Bulkhead,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::HaproxyAlone,
+        Self::Hyper,
+        Self::Envoy,
+    ];
+
+    /// HAProxy without shared connections is there for the cost of a new connection alone.
+    pub(crate) fn takes_part(self, workload: Workload) -> bool {
+        self != Self::HaproxyAlone || workload == Workload::Connections
+    }
+
+    /// True if its memory says something.
+    pub(crate) fn is_measured_alone(self) -> bool {
+        !matches!(self, Self::Direct | Self::HaproxyAlone)
+    }
 
     /// Its name.
     pub(crate) fn name(self) -> &'static str {
@@ -48,6 +69,7 @@ impl Kind {
             Self::Bulkhead => "bulkhead",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::HaproxyAlone => "haproxy-1:1",
             Self::Hyper => "hyper",
             Self::Envoy => "envoy",
         }
@@ -90,15 +112,10 @@ impl Contender {
             Kind::Direct => None,
             Kind::Bulkhead => Some(bulkhead(at, ground, programs, folder)?),
             Kind::Nginx => Some(nginx(&settings::nginx(at, folder), "nginx", at, ground, folder)?),
-            Kind::Haproxy => Some(with_file(
-                at,
-                ground,
-                folder,
-                "haproxy",
-                "haproxy.cfg",
-                &settings::haproxy(at),
-                &["-f"],
-            )?),
+            Kind::Haproxy | Kind::HaproxyAlone => {
+                let settings = settings::haproxy(at, kind == Kind::HaproxyAlone);
+                Some(with_file(at, ground, folder, "haproxy", "haproxy.cfg", &settings, &["-f"])?)
+            }
             Kind::Envoy => Some(envoy(at, ground, programs, folder)?),
             Kind::Copy | Kind::Hyper => Some(own(kind.name(), at, ground)?),
         };

@@ -58,14 +58,31 @@ impl Ground {
             run(Command::new("ip").args(["-n", space, "address", "add", &address, "dev", device]))?;
             run(Command::new("ip").args(["-n", space, "link", "set", device, "up"]))?;
         }
+        for more in more_client_addresses(at) {
+            let address = format!("{more}/24");
+            run(Command::new("ip").args(["-n", &client, "address", "add", &address, "dev", &link]))?;
+        }
         self.prepare(&pod)
+    }
+
+    /// Lets the clients of a pod take turns with their addresses: no peer may hold too many connections.
+    ///
+    /// # Errors
+    /// If `nft` refuses.
+    pub(crate) fn spread_clients(&self, at: usize) -> Result<()> {
+        let [a, b, c, d] = more_client_addresses(at);
+        let rules = format!(
+            "table ip spread{at} {{\n  chain sources {{\n    type nat hook postrouting priority srcnat\n    \
+             oifname pod{at} snat to numgen inc mod 4 map {{ 0 : {a}, 1 : {b}, 2 : {c}, 3 : {d} }}\n  }}\n}}\n"
+        );
+        load(&self.client(), &rules)
     }
 
     /// Loopback, and room for many short connections.
     fn prepare(&self, space: &str) -> Result<()> {
         run(Command::new("ip").args(["-n", space, "link", "set", "lo", "up"]))?;
         let settings = "echo '1024 65000' >/proc/sys/net/ipv4/ip_local_port_range; \
-                        echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse; echo 4096 >/proc/sys/net/core/somaxconn";
+                        echo 1 >/proc/sys/net/ipv4/tcp_tw_reuse; echo cubic >/proc/sys/net/ipv4/tcp_congestion_control; echo 4096 >/proc/sys/net/core/somaxconn";
         run(within(space, None, "sh").args(["-c", settings]))
     }
 
@@ -74,11 +91,15 @@ impl Ground {
     /// # Errors
     /// If `nft` refuses them.
     pub(crate) fn load_rules(&self, at: usize, rules: &str) -> Result<()> {
-        let mut child = within(&self.pod(at), None, "nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
-        child.stdin.take().context("a pipe")?.write_all(rules.as_bytes())?;
-        let status = child.wait()?;
-        if status.success() { Ok(()) } else { bail!("nft: {status}") }
+        load(&self.pod(at), rules)
     }
+}
+
+fn load(space: &str, rules: &str) -> Result<()> {
+    let mut child = within(space, None, "nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+    child.stdin.take().context("a pipe")?.write_all(rules.as_bytes())?;
+    let status = child.wait()?;
+    if status.success() { Ok(()) } else { bail!("nft: {status}") }
 }
 
 impl Drop for Ground {
@@ -97,6 +118,11 @@ pub(crate) fn pod_address(at: usize) -> Ipv4Addr {
 /// The address that a pod's clients have.
 pub(crate) fn client_address(at: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, u8::try_from(at).unwrap_or(u8::MAX), 1)
+}
+
+/// Further addresses of them.
+pub(crate) fn more_client_addresses(at: usize) -> [Ipv4Addr; 4] {
+    [11, 12, 13, 14].map(|last| Ipv4Addr::new(10, 77, u8::try_from(at).unwrap_or(u8::MAX), last))
 }
 
 /// A program in a namespace, on one core if one is named.

@@ -19,7 +19,7 @@ mod settings;
 mod table;
 
 use anyhow::{Context, Result};
-use contenders::{Contender, Kind};
+use contenders::Contender;
 use cost::{Spread, memory_kib};
 use ground::Ground;
 use load::{Outcome, Workload};
@@ -69,6 +69,8 @@ fn measure(options: &Options, results: &Path, work: &Path) -> Result<()> {
     let contenders = start(options, &ground, work)?;
     for placement in &options.placements {
         for workload in &options.workloads {
+            let takes_part = |contender: &&Contender| contender.kind.takes_part(*workload);
+            let contenders: Vec<&Contender> = contenders.iter().filter(takes_part).collect();
             let rows = compare(*workload, *placement, &contenders, options, &ground, work)?;
             table::report(results, *workload, *placement, &rows)?;
         }
@@ -84,7 +86,7 @@ fn start(options: &Options, ground: &Ground, work: &Path) -> Result<Vec<Contende
 /// Each on its own, newly started.
 fn measure_memory(options: &Options, ground: &Ground, results: &Path, work: &Path) -> Result<()> {
     let mut rows = Vec::new();
-    for (at, kind) in options.contenders.iter().enumerate().filter(|(_, kind)| **kind != Kind::Direct) {
+    for (at, kind) in options.contenders.iter().enumerate().filter(|(_, kind)| kind.is_measured_alone()) {
         let contender = Contender::start(*kind, at, ground, &options.programs, work)?;
         let memory =
             memory::measure(&contender, ground).with_context(|| format!("memory of {}", kind.name()))?;
@@ -97,19 +99,20 @@ fn measure_memory(options: &Options, ground: &Ground, results: &Path, work: &Pat
 fn compare(
     workload: Workload,
     placement: Placement,
-    contenders: &[Contender],
+    contenders: &[&Contender],
     options: &Options,
     ground: &Ground,
     work: &Path,
 ) -> Result<Vec<Row>> {
     let (proxy_core, other_core) = placement.cores();
     let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
+    let time = options.time(placement);
+    for contender in contenders {
+        contender.place(proxy_core, other_core)?;
+    }
     for round in 0..=options.rounds {
-        let time = if round == 0 { WARM_UP } else { options.time };
+        let time = if round == 0 { WARM_UP } else { time };
         for (contender, samples) in contenders.iter().zip(&mut samples) {
-            if round == 0 {
-                contender.place(proxy_core, other_core)?;
-            }
             let sample = Sample::take(workload, contender, ground, other_core, time, work)
                 .with_context(|| format!("{} of {}", workload.name(), contender.kind.name()))?;
             if round > 0 {

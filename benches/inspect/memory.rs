@@ -14,9 +14,9 @@ use std::time::Duration;
 
 /// Connections that are open before those that are counted, so that what the first one costs is not theirs.
 const BEFORE: usize = 20;
-/// Connections that are counted. A peer may hold an eighth of the sidecar's connections: 1,024.
+/// Connections that are counted.
 const COUNTED: usize = 1_000;
-const SETTLED: Duration = Duration::from_millis(1_500);
+const SETTLED: Duration = Duration::from_millis(800);
 
 /// What a contender holds.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,7 @@ pub(crate) struct Memory {
 /// If it does not serve.
 pub(crate) fn measure(contender: &Contender, ground: &Ground) -> Result<Option<Memory>> {
     let Some(process) = contender.process() else { return Ok(None) };
+    ground.spread_clients(contender.at)?;
     thread::sleep(SETTLED);
     let idle_mib = mib(memory_kib(process)?);
     let per_http1_kib = per_connection(contender, ground, process, HTTP1_PORT)?;

@@ -10,9 +10,9 @@ use std::time::Duration;
 pub(crate) const USAGE: &str = "\
 flags: --workload NAMES     http1,http2,grpc,body-100k,body-1m,connections,memory; all if absent
        --placement NAMES    one-core,own-core; both if absent
-       --contenders NAMES   direct,copy,bulkhead,nginx,haproxy,hyper,envoy; all if absent
+       --contenders NAMES   direct,copy,bulkhead,nginx,haproxy,haproxy-1:1,hyper,envoy; all if absent
        --rounds NUMBER      interleaved rounds, at least 1 [default: 3]
-       --seconds NUMBER     time of each run [default: 2]
+       --seconds NUMBER     time of each run [default: 2 for one-core, 1 for own-core]
        --bulkhead FILE      the sidecar's binary [default: target/release/bulkhead-proxy]
        --envoy FILE         Envoy's binary [default: target/peers/envoy]";
 
@@ -58,8 +58,8 @@ pub(crate) struct Options {
     pub(crate) contenders: Vec<Kind>,
     /// How often each.
     pub(crate) rounds: usize,
-    /// How long each time.
-    pub(crate) time: Duration,
+    /// How long each time, if said.
+    pub(crate) time: Option<Duration>,
     /// Where the programs are.
     pub(crate) programs: Programs,
 }
@@ -76,7 +76,7 @@ impl Options {
             placements: Placement::ALL.to_vec(),
             contenders: Kind::ALL.to_vec(),
             rounds: 3,
-            time: Duration::from_secs(2),
+            time: None,
             programs: Programs {
                 bulkhead: root.join("target/release/bulkhead-proxy"),
                 envoy: root.join("target/peers/envoy"),
@@ -90,6 +90,15 @@ impl Options {
         Ok(options)
     }
 
+    /// How long each run takes.
+    pub(crate) fn time(&self, placement: Placement) -> Duration {
+        let usual = match placement {
+            Placement::OneCore => 2,
+            Placement::OwnCore => 1,
+        };
+        self.time.unwrap_or(Duration::from_secs(usual))
+    }
+
     fn set(&mut self, flag: &str, value: &str) -> Result<()> {
         match flag {
             "--workload" => {
@@ -100,7 +109,7 @@ impl Options {
             "--placement" => self.placements = named(value, &Placement::ALL, Placement::name)?,
             "--contenders" => self.contenders = named(value, &Kind::ALL, Kind::name)?,
             "--rounds" => self.rounds = value.parse::<usize>()?.max(1),
-            "--seconds" => self.time = Duration::from_secs(value.parse::<u64>()?.max(1)),
+            "--seconds" => self.time = Some(Duration::from_secs(value.parse::<u64>()?.max(1))),
             "--bulkhead" => self.programs.bulkhead = PathBuf::from(value),
             "--envoy" => self.programs.envoy = PathBuf::from(value),
             _ => bail!("unknown flag `{flag}`\n{USAGE}"),

@@ -3,7 +3,7 @@
 //! Fifty rules on each port, of which the last one allows what is asked. The other contenders get the same fifty
 //! questions in their own words ([`super::settings`]).
 
-use super::ground::{client_address, pod_address};
+use super::ground::{client_address, more_client_addresses, pod_address};
 use anyhow::{Result, anyhow, bail};
 use bulkhead_policies::compile::Compiler;
 use bulkhead_policies::diagnostics::Source;
@@ -69,17 +69,19 @@ fn policies() -> String {
 }
 
 fn inventory(at: usize) -> String {
-    let pod = |name: &str, address| {
+    let pod = |name: &str, app: &str, address| {
         format!(
-            "  - apiVersion: v1\n    kind: Pod\n    metadata: {{name: {name}, namespace: bench, labels: {{app: {name}}}}}\n    \
+            "  - apiVersion: v1\n    kind: Pod\n    metadata: {{name: {name}, namespace: bench, labels: {{app: {app}}}}}\n    \
              spec: {{nodeName: node, containers: [{{name: main}}]}}\n    \
              status: {{phase: Running, podIPs: [{{ip: {address}}}]}}\n"
         )
     };
+    let more = more_client_addresses(at).into_iter().enumerate();
     format!(
         "apiVersion: v1\nkind: List\nitems:\n  - apiVersion: v1\n    kind: Namespace\n    \
-         metadata: {{name: bench, labels: {{team: bench}}}}\n{}{}",
-        pod("server", pod_address(at)),
-        pod("client", client_address(at)),
+         metadata: {{name: bench, labels: {{team: bench}}}}\n{}{}{}",
+        pod("server", "server", pod_address(at)),
+        pod("client", "client", client_address(at)),
+        more.map(|(number, address)| pod(&format!("client-{number}"), "client", address)).collect::<String>(),
     )
 }

@@ -64,12 +64,14 @@ fn nginx_head(folder: &Path) -> String {
     )
 }
 
-/// HAProxy with fifty access rules for each port.
-pub(crate) fn haproxy(at: usize) -> String {
+/// HAProxy with fifty access rules for each port. As it comes it shares connections to the origin between clients;
+/// `alone` gives each client's connection one of its own, as the sidecar does.
+pub(crate) fn haproxy(at: usize, alone: bool) -> String {
     let address = pod_address(at);
     let mut text = "global\n  nbthread 1\n  maxconn 4096\ndefaults\n  mode http\n  timeout connect 5s\n  \
-                    timeout client 1h\n  timeout server 1h\n  http-reuse always\n"
+                    timeout client 1h\n  timeout server 1h\n"
         .to_owned();
+    text += if alone { "  http-reuse never\n" } else { "  http-reuse always\n" };
     for (name, port, version) in
         [("one", HTTP1_PORT, ""), ("two", HTTP2_PORT, " proto h2"), ("rpc", GRPC_PORT, " proto h2")]
     {

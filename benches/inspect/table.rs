@@ -33,7 +33,7 @@ struct Limit {
     ratio: f64,
 }
 
-const LIMITS: [Limit; 8] = [
+const LIMITS: [Limit; 9] = [
     Limit { workload: Workload::Http1, to: Kind::Envoy, ratio: 0.14 },
     Limit { workload: Workload::Http2, to: Kind::Envoy, ratio: 0.14 },
     Limit { workload: Workload::Grpc, to: Kind::Envoy, ratio: 0.10 },
@@ -41,6 +41,7 @@ const LIMITS: [Limit; 8] = [
     Limit { workload: Workload::Body1m, to: Kind::Envoy, ratio: 0.35 },
     Limit { workload: Workload::Http1, to: Kind::Nginx, ratio: 0.75 },
     Limit { workload: Workload::Http1, to: Kind::Copy, ratio: 1.10 },
+    Limit { workload: Workload::Connections, to: Kind::HaproxyAlone, ratio: 1.0 },
     Limit { workload: Workload::Connections, to: Kind::Haproxy, ratio: 1.0 },
 ];
 
@@ -56,13 +57,13 @@ const PER_HTTP2_KIB: f64 = 8.0;
 pub(crate) fn report(folder: &Path, workload: Workload, placement: Placement, rows: &[Row]) -> Result<()> {
     println!("\n{} ({})", workload.title(), placement.name());
     println!(
-        "{:<10} {:>8} {:>17} {:>9} {:>9} {:>9} {:>17} {:>9} {:>7}",
+        "{:<12} {:>8} {:>17} {:>9} {:>9} {:>9} {:>17} {:>9} {:>7}",
         "", "cpu s/M", "range", "requests/s", "p50 us", "p99 us", "p50 range", "to ours", "MiB"
     );
     let ours = rows.iter().find(|row| row.kind == Kind::Bulkhead).map_or(f64::NAN, |row| row.cost.median);
     for row in rows {
         println!(
-            "{:<10} {:>8.2} {:>17} {:>9.0} {:>9.0} {:>9.0} {:>17} {:>9.2} {:>7.1}",
+            "{:<12} {:>8.2} {:>17} {:>9.0} {:>9.0} {:>9.0} {:>17} {:>9.2} {:>7.1}",
             row.kind.name(),
             row.cost.median,
             range(row.cost, 2),
@@ -128,12 +129,12 @@ fn verdict(what: &str, figure: f64, limit: f64) -> String {
 pub(crate) fn report_memory(folder: &Path, rows: &[(Kind, Memory)]) -> Result<()> {
     println!("\nresident memory");
     println!(
-        "{:<10} {:>10} {:>22} {:>18} {:>18}",
+        "{:<12} {:>10} {:>22} {:>18} {:>18}",
         "", "idle MiB", "1,000 connections MiB", "KiB / idle HTTP/1", "KiB / idle HTTP/2"
     );
     for (kind, memory) in rows {
         println!(
-            "{:<10} {:>10.1} {:>22.1} {:>18.2} {:>18.2}",
+            "{:<12} {:>10.1} {:>22.1} {:>18.2} {:>18.2}",
             kind.name(),
             memory.idle_mib,
             memory.loaded_mib,
