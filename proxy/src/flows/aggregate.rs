@@ -69,7 +69,13 @@ impl Aggregate {
     pub(super) fn add(&mut self, judge: &Judge, observation: Observation, now_ms: u64) -> Added {
         let (count, to_destination, to_source) =
             (observation.count, observation.bytes_to_destination, observation.bytes_to_source);
-        let Some(key) = self.key_with_room(judge, observation) else { return Added::NoRoom };
+        let key = self.key(judge, observation);
+        // Most requests are like one before.
+        if let Some(totals) = self.entries.get_mut(&key) {
+            totals.add(count, to_destination, to_source, now_ms);
+            return Added::Counted;
+        }
+        let Some(key) = self.key_with_room(key) else { return Added::NoRoom };
         let totals =
             self.entries.entry(key).or_insert_with_key(|key| Totals::new(judge, &key.answers, now_ms));
         totals.add(count, to_destination, to_source, now_ms);
@@ -81,9 +87,12 @@ impl Aggregate {
         self.dropped = self.dropped.saturating_add(count.max(1));
     }
 
-    /// The key that this is counted under: as told, else without its request.
-    fn key_with_room(&mut self, judge: &Judge, observation: Observation) -> Option<Key> {
-        let mut key = self.key(judge, observation);
+    /// The key that something new is counted under: with names that are not too many; as told, else without its request.
+    fn key_with_room(&mut self, mut key: Key) -> Option<Key> {
+        let edge = key.named_edge();
+        if let Some(http) = &mut key.http {
+            self.names.bound(&edge, http);
+        }
         if self.entries.contains_key(&key) {
             return Some(key);
         }
@@ -141,7 +150,7 @@ impl Aggregate {
 
     fn key(&self, judge: &Judge, observation: Observation) -> Key {
         let report_id = observation.report_id.filter(|_| self.report_ids < FLOW_REPORT_IDS_MAX);
-        let mut key = Key {
+        Key {
             direction: observation.direction,
             peer: observation.peer.to_canonical(),
             local: observation.local.to_canonical(),
@@ -153,12 +162,7 @@ impl Aggregate {
             revision: judge.program().revision,
             sender_uid: observation.sender_uid,
             report_id,
-        };
-        let edge = key.named_edge();
-        if let Some(http) = &mut key.http {
-            self.names.bound(&edge, http);
         }
-        key
     }
 }
 

@@ -21,9 +21,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Both ends as the client sees them.
@@ -95,6 +96,37 @@ pub(super) enum Event {
     End(End),
 }
 
+/// Tells without a lock whether rare events have to be asked about: each of their futures keeps the waker of the
+/// last time, and what they wait for has a version.
+struct Rare {
+    policy: CurrentReceiver,
+    stage: StageReceiver,
+    waker: Option<Waker>,
+}
+
+impl Rare {
+    fn new(policy: &CurrentReceiver, stage: &StageReceiver) -> Self {
+        let (policy, mut stage) = (policy.clone(), stage.clone());
+        stage.mark_unchanged();
+        Self { policy, stage, waker: None }
+    }
+
+    fn is_due(&mut self, context: &Context<'_>) -> bool {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            // A future that is polled when the task has had its share keeps no waker.
+            self.waker = has_budget_remaining().then(|| context.waker().clone());
+            return true;
+        }
+        self.policy.has_changed().unwrap_or(true) || self.stage.has_changed().unwrap_or(true)
+    }
+
+    /// One of the futures is new.
+    fn forget(&mut self) {
+        self.policy.mark_unchanged();
+        self.waker = None;
+    }
+}
+
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -134,26 +166,41 @@ impl Connection {
     /// Serves the connection until it ends, and reports what happened on it.
     pub(super) async fn run<D: Dial>(&mut self, dial: &D, policy: CurrentReceiver, stage: StageReceiver) {
         let mut timer = pin!(sleep_until(Instant::now() + IDLE_TIMEOUT));
+        let mut rare = Rare::new(&policy, &stage);
+        let mut timer_keeps_waker = false;
         let mut change = pin!(next_program(policy));
         let mut drain = pin!(drain(stage));
         let mut watches = true;
         let end = loop {
             let event = poll_fn(|context| {
-                if watches && let Poll::Ready(next) = change.as_mut().poll(context) {
+                let due = rare.is_due(context);
+                if due
+                    && watches
+                    && let Poll::Ready(next) = change.as_mut().poll(context)
+                {
                     return Poll::Ready(Event::Policy(next));
                 }
-                if !self.draining && drain.as_mut().poll(context).is_ready() {
+                if due && !self.draining && drain.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Event::Drain);
                 }
-                let moved = self.poll(context);
-                if moved.is_pending() {
-                    let deadline = self.deadline();
-                    if deadline < timer.deadline() {
-                        timer.as_mut().reset(deadline);
-                    }
-                    return timer.as_mut().poll(context).map(|()| Event::Timer);
+                let moved_before = self.last_moved;
+                let event = self.poll(context);
+                if event.is_ready() {
+                    return event;
                 }
-                moved
+                let deadline = self.deadline();
+                let sooner = deadline < timer.deadline();
+                if sooner {
+                    timer.as_mut().reset(deadline);
+                }
+                // What moved now, before its time, need not ask a timer that keeps the waker.
+                let moved = self.last_moved > moved_before && self.last_moved < timer.deadline();
+                if timer_keeps_waker && moved && !due && !sooner {
+                    return Poll::Pending;
+                }
+                let timed = timer.as_mut().poll(context);
+                timer_keeps_waker = timed.is_pending() && has_budget_remaining();
+                timed.map(|()| Event::Timer)
             })
             .await;
             let result = match event {
@@ -167,10 +214,12 @@ impl Connection {
                 }
                 Event::Policy(None) => {
                     watches = false;
+                    rare.forget();
                     Ok(())
                 }
                 Event::Policy(Some((receiver, current))) => {
                     change.set(next_program(receiver));
+                    rare.forget();
                     self.rejudge(current)
                 }
             };
@@ -322,9 +371,11 @@ impl Connection {
             Reading::Understood | Reading::Opaque => None,
         };
         // What can be ended alone is: see `revoke_denied`.
-        let requests = self.report.open().filter(|released| !released.ends_alone()).map(|released| match released.question() {
-            Some(question) => Some(self.verdicts.request(&question)),
-            None => released.is_forgotten().then(|| self.verdicts.unread()),
+        let requests = self.report.open().filter(|released| !released.ends_alone()).map(|released| {
+            match released.question() {
+                Some(question) => Some(self.verdicts.request(&question)),
+                None => released.is_forgotten().then(|| self.verdicts.unread()),
+            }
         });
         opaque.into_iter().chain(requests.flatten()).find(denies)
     }

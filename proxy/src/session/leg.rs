@@ -55,6 +55,10 @@ impl Leg {
         if self.ended || self.inbound.is_full() {
             return Ok(false);
         }
+        // A side with nothing to say needs no buffer.
+        if self.stream.poll_read_ready(context)?.is_pending() {
+            return Ok(false);
+        }
         let space = self.inbound.space();
         let room = space.len();
         let mut read = ReadBuf::new(space);

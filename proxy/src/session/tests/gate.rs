@@ -253,5 +253,5 @@ async fn an_idle_connection_is_small() {
     let session = serve(Direction::Ingress, stream.expect("a connection"), ends, shared, &dial);
     // Sockets and their registration in the runtime come on top; buffers are in the pool while nothing moves.
     let bytes = size_of_val(&session);
-    assert!(bytes <= 2_560, "{bytes} bytes for the task of a connection");
+    assert!(bytes <= 2_688, "{bytes} bytes for the task of a connection");
 }
