@@ -95,13 +95,6 @@ fn named_peer(report: &mut Report, node: &Node, scope: Scope<'_>) -> Option<Peer
             .help("name the block by `cidr`, or allow the names that are meant and deny the rest");
         return None;
     }
-    report
-        .warning(
-            "name-unknown",
-            node.span,
-            "nobody learns the addresses of names yet: this peer matches no address",
-        )
-        .help("add a peer by `cidr` until answers of the resolver are inspected");
     Some(Peer::Name(pattern))
 }
 

@@ -291,7 +291,7 @@ fn read_section(
     let Some((name, entry)) = entries.first() else { return Some(None) };
     let section = read.into_iter().next()??;
     // Calls of gRPC are requests of HTTP/2, which no sidecar reads.
-    if !matches!(section, L7Section::Http(_)) || *name == "grpc" {
+    if !matches!(section, L7Section::Http(_) | L7Section::Dns(_)) || *name == "grpc" {
         warn_unread(report, name, entry.key_span, action);
     }
     Some(Some(section))

@@ -12,7 +12,7 @@ use crate::enforcement::Answered;
 use crate::policy::Current;
 use bulkhead_facts::{Direction, Effect, HostName, Reason};
 use bulkhead_inspect::dns::{
-    Answer, AnswerFault, ExtendedError, Query, QueryFault, Refusal, ResponseCode, refusal,
+    Answer, AnswerFault, ExtendedError, Query, QueryFault, Refusal, ResponseCode, is_internal, refusal,
 };
 use bulkhead_policies::program::{self, AnswerPair};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -66,17 +66,21 @@ impl Dns {
                     open: Open { current, answers, query, id, strictly, question_bytes },
                 }
             }
-            (Verdict::SearchEnd, Ok(query)) => {
+            (Verdict::SearchEnd(answers), Ok(query)) => {
                 count(&DNS_COUNTERS.search_ends);
                 let text = "denied by bulkhead: a search domain behind a name that is allowed";
                 let told = Refusal { code: ResponseCode::NoSuchName, error: ExtendedError::Blocked, text };
-                Asked::Refuse(refusal(&query, told))
+                let told = refusal(&query, told);
+                if !query.host().is_some_and(|name| is_internal(name, &self.internal)) {
+                    self.refuse(current, way, answers, Ok(query), bytes.len());
+                }
+                Asked::Refuse(told)
             }
             (Verdict::Refuse(answers), parsed) => {
                 count(&DNS_COUNTERS.refused);
                 self.refuse(current, way, answers, parsed, bytes.len())
             }
-            (Verdict::SearchEnd, Err(_)) => Asked::Drop,
+            (Verdict::SearchEnd(_), Err(_)) => Asked::Drop,
         }
     }
 

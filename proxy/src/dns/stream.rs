@@ -187,7 +187,7 @@ impl Conversation<'_> {
         let current = self.policy.borrow().clone();
         match verdict(&current, self.way, Err(QueryFault::NoQuestion)) {
             Verdict::Release { .. } => End::Tunnel,
-            Verdict::Refuse(_) | Verdict::SearchEnd => {
+            Verdict::Refuse(_) | Verdict::SearchEnd(_) => {
                 self.dns.ask(&current, self.way, &[]);
                 End::Reset
             }

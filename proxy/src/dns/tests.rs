@@ -59,6 +59,7 @@ fn held(names: &Names, last: u8, now_ms: u64) -> (Option<u32>, Option<u32>) {
     (admitted.map(|(class, _)| class.0 - 10), kept.map(|class| class.0 - 10))
 }
 
+/// Also the floor of `tofqdns-min-ttl`: there is none but the grace.
 #[test]
 fn an_address_is_admitted_for_its_time_and_the_grace() {
     let mut names = Names::default();
@@ -71,7 +72,7 @@ fn an_address_is_admitted_for_its_time_and_the_grace() {
 }
 
 #[test]
-fn what_is_open_is_kept_and_admits_nothing_new() {
+fn cilium_19452_what_is_open_is_kept_and_admits_nothing_new() {
     let mut names = Names::default();
     names.learn(&name("a.example"), &[(address(1), 0)], START_MS);
     let end_ms = START_MS + GRACE_MS;

@@ -32,8 +32,9 @@ pub(super) enum Verdict {
     Release { answers: AnswerPair, strictly: bool },
     /// It does not.
     Refuse(AnswerPair),
-    /// It does not, and nobody needs to know: a search list has added an end to a name that may be asked for.
-    SearchEnd,
+    /// It does not: a search list may have added an end to a name that may be asked for, and goes on if there is no such
+    /// name. Reported like a refusal, except where the end is one of the inside, as those of search lists are.
+    SearchEnd(AnswerPair),
 }
 
 /// How a way is held.
@@ -75,7 +76,8 @@ pub(super) fn verdict(current: &Current, way: Way, question: Result<&Query, Quer
             };
             match answers.enforced.effect {
                 Effect::Allow => Verdict::Release { answers, strictly: gate },
-                Effect::Deny if has_search_end(judge, chain, query) => Verdict::SearchEnd,
+                Effect::Deny if answers.enforced.reason == Reason::DeniedByRule => Verdict::Refuse(answers),
+                Effect::Deny if has_search_end(judge, chain, query) => Verdict::SearchEnd(answers),
                 Effect::Deny => Verdict::Refuse(answers),
             }
         }

@@ -6,6 +6,7 @@ use crate::server::{A, AAAA, ask, ask_tcp};
 use crate::support::{in_own_network, run};
 use crate::{CARD, Ground, INSIDE, ground};
 use bulkhead_proxy::control::last_good::LastGood;
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -157,6 +158,38 @@ fn a_new_program_keeps_what_its_rules_still_name_and_ends_the_rest() {
         assert!(talk(&mut ended, &mut ended_server).is_err(), "no rule names it any more");
         assert!(dial(second).is_err() && dial(card(0, 443)).is_ok());
     });
+}
+
+/// The names of one address are told apart where the bytes say which is meant.
+#[test]
+fn cilium_31803_another_name_on_an_admitted_address_is_refused_where_it_shows() {
+    in_own_network(
+        "learned::cilium_31803_another_name_on_an_admitted_address_is_refused_where_it_shows",
+        &[],
+        || {
+            let rules = format!(
+                "    - {{name: names, {SERVERS}}}\n    - {{name: card, to: [{{fqdn: api.card.example}}], ports: [80], http: \
+                 [{{hosts: [api.card.example]}}]}}"
+            );
+            let ground = ground("shared", &rules);
+            let there = listen(&ground, CARD[0], 80);
+            ask(PEER[0], "api.card.example", A).expect("answered");
+            for (host, passes) in [("other.card.example", false), ("api.card.example", true)] {
+                let mut client = dial(card(0, 80)).expect("captured");
+                client.set_read_timeout(Some(Duration::from_secs(2))).expect("timeout");
+                let (mut server, _) = accept(&there).expect("dialled at accept");
+                server.set_read_timeout(Some(Duration::from_millis(600))).expect("timeout");
+                write!(client, "GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").expect("written");
+                let mut buffer = [0; 512];
+                let arrived = server.read(&mut buffer).unwrap_or(0);
+                assert_eq!(arrived > 0, passes, "{host}");
+                if !passes {
+                    let length = client.read(&mut buffer).expect("refused");
+                    assert!(buffer[..length].starts_with(b"HTTP/1.1 403"), "{host}");
+                }
+            }
+        },
+    );
 }
 
 /// A long trial: the grace of half a minute has to pass.

