@@ -5,7 +5,7 @@ mod support;
 use bulkhead_policies::cases;
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::load;
-use bulkhead_policies::documents::schema::custom_resource;
+use bulkhead_policies::documents::schema::{custom_resource, json_schema};
 use bulkhead_policies::prove;
 use bulkhead_policies::yaml;
 use support::{expect, files, here, source};
@@ -53,6 +53,16 @@ fn definitions_of_custom_resources_are_the_generated_ones() {
         let text = yaml::format(&Source { name: kind.into(), text: definition.to_string() }).expect("YAML");
         expect(&here().join("../deploy/crds").join(file), &text);
     }
+}
+
+#[test]
+fn the_schema_for_editors_is_the_generated_one_and_the_example_leads_to_it() {
+    let text = format!("{:#}\n", json_schema(None).expect("a schema"));
+    expect(&here().join("../deploy/editor/bulkhead.schema.json"), &text);
+    let example = here().join("examples/protocols/policies.yaml");
+    let first = source(&example).text.lines().next().expect("a line").to_owned();
+    let path = first.strip_prefix("# yaml-language-server: $schema=").expect("a schema line");
+    assert!(example.parent().expect("a folder").join(path).is_file(), "{path} leads nowhere");
 }
 
 #[test]

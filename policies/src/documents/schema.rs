@@ -24,6 +24,8 @@ pub(super) enum Shape {
     Boolean,
     /// A number or text.
     PortText,
+    /// A number from 0, or text.
+    NumberText,
     /// A list, of at least one item if so said.
     List(Box<Shape>, usize),
     /// One item, or a list of them.
@@ -282,13 +284,28 @@ fn request() -> Shape {
 pub fn json_schema(kind: Option<&str>) -> Option<Value> {
     let mut schema = match kind {
         Some(kind) => document_schema(kind)?,
-        None => {
-            json!({"oneOf": SCHEMA_KINDS.iter().filter_map(|kind| document_schema(kind)).collect::<Vec<_>>()})
-        }
+        None => any_document(),
     };
     schema["$schema"] = "http://json-schema.org/draft-07/schema#".into();
     schema["title"] = kind.unwrap_or("Bulkhead policy documents").into();
     Some(schema)
+}
+
+/// Documents of our group are of our kinds; files hold those of others as well, of which nothing is said.
+fn any_document() -> Value {
+    let of = |field: &str, value: Value| json!({"type": "object", "required": [field], "properties": {field: value}});
+    let each = SCHEMA_KINDS.iter().filter_map(|kind| {
+        Some(json!({"if": of("kind", json!({"const": kind})), "then": document_schema(kind)?}))
+    });
+    json!({
+        "type": "object",
+        "required": ["apiVersion", "kind"],
+        "if": of("apiVersion", json!({"pattern": "^bulkhead\\.dev/"})),
+        "then": {
+            "properties": {"apiVersion": {"const": API_VERSION}, "kind": {"enum": SCHEMA_KINDS}},
+            "allOf": each.collect::<Vec<_>>(),
+        },
+    })
 }
 
 fn document_schema(kind: &str) -> Option<Value> {
@@ -317,6 +334,7 @@ fn for_editors(shape: &Shape) -> Value {
         Shape::PortText => {
             json!({"anyOf": [{"type": "integer", "minimum": 1, "maximum": 65535}, {"type": "string"}]})
         }
+        Shape::NumberText => json!({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}),
         Shape::List(item, items_min) => {
             json!({"type": "array", "minItems": items_min, "items": for_editors(item)})
         }
@@ -400,7 +418,7 @@ fn for_cluster(shape: &Shape) -> Value {
         Shape::Word(words) => json!({"type": "string", "enum": words}),
         Shape::Integer(first, last) => json!({"type": "integer", "minimum": first, "maximum": last}),
         Shape::Boolean => json!({"type": "boolean"}),
-        Shape::PortText => json!({"x-kubernetes-int-or-string": true}),
+        Shape::PortText | Shape::NumberText => json!({"x-kubernetes-int-or-string": true}),
         Shape::List(item, items_min) => {
             json!({"type": "array", "minItems": items_min, "items": for_cluster(item)})
         }
@@ -427,7 +445,7 @@ mod tests {
     /// A value of the shape with every field, and a strange one in each object.
     fn sample(shape: &Shape) -> Value {
         match shape {
-            Shape::Text | Shape::PortText => "text".into(),
+            Shape::Text | Shape::PortText | Shape::NumberText => "text".into(),
             Shape::Word(words) => words[0].into(),
             Shape::Integer(first, _) => (*first).into(),
             Shape::Boolean => true.into(),
@@ -450,7 +468,12 @@ mod tests {
                 fields.iter().for_each(|field| objects(&field.shape, found));
             }
             Shape::List(item, _) | Shape::OneOrMore(item) => objects(item, found),
-            Shape::Text | Shape::Word(_) | Shape::Integer(..) | Shape::Boolean | Shape::PortText => {}
+            Shape::Text
+            | Shape::Word(_)
+            | Shape::Integer(..)
+            | Shape::Boolean
+            | Shape::PortText
+            | Shape::NumberText => {}
             Shape::Selector | Shape::TextMap => {}
         }
     }

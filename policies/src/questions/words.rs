@@ -76,17 +76,17 @@ impl RequestQuestion {
         let Some(mut request) = Self::begin(first) else { return http(words).map(Self::Http) };
         let fields = request.word_fields();
         let mut given: Vec<&str> = Vec::new();
-        for word in rest {
-            let (name, value) = match word.split_once('=') {
-                Some(pair) => pair,
-                None => match (first.as_str(), word.split_once('/')) {
-                    ("grpc", Some((service, method))) => {
-                        request.set("service", service)?;
-                        given.push("service");
-                        ("method", method)
-                    }
-                    _ => return Err(not_a_word(word, &request)),
-                },
+        for (at, word) in rest.iter().enumerate() {
+            let (name, value) = match (word.split_once('='), word.split_once('/'), fields.first()) {
+                (Some(pair), ..) => pair,
+                (None, Some((service, method)), _) if first == "grpc" => {
+                    request.set("service", service)?;
+                    given.push("service");
+                    ("method", method)
+                }
+                // The first word may be the value of the first field alone: `dns api.test`.
+                (None, _, Some(field)) if at == 0 => (field.name, word.as_str()),
+                (None, ..) => return Err(not_a_word(word, &request)),
             };
             let field = fields.iter().find(|field| field.name == name);
             let Some(field) = field else { return Err(not_a_word(word, &request)) };
@@ -320,6 +320,11 @@ mod tests {
         }
         assert_eq!(parse("/a?b=c").unwrap().to_string(), "GET /a?b=c");
         assert_eq!(parse("grpc service=a.B method=C").unwrap().to_string(), "grpc a.B/C");
+        assert_eq!(parse("redis GET key=a").unwrap().to_string(), "redis command=GET key=a");
+        assert_eq!(
+            parse("tls a.test ech=true").unwrap().to_string(),
+            "tls sni=a.test version=1.2-1.3 ech=true"
+        );
         assert_eq!(parse("tls").unwrap().to_string(), "tls version=1.2-1.3");
     }
 
@@ -331,7 +336,7 @@ mod tests {
             ("GET a", "is no request"),
             ("GET /a b", "is no request"),
             ("postgre user=a", "did you mean `postgres`?"),
-            ("tls api.test", "`api.test` is no field of `tls`: write `sni=…`"),
+            ("tls a.test b.test", "`b.test` is no field of `tls`: write `sni=…`"),
             ("tls sni=*.test", "name `*.test`"),
             ("tls version=1.3-1.2", "is no version of TLS"),
             ("tls ech=yes", "neither `true` nor `false`"),
@@ -343,7 +348,7 @@ mod tests {
             ("postgres user=a statement=selct", "did you mean `select`?"),
             ("kafka topic=a", "needs `api=…`"),
             ("kafka api=produc", "did you mean `produce`?"),
-            ("grpc Append", "is no field of `grpc`"),
+            ("grpc Append", "needs `method=…`"),
             ("grpc a/b/c", "is no name of gRPC"),
         ] {
             let found = parse(text).unwrap_err();

@@ -68,14 +68,17 @@ pub(super) fn run(arguments: &MatrixArguments) -> u8 {
         Some(request) => matrix.with_request(request),
         None => matrix,
     };
-    for (name, _) in set.inventory.pods.iter().filter(|(_, pod)| pod.addresses.is_empty()) {
+    let (absent, there): (Vec<_>, Vec<_>) =
+        set.inventory.pods.iter().partition(|(_, pod)| pod.addresses.is_empty());
+    let pods: Vec<&ObjectName> = there.into_iter().map(|(name, _)| name).collect();
+    for (name, _) in absent {
         eprintln!("note: pod `{}` has no address: it has no rows", shown(name));
     }
     let probes: Vec<Probe> =
         arguments.probes.iter().map(|(protocol, port)| Probe { protocol: *protocol, port: *port }).collect();
     let out = BufWriter::new(io::stdout().lock());
     let printed = match arguments.format {
-        MatrixFormat::Text => print_grids(&matrix, &probes, out),
+        MatrixFormat::Text => print_grids(&matrix, &pods, &probes, out),
         MatrixFormat::Json => print_json(&matrix, &probes, out),
     };
     match printed {
@@ -116,23 +119,26 @@ fn row_json(row: &Row<'_>) -> Value {
     })
 }
 
-/// One grid for each probe: who opens on the left, who receives by number.
-fn print_grids(matrix: &Matrix<'_>, probes: &[Probe], mut out: impl Write) -> io::Result<()> {
+/// One grid for each probe: who opens on the left, who receives by number. Pods that cannot reach each other, having no
+/// addresses of one family, leave a gap.
+fn print_grids(
+    matrix: &Matrix<'_>,
+    pods: &[&ObjectName],
+    probes: &[Probe],
+    mut out: impl Write,
+) -> io::Result<()> {
     writeln!(out, ". allow   i some requests   X deny   (rows open, columns receive, in the same order)")?;
     for probe in probes {
         writeln!(out, "\n{}/{}", probe.protocol.to_string().to_uppercase(), shown_number(*probe))?;
-        let mut from: Option<&ObjectName> = None;
-        let mut number = 0;
-        for row in matrix.rows(std::slice::from_ref(probe)) {
-            if from != Some(row.from) {
-                number += 1;
-                let line_break = if from.is_some() { "\n" } else { "" };
-                write!(out, "{line_break}{number:4} {:40}", shown(row.from))?;
-                from = Some(row.from);
+        let mut rows = matrix.rows(std::slice::from_ref(probe)).peekable();
+        for (number, from) in (1..).zip(pods) {
+            write!(out, "{number:4} {:40}", shown(from))?;
+            for to in pods {
+                let row = rows.next_if(|row| row.from == *from && row.to == *to);
+                write!(out, " {}", row.map_or(' ', |row| sign(&row)))?;
             }
-            write!(out, " {}", sign(&row))?;
+            writeln!(out)?;
         }
-        writeln!(out)?;
     }
     out.flush()
 }

@@ -95,7 +95,7 @@ fn asked() -> Vec<Field> {
     let redis = vec![
         required("command", Shape::Text, "First word, without case."),
         field("keys", texts(), "The keys that it names."),
-        field("database", Shape::PortText, "Number, or `unknown`; absent: 0."),
+        field("database", Shape::NumberText, "Number, or `unknown`; absent: 0."),
     ];
     let postgres = vec![
         required("user", Shape::Text, "Role."),
