@@ -1,0 +1,313 @@
+//! Real servers and clients of Redis and PostgreSQL, with a session between them.
+//!
+//! What is not installed is named and counted as skipped; `deploy/tools.sh lab` installs it.
+
+use super::*;
+use bulkhead_facts::PostgresStatement;
+use bulkhead_policies::model::{PostgresMatch, RedisMatch};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// A server program on loopback, and its folder.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    folder: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+async fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    listener.local_addr().expect("an address")
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("bulkhead-{name}-{}", std::process::id()));
+    // What a run before left behind.
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("permissions");
+    folder
+}
+
+/// A program by name, where it is installed.
+fn installed(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let of_versions = versions.map(|version| version.path().join("bin"));
+    let mut folders =
+        path.split(':').map(PathBuf::from).chain([PathBuf::from("/usr/sbin")]).chain(of_versions);
+    let found = folders.find_map(|folder| Some(folder.join(name)).filter(|file| file.is_file()));
+    if found.is_none() {
+        println!("skipped: `{name}` is not installed; run deploy/tools.sh lab");
+    }
+    found
+}
+
+async fn started(mut command: Command, address: SocketAddr, folder: PathBuf) -> Server {
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+    let server = Server { child, address, folder };
+    for _ in 0..600 {
+        if TcpStream::connect(address).await.is_ok() {
+            return server;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the program does not listen on {address}");
+}
+
+async fn redis() -> Option<Server> {
+    let (program, folder, address) = (installed("redis-server")?, folder("redis"), free_port().await);
+    let mut command = Command::new(program);
+    command.args(["--bind", "127.0.0.1", "--save", "", "--dir"]).arg(&folder);
+    command.args(["--port", &address.port().to_string()]);
+    Some(started(command, address, folder).await)
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_nobody(mut command: Command) -> Command {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if is_root {
+        command.uid(65_534).gid(65_534);
+    }
+    command
+}
+
+async fn postgres() -> Option<Server> {
+    let (program, prepare) = (installed("postgres")?, installed("initdb")?);
+    let (folder, address) = (folder("postgres"), free_port().await);
+    let data = folder.join("data");
+    let mut command = as_nobody(Command::new(prepare));
+    command.args(["--no-sync", "-U", "postgres", "-A", "trust", "-D"]).arg(&data).current_dir(&folder);
+    let prepared = command.output().expect("initdb starts");
+    assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
+    let mut command = as_nobody(Command::new(program));
+    command.arg("-D").arg(&data).arg("-k").arg(&folder).current_dir(&folder);
+    command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+    command.args(["-p", &address.port().to_string()]);
+    Some(started(command, address, folder).await)
+}
+
+/// Where sessions to `destination` begin, under a gate that lets through what the section names.
+async fn between(
+    destination: SocketAddr,
+    direction: Direction,
+    section: L7Section,
+) -> (SocketAddr, Arc<Recorder>) {
+    let lab = Lab::new(Hold::Gate, direction, destination);
+    let mut program = program(Hold::Gate, direction);
+    program.l7_chains[0].enforced[0].entries[0].section = Some(section);
+    let judge = Arc::new(Judge::new(program).expect("a valid program"));
+    lab.policy.send_replace(Arc::new(Current {
+        judge,
+        generation: 1,
+        ..(*current(Hold::Gate, direction)).clone()
+    }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, recorder) = (listener.local_addr().expect("an address"), Arc::clone(&lab.recorder));
+    tokio::spawn(async move {
+        while let Ok((stream, peer)) = listener.accept().await {
+            let (shared, ends) = (lab.shared(), Ends { client: peer, destination });
+            let dial = To(destination);
+            tokio::spawn(async move { serve(direction, stream, ends, shared, &dial).await });
+        }
+    });
+    (address, recorder)
+}
+
+/// Runs a client to its end; what it printed.
+async fn client(program: &PathBuf, arguments: &[&str], input: &str) -> String {
+    let (program, arguments) =
+        (program.clone(), arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+    let input = input.to_owned();
+    let run = move || {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the client starts");
+        io::Write::write_all(&mut child.stdin.take().expect("an input"), input.as_bytes()).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    };
+    timeout(PATIENCE * 3, tokio::task::spawn_blocking(run)).await.expect("in time").expect("no panic")
+}
+
+fn commands(names: &[&str], prefix: Option<&str>) -> RedisMatch {
+    RedisMatch {
+        commands: names.iter().map(|name| (*name).to_owned()).collect(),
+        key_prefix: prefix.map(str::to_owned),
+        databases: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn redis_serves_what_is_allowed_and_never_hears_of_the_rest() {
+    let (Some(server), Some(cli)) = (redis().await, installed("redis-cli")) else { return };
+    let section = L7Section::Redis(vec![
+        commands(&["get", "set", "incr", "mget"], Some("app:")),
+        commands(&["ping", "hello", "client", "multi", "exec", "command"], None),
+    ]);
+    let direct = server.address.port().to_string();
+    assert_eq!(client(&cli, &["-p", &direct, "SET", "secret", "kept"], "").await.trim(), "OK");
+    for direction in [Direction::Ingress, Direction::Egress] {
+        let (address, _) = between(server.address, direction, section.clone()).await;
+        let port = address.port().to_string();
+        assert_eq!(client(&cli, &["-p", &port, "SET", "app:a", "1"], "").await.trim(), "OK");
+        let refused = client(&cli, &["-p", &port, "GET", "secret"], "").await;
+        assert!(refused.contains("NOPERM denied by bulkhead: l7_mismatch (report "), "{refused}");
+        assert!(!refused.contains("kept"), "{refused}");
+        // The pod's own app is told what to change, a peer is not.
+        assert_eq!(refused.contains("add {commands: [get]}"), direction == Direction::Egress, "{refused}");
+        for protocol in ["-2", "-3"] {
+            let lines =
+                "SET app:a 41\nFLUSHALL\nINCR app:a\nEVAL \"return redis.call('flushall')\" 0\nGET app:a\n";
+            let said = client(&cli, &[protocol, "-p", &port], lines).await;
+            let said: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+            assert_eq!((said.len(), said[0], said[2], said[4]), (5, "OK", "42", "42"), "{said:?}");
+            assert!(said[1].contains("NOPERM") && said[3].contains("NOPERM"), "{said:?}");
+        }
+        let said = client(&cli, &["-p", &port], "MULTI\nSET app:b 1\nFLUSHALL\nEXEC\nGET app:b\n").await;
+        assert!(said.contains("EXECABORT"), "{said}");
+        assert!(said.ends_with("\n\n"), "nothing was set: {said:?}");
+    }
+    assert_eq!(client(&cli, &["-p", &direct, "GET", "secret"], "").await.trim(), "kept");
+}
+
+#[tokio::test]
+async fn a_pipeline_to_redis_is_answered_in_order() {
+    let Some(server) = redis().await else { return };
+    let section = L7Section::Redis(vec![commands(&["incr"], Some("app:"))]);
+    let (address, recorder) = between(server.address, Direction::Ingress, section).await;
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let (mut sent, mut expected) = (Vec::new(), String::new());
+    for number in 1..=500 {
+        sent.extend(b"*2\r\n$4\r\nINCR\r\n$5\r\napp:n\r\n");
+        expected.push_str(&format!(":{number}\r\n"));
+        if number % 100 == 0 {
+            sent.extend(b"*1\r\n$8\r\nFLUSHALL\r\n");
+            expected.push_str("-NOPERM\r\n");
+        }
+    }
+    let (mut read, mut write) = stream.split();
+    let sending = async {
+        write.write_all(&sent).await.expect("it is read");
+        write.shutdown().await.expect("an end");
+    };
+    let mut answered = Vec::new();
+    let reading = read.read_to_end(&mut answered);
+    let (_, read) = timeout(PATIENCE, async { tokio::join!(sending, reading) }).await.expect("in time");
+    read.expect("an orderly end");
+    let answered = String::from_utf8(answered).expect("text");
+    let shortened: String =
+        answered.lines().map(|line| format!("{}\r\n", line.split(' ').next().unwrap_or_default())).collect();
+    assert_eq!(shortened, expected);
+    recorder.make_batch();
+    let flows = recorder.next_batch().map(|batch| batch.flows).unwrap_or_default();
+    let counted = |effect| {
+        flows.iter().filter(|flow| flow.enforced.effect == effect).map(|flow| flow.count).sum::<u64>()
+    };
+    assert_eq!((counted(Effect::Allow), counted(Effect::Deny)), (500, 5), "{:?}", lines(&flows));
+    assert!(flows.iter().all(|flow| flow.application == "redis"));
+}
+
+#[tokio::test]
+async fn postgres_serves_what_is_allowed_and_never_hears_of_the_rest() {
+    let (Some(server), Some(psql)) = (postgres().await, installed("psql")) else { return };
+    let direct = server.address.port().to_string();
+    let connect = |port: &str, user: &str| format!("host=127.0.0.1 port={port} user={user} dbname=postgres");
+    let own = connect(&direct, "postgres");
+    let made = "create table t (n int); insert into t values (1), (2); create role other login";
+    client(&psql, &["-Xqc", made, &own], "").await;
+    let statements = vec![
+        PostgresStatement::Select,
+        PostgresStatement::Insert,
+        PostgresStatement::Copy,
+        PostgresStatement::Transaction,
+    ];
+    let section = L7Section::Postgres(vec![PostgresMatch {
+        users: vec!["postgres".to_owned()],
+        databases: Vec::new(),
+        statements,
+    }]);
+    let (address, _) = between(server.address, Direction::Ingress, section).await;
+    let port = address.port().to_string();
+    let through = connect(&port, "postgres");
+    let said = client(&psql, &["-XtAc", "select 40 + 2", &through], "").await;
+    assert_eq!(said.trim(), "42");
+    let refused = client(&psql, &["-XtAc", "select 1", &connect(&port, "other")], "").await;
+    assert!(refused.contains("FATAL:  denied by bulkhead: l7_mismatch (report "), "{refused}");
+    // One session: what is denied fails, what follows works.
+    let said = client(
+        &psql,
+        &["-XtA", &through],
+        "select 'a';\ndelete from t;\ntruncate t;\nselect count(*) from t;\n",
+    )
+    .await;
+    assert!(said.starts_with("a\n2\n"), "{said}");
+    assert_eq!(said.matches("ERROR:  denied by bulkhead").count(), 2, "{said}");
+    // A transaction with a denied statement is rolled back, as with any other error.
+    let said =
+        client(&psql, &["-XA", &through], "begin;\ninsert into t values (3);\ndelete from t;\ncommit;\n")
+            .await;
+    assert!(said.contains("ROLLBACK"), "{said}");
+    let said =
+        client(&psql, &["-XtA", &through], "copy t from stdin;\n4\n5\n\\.\nselect count(*) from t;\n").await;
+    assert_eq!(said.lines().last(), Some("4"), "{said}");
+    let said = client(&psql, &["-XtAc", "copy t to program 'touch /tmp/never'", &through], "").await;
+    assert!(said.contains("denied by bulkhead"), "{said}");
+    extended(&port).await;
+    assert_eq!(client(&psql, &["-XtAc", "select count(*) from t", &own], "").await.trim(), "4");
+}
+
+/// The extended protocol, as pgbench speaks it.
+async fn extended(port: &str) {
+    let Some(pgbench) = installed("pgbench") else { return };
+    let folder = folder("pgbench");
+    for (mode, script, fine) in [
+        ("extended", "select count(*) from t;\n", true),
+        ("prepared", "\\startpipeline\nselect 1;\nselect 2;\n\\endpipeline\n", true),
+        ("prepared", "delete from t;\n", false),
+    ] {
+        let file = folder.join("script.sql");
+        fs::write(&file, script).expect("a file");
+        let file = file.display().to_string();
+        let said = client(
+            &pgbench,
+            &[
+                "-n",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                port,
+                "-U",
+                "postgres",
+                "-M",
+                mode,
+                "-f",
+                &file,
+                "-t",
+                "20",
+                "postgres",
+            ],
+            "",
+        )
+        .await;
+        assert_eq!(said.contains("number of transactions actually processed: 20/20"), fine, "{mode}: {said}");
+        assert_eq!(said.contains("denied by bulkhead"), !fine, "{mode}: {said}");
+    }
+    fs::remove_dir_all(folder).expect("a folder");
+}
