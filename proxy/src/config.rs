@@ -40,6 +40,9 @@ pub struct Place {
     /// Port of health, readiness and metrics.
     #[arg(long, env = "BULKHEAD_ADMIN_PORT", value_name = "PORT", default_value = "15020", value_parser = admin_port)]
     pub admin_port: u16,
+    /// What passes whatever policies say, separated by commas; an empty list is nothing.
+    #[arg(long, env = "BULKHEAD_INFRASTRUCTURE", value_name = "RULES", value_delimiter = ',', default_values = ["neighbour-discovery", "administrative-port"], value_parser = infrastructure)]
+    pub infrastructure: Vec<InfrastructureRule>,
     /// Let the app run unprotected where nothing can be enforced, and let what would be inspected pass while the sidecar is
     /// dead. What is denied by address and port stays denied.
     #[arg(long, env = "BULKHEAD_FAIL_OPEN")]
@@ -67,6 +70,19 @@ pub struct Run {
     pub workers: usize,
     /// Time for open connections to finish.
     pub drain: Duration,
+}
+
+/// One of the rules that pass whatever policies say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InfrastructureRule {
+    /// None: the word of an empty list.
+    None,
+    /// Neighbour discovery of IPv6.
+    NeighbourDiscovery,
+    /// The sidecar's administrative port, from the node.
+    AdministrativePort,
+    /// DHCP of both families.
+    Dhcp,
 }
 
 /// How captured inbound connections are handed to the app.
@@ -266,6 +282,16 @@ fn server_name(text: &str) -> Result<ServerName<'static>, String> {
         .map_err(|_| "not a host name or address; write for example `bulkhead-controller`".to_owned())
 }
 
+fn infrastructure(text: &str) -> Result<InfrastructureRule, String> {
+    match text.trim() {
+        "" => Ok(InfrastructureRule::None),
+        "neighbour-discovery" => Ok(InfrastructureRule::NeighbourDiscovery),
+        "administrative-port" => Ok(InfrastructureRule::AdministrativePort),
+        "dhcp" => Ok(InfrastructureRule::Dhcp),
+        _ => Err("no such rule; write any of `neighbour-discovery,administrative-port,dhcp`".to_owned()),
+    }
+}
+
 fn host_name(text: &str) -> Result<HostName, String> {
     HostName::parse(text).map_err(|error| error.to_string())
 }
@@ -365,6 +391,23 @@ mod tests {
     #[test]
     fn a_capture_mode_that_is_none_is_refused_with_those_that_are() {
         refused_beside_right(&["--capture", "tproxy"], &["--capture", "client-address", "redirect"]);
+    }
+
+    #[test]
+    fn infrastructure_is_what_is_listed_and_nothing_else() {
+        let of = |flags: &[&str]| {
+            let flags = [&["init", "--controller", "10.0.0.1:9443"], flags].concat();
+            let Command::Init(place) = read(&flags).expect("right flags").command else { panic!("not init") };
+            place.infrastructure
+        };
+        use InfrastructureRule::{AdministrativePort, Dhcp, NeighbourDiscovery, None};
+        assert_eq!(of(&[]), [NeighbourDiscovery, AdministrativePort]);
+        assert_eq!(of(&["--infrastructure", "dhcp,neighbour-discovery"]), [Dhcp, NeighbourDiscovery]);
+        assert_eq!(of(&["--infrastructure", ""]), [None]);
+        refused(
+            &["init", "--controller", "10.0.0.1:9443", "--infrastructure", "arp"],
+            &["--infrastructure", "arp", "neighbour-discovery,administrative-port,dhcp"],
+        );
     }
 
     #[test]

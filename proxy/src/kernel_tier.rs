@@ -5,22 +5,22 @@
 //! end with the table's owner.
 
 use crate::clock;
-use crate::config::Place;
+use crate::config::{InfrastructureRule, Place};
 use crate::enforcement::Table;
 use crate::firewall::{
-    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Marks, NamedAddress,
-    Recognition, TableState,
+    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Infrastructure, Marks,
+    NamedAddress, Recognition, TableState,
 };
 use crate::flows::Recorder;
 use crate::flows::kernel::KernelFlows;
-use crate::limits::THREAD_STACK_BYTES;
+use crate::limits::{TABLE_RULES_MAX, THREAD_STACK_BYTES};
 use crate::metrics::Metrics;
 use crate::posture::Posture;
 use crate::{policy, system};
 use bulkhead_api::{Capability, Weakness};
 use bulkhead_netfilter::NetlinkError;
 use bulkhead_policies::decide::Judge;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub struct KernelTier {
     forgetting_due: Instant,
     open_queue: Option<String>,
     foreign_rules: Option<String>,
+    /// Packets and bytes of each named rule of the table, as told last.
+    counted: HashMap<String, (u64, u64)>,
     /// Ends them when the table's owner ends.
     _readers: Readers,
 }
@@ -108,6 +110,7 @@ impl KernelTier {
             forgetting_due: now + FORGETTING_INTERVAL,
             open_queue: None,
             foreign_rules: None,
+            counted: HashMap::new(),
             _readers: readers,
         })
     }
@@ -151,6 +154,22 @@ impl KernelTier {
                 );
             }
         }
+    }
+
+    /// What the named rules of the table saw: infrastructure, guards, verdicts.
+    fn count_rules(&mut self) -> Result<(), FirewallError> {
+        for counter in self.firewall.counters()? {
+            let room = self.counted.len() < TABLE_RULES_MAX;
+            if !room && !self.counted.contains_key(&counter.name) {
+                continue;
+            }
+            let now = (counter.packets, counter.bytes);
+            let before = self.counted.insert(counter.name.clone(), now).unwrap_or_default();
+            // A rule that was loaded anew counts from 0.
+            let before = if before.0 <= now.0 { before } else { (0, 0) };
+            self.metrics.table_rule(&counter.name, now.0 - before.0, now.1.saturating_sub(before.1));
+        }
+        Ok(())
     }
 
     fn collect_denials(&mut self) -> Result<(), FirewallError> {
@@ -212,6 +231,7 @@ impl Table for KernelTier {
         if now >= self.dump_due {
             self.dump_due = now + DUMP_INTERVAL;
             self.flows.dumped(&self.firewall.flows()?, clock::unix_ms());
+            self.count_rules()?;
         }
         if now >= self.forgetting_due {
             self.forgetting_due = now + FORGETTING_INTERVAL;
@@ -311,12 +331,22 @@ fn posture(firewall: &Firewall, place: &Place, metrics: Arc<Metrics>) -> Posture
     posture
 }
 
+fn infrastructure(place: &Place) -> Infrastructure {
+    let holds = |rule| place.infrastructure.contains(&rule);
+    Infrastructure {
+        neighbour_discovery: holds(InfrastructureRule::NeighbourDiscovery),
+        administrative_port: holds(InfrastructureRule::AdministrativePort),
+        dhcp: holds(InfrastructureRule::Dhcp),
+    }
+}
+
 fn options(place: &Place) -> io::Result<FirewallOptions> {
     Ok(FirewallOptions {
         controller: Some(place.controller),
         admin_port: place.admin_port,
         admin_peers: place.node_addresses.clone(),
         fail_open: place.fail_open,
+        infrastructure: infrastructure(place),
         ..FirewallOptions::new(system::effective_user())?
     })
 }

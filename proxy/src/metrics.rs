@@ -22,6 +22,8 @@ pub struct Metrics {
     bytes: Vec<IntCounter>,
     capability: IntGaugeVec,
     weakness: IntGaugeVec,
+    table_packets: IntCounterVec,
+    table_bytes: IntCounterVec,
     sessions: Vec<(IntCounter, &'static AtomicU64)>,
     /// Connections that went through the inspector, `[ingress, egress]`.
     pub connections: [IntCounter; 2],
@@ -102,6 +104,16 @@ impl Metrics {
                 "capability",
             )?,
             weakness,
+            table_packets: make.vector(
+                "bulkhead_table_packets_total",
+                "Packets that a named rule of the kernel table saw.",
+                &["rule"],
+            )?,
+            table_bytes: make.vector(
+                "bulkhead_table_bytes_total",
+                "Bytes that a named rule of the kernel table saw.",
+                &["rule"],
+            )?,
             bytes: byte_labels().map(|labels| bytes.with_label_values(&labels)).collect(),
             connections: Direction::BOTH
                 .map(|direction| connections.with_label_values(&[direction.as_str()])),
@@ -157,6 +169,12 @@ impl Metrics {
                 .gauge("bulkhead_controller_attached", "1 while attached to a controller.")?,
             registry,
         })
+    }
+
+    /// Counts what a named rule of the kernel table saw more.
+    pub fn table_rule(&self, rule: &str, packets: u64, bytes: u64) {
+        self.table_packets.with_label_values(&[rule]).inc_by(packets);
+        self.table_bytes.with_label_values(&[rule]).inc_by(bytes);
     }
 
     /// Says what can be promised here.

@@ -6,6 +6,7 @@
 //! `output` → `departed_G` → [`DEPARTURE`]. A conversation is judged by its first packet's addresses, whichever way the
 //! packet at hand goes. What is denied is counted per edge, logged within limits, and refused. See `judgement.rs` for G.
 
+use super::infrastructure::link_rules;
 use super::limits::{LOGGED_PACKETS_BURST, LOGGED_PACKETS_PER_SECOND, RESETS_PER_SECOND};
 use super::mark::{Class, Guard, Mark};
 use super::options::{
@@ -53,7 +54,6 @@ const TCP: u8 = L4Protocol::TCP.0;
 const UDP: u8 = L4Protocol::UDP.0;
 const ICMP: u8 = L4Protocol::ICMP.0;
 const ICMPV6: u8 = L4Protocol::ICMPV6.0;
-const IGMP: u8 = 2;
 
 /// Where the packet's mark says what becomes of a conversation.
 pub(super) fn weigh(direction: Direction) -> String {
@@ -147,7 +147,7 @@ fn arrival(options: &FirewallOptions) -> Vec<Rule> {
         let loopback = Rule::new().ipv6().field(field).equals(Ipv6Addr::LOCALHOST);
         rules.push(guard(loopback, Guard::SpoofedSource, ingress));
     }
-    rules.extend(link_rules("in"));
+    rules.extend(link_rules("in", options));
     for (name, kind) in [("multicast in", address_type::MULTICAST), ("broadcast in", address_type::BROADCAST)]
     {
         let group = Rule::new().named(name).field(Field::DestinationAddressType).equals(kind);
@@ -157,6 +157,9 @@ fn arrival(options: &FirewallOptions) -> Vec<Rule> {
     rules.push(guard(misdirected, Guard::InvalidPacket, ingress));
     rules.push(guard(without_conversation(), Guard::InvalidPacket, ingress));
     rules.extend(own_ports(ingress));
+    if !options.infrastructure.administrative_port {
+        return rules;
+    }
     for (family, source) in [(IpFamily::V4, Field::OriginalSourceV4), (IpFamily::V6, Field::OriginalSourceV6)]
     {
         let admin = Rule::new()
@@ -188,7 +191,7 @@ fn departure(options: &FirewallOptions) -> Vec<Rule> {
     rules.push(datagrams.set_ct_mark(Mark::LOCAL_LEG).counter().accept());
     rules.push(Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).goto(LOOPBACK));
     rules.push(guard(discovery_by_a_program(), Guard::InvalidPacket, egress));
-    rules.extend(link_rules("out"));
+    rules.extend(link_rules("out", options));
     let spoofed = Rule::new().field(Field::SourceAddressType).not_equals(address_type::LOCAL);
     rules.push(guard(spoofed, Guard::SpoofedSource, egress));
     rules.push(guard(without_conversation(), Guard::InvalidPacket, egress));
@@ -232,21 +235,6 @@ fn discovery_by_a_program() -> Rule {
     let discovery = Rule::new().named("neighbour discovery by a program").ipv6().protocol(ICMPV6);
     let discovery = discovery.field::<u8>(Field::ICMP_TYPE).in_set(sets::neighbours().name());
     discovery.field::<u32>(Field::SenderUser).is_there()
-}
-
-/// Neighbour discovery never crosses a router: its hop limit is still 255 (RFC 4861 section 7.1).
-fn link_rules(way: &str) -> [Rule; 3] {
-    let icmpv6 = |name: &str| Rule::new().named(&format!("{name} {way}")).ipv6().protocol(ICMPV6);
-    let discovery = icmpv6("neighbour discovery").field(Field::HOP_LIMIT).equals(255u8);
-    [
-        discovery.field::<u8>(Field::ICMP_TYPE).in_set(sets::neighbours().name()).counter().accept(),
-        icmpv6("link noise")
-            .field::<u8>(Field::ICMP_TYPE)
-            .in_set(sets::link_noise().name())
-            .counter()
-            .drop_packet(),
-        Rule::new().named(&format!("group membership {way}")).ipv4().protocol(IGMP).counter().drop_packet(),
-    ]
 }
 
 fn invalid() -> Rule {

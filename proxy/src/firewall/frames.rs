@@ -4,6 +4,7 @@
 //! mark off, so that nobody who listens on the device learns it; and the kernel's own ARP, told by the frame's own type
 //! field and by having no sender among the programs.
 
+use super::infrastructure;
 use super::limits::{LOGGED_PACKETS_BURST, LOGGED_PACKETS_PER_SECOND};
 use super::options::{FirewallOptions, LOG_GROUP};
 use bulkhead_netfilter::route::{Device, LOOPBACK_INDEX};
@@ -35,7 +36,7 @@ fn chain_name(device: &Device) -> String {
 /// The rules of every such chain.
 pub(super) fn rules(options: &FirewallOptions) -> Vec<Rule> {
     const ARP: u16 = 0x0806;
-    vec![
+    let mut rules = vec![
         // The mark alone would not do: a program with CAP_NET_RAW can try all there are. Its frames have no route.
         Rule::new()
             .field::<u32>(Field::RouteRealm)
@@ -53,6 +54,9 @@ pub(super) fn rules(options: &FirewallOptions) -> Vec<Rule> {
             .counter()
             .drop_packet(),
         Rule::new().field(Field::ETHER_TYPE).equals(ARP).accept(),
+    ];
+    rules.extend(infrastructure::frames(options));
+    rules.extend([
         Rule::new().named("frame stopped").counter(),
         Rule::new().at_most_per_second(LOGGED_PACKETS_PER_SECOND, LOGGED_PACKETS_BURST).log_to_group(
             LOG_GROUP,
@@ -60,7 +64,8 @@ pub(super) fn rules(options: &FirewallOptions) -> Vec<Rule> {
             limits::LOGGED_BYTES_MAX,
         ),
         Rule::new().drop_packet(),
-    ]
+    ]);
+    rules
 }
 
 /// Adds the guard of a device.

@@ -12,6 +12,7 @@ mod denials;
 mod elements;
 mod foreign;
 mod frames;
+mod infrastructure;
 mod judgement;
 mod kernel_options;
 pub mod limits;
@@ -30,7 +31,8 @@ pub use kernel_options::{KernelOption, missing_kernel_option};
 pub use mark::{Class, Guard, Mark};
 pub use names::NamedAddress;
 pub use options::{
-    ControlGroup, DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, Marks, OUTBOUND_PORT, ROUTE_MARK,
+    ControlGroup, DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, Infrastructure, Marks,
+    OUTBOUND_PORT, ROUTE_MARK,
 };
 pub use readers::{
     DenialReader, DeniedPacket, DeniedPackets, FlowReader, KernelFlow, KernelFlowEvent, KernelFlowEvents,

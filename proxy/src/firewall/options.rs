@@ -40,6 +40,25 @@ pub struct FirewallOptions {
     pub hands_over: bool,
     /// True if what the inspector would look into passes while it is dead.
     pub fail_open: bool,
+    /// What passes whatever policies say.
+    pub infrastructure: Infrastructure,
+}
+
+/// What passes whatever policies say, since the pod could not live without it; each can be switched off, and is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Infrastructure {
+    /// Neighbour discovery of IPv6, by the kernel itself.
+    pub neighbour_discovery: bool,
+    /// The sidecar's administrative port, from [`FirewallOptions::admin_peers`].
+    pub administrative_port: bool,
+    /// DHCP of both families, for the few networks that give pods their addresses so; off unless asked for.
+    pub dhcp: bool,
+}
+
+impl Default for Infrastructure {
+    fn default() -> Self {
+        Self { neighbour_discovery: true, administrative_port: true, dhcp: false }
+    }
 }
 
 /// The control group (version 2) of the sidecar, as rules name it.
@@ -63,6 +82,7 @@ impl FirewallOptions {
             control_group: None,
             hands_over: true,
             fail_open: false,
+            infrastructure: Infrastructure::default(),
         })
     }
 }

@@ -2,10 +2,11 @@
 
 use crate::network::{OTHER_PEER, PEER, POD, Peer, accept, dial, talk, with_timeout};
 use crate::program::{Rules, What};
-use crate::support::{as_root, as_user, in_own_network, run};
-use crate::{at, open};
+use crate::support::{as_root, as_user, in_own_network, ip, run};
+use crate::{at, open, open_with, options};
 use bulkhead_facts::{Direction, L4Protocol};
-use bulkhead_proxy::firewall::{Class, KernelFlow, KernelFlowEvent};
+use bulkhead_proxy::firewall::{Class, FirewallOptions, Infrastructure, KernelFlow, KernelFlowEvent};
+use bulkhead_proxy::intercept::{LocalLeg, Sockets};
 use std::net::{TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -159,6 +160,44 @@ fn programs_are_forgotten_when_their_last_flow_is_gone() {
         run("conntrack", &["-D", "-p", "udp"]);
         firewall.forget_replaced_programs().expect("dump");
         assert!(firewall.answers().judge(old).is_none());
+    });
+}
+
+/// What each infrastructure rule lets pass, as the peer and the pod see it: IPv6 at all, the administrative port from the
+/// peer, DHCP in both families.
+fn infrastructure_passes(peer: &Peer, infrastructure: Infrastructure) -> [bool; 3] {
+    let admin_peers = PEER.to_vec();
+    let mut firewall = open_with(FirewallOptions { infrastructure, admin_peers, ..options() });
+    firewall.apply(&Rules::new().tcp(What::Allow, Direction::Egress, &PEER, 8000).judge()).expect("applied");
+    ip("-6 neigh flush dev eth0");
+    let discovered = dial(at(PEER[1], 8000)).is_ok();
+    let runtime = crate::inspector::runtime();
+    let sockets = Sockets::new(firewall.marks(), LocalLeg::ClientAddress);
+    let admin = runtime.block_on(async { sockets.listen_admin(15020).expect("listen") });
+    let administered = peer.dial(at(POD[0], 15020)).is_ok();
+    drop(admin);
+    let leased = [(68, 67), (546, 547)].into_iter().enumerate().all(|(family, (client, server))| {
+        let here = with_timeout(UdpSocket::bind(at(POD[family], client)).expect("bind"));
+        let there = peer.udp(PEER[family], server);
+        crate::network::datagram_arrives(&here, &there) && crate::network::datagram_arrives(&there, &here)
+    });
+    [discovered, administered, leased]
+}
+
+#[test]
+fn each_rule_of_the_infrastructure_can_be_switched_off() {
+    in_own_network("reports::each_rule_of_the_infrastructure_can_be_switched_off", &[], || {
+        let peer = Peer::connect();
+        let _servers = PEER.map(|address| peer.listen(address, 8000));
+        let default = Infrastructure::default();
+        assert_eq!(infrastructure_passes(&peer, default), [true, true, false]);
+        let with_dhcp = Infrastructure { dhcp: true, ..default };
+        assert_eq!(infrastructure_passes(&peer, with_dhcp), [true, true, true]);
+        let no_port = Infrastructure { administrative_port: false, ..with_dhcp };
+        assert_eq!(infrastructure_passes(&peer, no_port), [true, false, true]);
+        // Without discovery the second family has no neighbour, so no lease either.
+        let undiscovered = Infrastructure { neighbour_discovery: false, ..with_dhcp };
+        assert_eq!(infrastructure_passes(&peer, undiscovered), [false, true, false]);
     });
 }
 

@@ -119,6 +119,10 @@ fn the_last_good_program_is_enforced_before_anybody_is_asked() {
         let metrics = sidecar.ask("/metrics").expect("metrics");
         let denied = r#"bulkhead_denials_total{direction="ingress",reason="l7_mismatch"} 2"#;
         assert!(metrics.contains(denied), "{metrics}");
+        let infrastructure = r#"bulkhead_table_packets_total{rule="neighbour discovery in"} "#;
+        sidecar.wait_for("/metrics", |metrics| {
+            metrics.lines().any(|line| line.strip_prefix(infrastructure).is_some_and(|count| count != "0"))
+        });
     });
 }
 

@@ -1,0 +1,55 @@
+//! What passes whatever policies say, since the pod could not live without it. Each rule has a name and a counter, and can be
+//! switched off ([`Infrastructure`](super::Infrastructure)).
+//!
+//! The cluster's resolver and the kubelet's probes are no rules of this kind: they are built-in rules of the policy
+//! language, switched off per collection, with verdicts like any other.
+
+use super::options::FirewallOptions;
+use super::sets;
+use bulkhead_facts::L4Protocol;
+use bulkhead_netfilter::{Field, Rule};
+
+const UDP: u8 = L4Protocol::UDP.0;
+const ICMPV6: u8 = L4Protocol::ICMPV6.0;
+const IGMP: u8 = 2;
+/// Client and server ports of DHCP (RFC 2131 section 4.1), then of DHCPv6 (RFC 8415 section 7.2).
+const DHCP_PORTS: [(u16, u16); 2] = [(68, 67), (546, 547)];
+
+/// Rules of packets that arrive (`in`) or are made here (`out`).
+pub(super) fn link_rules(way: &str, options: &FirewallOptions) -> Vec<Rule> {
+    let icmpv6 = |name: &str| Rule::new().named(&format!("{name} {way}")).ipv6().protocol(ICMPV6);
+    let mut rules = Vec::new();
+    if options.infrastructure.neighbour_discovery {
+        // It never crosses a router: its hop limit is still 255 (RFC 4861 section 7.1).
+        let discovery = icmpv6("neighbour discovery").field(Field::HOP_LIMIT).equals(255u8);
+        let needed = discovery.field::<u8>(Field::ICMP_TYPE).in_set(sets::neighbours().name());
+        rules.push(needed.counter().accept());
+    }
+    let noise = icmpv6("link noise").field::<u8>(Field::ICMP_TYPE).in_set(sets::link_noise().name());
+    rules.push(noise.counter().drop_packet());
+    let groups = Rule::new().named(&format!("group membership {way}")).ipv4().protocol(IGMP);
+    rules.push(groups.counter().drop_packet());
+    if options.infrastructure.dhcp {
+        rules.extend(dhcp(way));
+    }
+    rules
+}
+
+fn dhcp(way: &str) -> [Rule; 2] {
+    let [v4, v6] = DHCP_PORTS;
+    let rule = |family: Rule, (client, server): (u16, u16)| {
+        let (from, to) = if way == "out" { (client, server) } else { (server, client) };
+        family.protocol(UDP).field(Field::SOURCE_PORT).equals(from).to_port(to).counter().accept()
+    };
+    let named = || Rule::new().named(&format!("dhcp {way}"));
+    [rule(named().ipv4(), v4), rule(named().ipv6(), v6)]
+}
+
+/// Frames by which a DHCP client asks before there is an address.
+pub(super) fn frames(options: &FirewallOptions) -> Vec<Rule> {
+    const IPV4: u16 = 0x0800;
+    let (client, server) = DHCP_PORTS[0];
+    let ask = Rule::new().named("dhcp frame").field(Field::ETHER_TYPE).equals(IPV4).protocol(UDP);
+    let ask = ask.field(Field::SOURCE_PORT).equals(client).to_port(server).counter().accept();
+    if options.infrastructure.dhcp { vec![ask] } else { Vec::new() }
+}
