@@ -63,3 +63,54 @@ fn templates_parse_and_run_what_exists() {
     }
     assert!(commands >= 10, "the templates run {commands} commands only");
 }
+
+#[test]
+fn every_command_of_the_templates_passes_on_sound_policies_and_fails_on_wrong_ones() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pipeline");
+    let shop = root().join("policies/examples/shop");
+    for (from, to) in [
+        ("policies.yaml", "policies/policies.yaml"),
+        ("cases.yaml", "policies/cases.yaml"),
+        ("inventory.yaml", "policies-inventory/inventory.yaml"),
+    ] {
+        let to = folder.join(to);
+        std::fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        std::fs::copy(shop.join(from), to).expect("a copy");
+    }
+    let sound = run_templates(&folder);
+    assert!(sound.len() >= 10, "{sound:?}");
+    assert!(sound.iter().all(|(_, passes)| *passes), "{sound:?}");
+    let junit = std::fs::read_to_string(folder.join("policies.xml")).expect("a report");
+    assert!(junit.contains("<testsuite name=\"shop\""), "{junit}");
+    let sarif = std::fs::read_to_string(folder.join("policies.sarif")).expect("a report");
+    assert!(sarif.contains("\"version\": \"2.1.0\""), "{sarif}");
+
+    let wrong = "apiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {name: a, namespace: shop}\nspec: {ingres:   []}\n";
+    std::fs::write(folder.join("policies/wrong.yaml"), wrong).expect("a file");
+    let failing = run_templates(&folder);
+    std::fs::remove_file(folder.join("policies/wrong.yaml")).expect("the file");
+    // What only reports is not what stops a pipeline.
+    let passing = failing.iter().filter(|(command, passes)| *passes && !command.contains("|| true"));
+    assert_eq!(passing.collect::<Vec<_>>(), Vec::<&(String, bool)>::new());
+}
+
+/// The commands of all templates, each with whether it passes in this folder.
+fn run_templates(folder: &Path) -> Vec<(String, bool)> {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_bulkhead"));
+    let path = format!(
+        "{}:{}",
+        program.parent().expect("a folder").display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let mut found = Vec::new();
+    for name in ["github-actions.yaml", "gitlab-ci.yaml", "pre-commit-hooks.yaml", "Jenkinsfile"] {
+        let text = std::fs::read_to_string(root().join("deploy/ci").join(name)).expect("a template");
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with(['#', '/']));
+        for line in lines.filter_map(|line| line.find("bulkhead policy").map(|at| &line[at..])) {
+            let line = line.trim_end_matches('\'');
+            let run = Command::new("sh").args(["-ec", line]).env("PATH", &path).current_dir(folder).output();
+            found.push((line.to_owned(), run.expect("a shell").status.success()));
+        }
+    }
+    found
+}
