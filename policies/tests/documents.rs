@@ -33,7 +33,7 @@ fn every_document_of_the_reference_loads() {
         let source = Source { name: "docs/POLICY.md".into(), text: block.into() };
         let mut found = load(std::slice::from_ref(&source)).diagnostics;
         // What the language has and no sidecar holds yet is warned of.
-        found.retain(|found| !["section-unread", "name-unknown"].contains(&found.code));
+        found.retain(|found| found.code != "name-unknown");
         assert_eq!(found, [], "{block}");
         let (_, in_cases) = cases::load(std::slice::from_ref(&source));
         assert_eq!(in_cases, [], "{block}");

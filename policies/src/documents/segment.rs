@@ -288,29 +288,10 @@ fn read_section(
         report.error("two-sections", entry.key_span, both).help("give each its own rule: allows are a union");
         return None;
     }
-    let Some((name, entry)) = entries.first() else { return Some(None) };
-    let section = read.into_iter().next()??;
-    // Calls of gRPC are requests of HTTP/2, which no sidecar reads.
-    if !matches!(section, L7Section::Http(_) | L7Section::Dns(_)) || *name == "grpc" {
-        warn_unread(report, name, entry.key_span, action);
+    if entries.is_empty() {
+        return Some(None);
     }
-    Some(Some(section))
-}
-
-/// No sidecar tells these protocols from other bytes yet.
-fn warn_unread(report: &mut Report, name: &str, span: Span, action: RuleAction) {
-    let (meaning, help) = match action {
-        RuleAction::Allow => {
-            ("nothing", "until then, a rule without the section lets the peers and ports through whole")
-        }
-        RuleAction::Pass => ("nothing", "until then, only a rule without the section passes"),
-        RuleAction::Deny => {
-            ("all bytes on its ports", "until then, what it should let through is denied as well")
-        }
-    };
-    report
-        .warning("section-unread", span, format!("no sidecar reads `{name}` yet: the rule matches {meaning}"))
-        .help(help);
+    Some(Some(read.into_iter().next()??))
 }
 
 /// A section is read on the protocols that what it speaks of runs on. An allow keeps its ports of those; one that names
