@@ -17,6 +17,11 @@ const DHCP_PORTS: [(u16, u16); 2] = [(68, 67), (546, 547)];
 
 /// Rules of packets that arrive (`in`) or are made here (`out`).
 pub(super) fn link_rules(way: &str, options: &FirewallOptions) -> Vec<Rule> {
+    [of_v6(way, options), vec![group_membership(way)], dhcp_v4(way, options)].concat()
+}
+
+/// Rules of IPv6 packets that arrive (`in`) or are made here (`out`).
+pub(super) fn of_v6(way: &str, options: &FirewallOptions) -> Vec<Rule> {
     let icmpv6 = |name: &str| Rule::new().named(&format!("{name} {way}")).ipv6().protocol(ICMPV6);
     let mut rules = Vec::new();
     if options.infrastructure.neighbour_discovery {
@@ -27,22 +32,29 @@ pub(super) fn link_rules(way: &str, options: &FirewallOptions) -> Vec<Rule> {
     }
     let noise = icmpv6("link noise").field::<u8>(Field::ICMP_TYPE).in_set(sets::link_noise().name());
     rules.push(noise.counter().drop_packet());
-    let groups = Rule::new().named(&format!("group membership {way}")).ipv4().protocol(IGMP);
-    rules.push(groups.counter().drop_packet());
     if options.infrastructure.dhcp {
-        rules.extend(dhcp(way));
+        rules.push(dhcp(Rule::new().ipv6(), DHCP_PORTS[1], way));
     }
     rules
 }
 
-fn dhcp(way: &str) -> [Rule; 2] {
-    let [v4, v6] = DHCP_PORTS;
-    let rule = |family: Rule, (client, server): (u16, u16)| {
-        let (from, to) = if way == "out" { (client, server) } else { (server, client) };
-        family.protocol(UDP).field(Field::SOURCE_PORT).equals(from).to_port(to).counter().accept()
-    };
-    let named = || Rule::new().named(&format!("dhcp {way}"));
-    [rule(named().ipv4(), v4), rule(named().ipv6(), v6)]
+/// Memberships of groups, of which a pod has none.
+pub(super) fn group_membership(way: &str) -> Rule {
+    Rule::new().named(&format!("group membership {way}")).ipv4().protocol(IGMP).counter().drop_packet()
+}
+
+/// DHCP, where it is asked for; before it is asked whether a packet is addressed to us.
+pub(super) fn dhcp_v4(way: &str, options: &FirewallOptions) -> Vec<Rule> {
+    match options.infrastructure.dhcp {
+        true => vec![dhcp(Rule::new().ipv4(), DHCP_PORTS[0], way)],
+        false => Vec::new(),
+    }
+}
+
+fn dhcp(family: Rule, (client, server): (u16, u16), way: &str) -> Rule {
+    let (from, to) = if way == "out" { (client, server) } else { (server, client) };
+    let named = family.named(&format!("dhcp {way}")).protocol(UDP);
+    named.field(Field::SOURCE_PORT).equals(from).to_port(to).counter().accept()
 }
 
 /// Frames by which a DHCP client asks before there is an address.
