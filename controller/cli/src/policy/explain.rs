@@ -107,11 +107,28 @@ fn flows(arguments: &ExplainArguments, set: &Set, compiler: &Compiler<'_>) -> Re
         }
     }
     if found.is_empty() {
-        return Err(
-            "no flow between these ends: they need addresses of one family, and must be two pods".to_owned()
-        );
+        return Err(no_flow(arguments, &from, &to, set));
     }
     Ok(found)
+}
+
+/// Why nothing can be asked.
+fn no_flow(arguments: &ExplainArguments, from: &Ends, to: &Ends, set: &Set) -> String {
+    let nowhere = |ends: &Ends| ends.sources(&set.inventory).is_empty();
+    match (from, to) {
+        (Ends::Service(_) | Ends::Name(_), _) => {
+            format!("`{}` opens no flow: name the workload or address that does", arguments.from)
+        }
+        (_, Ends::Service(_)) => format!(
+            "`{}` leads to nobody on port {} but to the source itself: its endpoints are not in the inventory, or not ready",
+            arguments.to, arguments.port
+        ),
+        (from, _) if nowhere(from) => format!("`{}` has no address yet", arguments.from),
+        (_, to @ Ends::Pods(_)) if nowhere(to) => format!("`{}` has no address yet", arguments.to),
+        (_, _) => {
+            "no flow between these ends: they need addresses of one family, and must be two pods".to_owned()
+        }
+    }
 }
 
 /// `8080` is TCP; for ICMP the number is the type.
