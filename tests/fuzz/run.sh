@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 seconds="${1:?usage: run.sh SECONDS [TARGET...]}"
 shift
 targets=("$@")
-[ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates http1 program)
+[ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates http1 http1_servers program hpack http2)
 suites="${BULKHEAD_SUITES:-../shared/suites}"
 triple="$(rustc -vV | sed -n 's/^host: //p')"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
@@ -26,6 +26,15 @@ seeds() { # seeds TARGET FOLDER
         http1)
             [ ! -d "$suites/go-fuzz-corpus" ] || find "$suites/go-fuzz-corpus/httpreq" -type f -size -8k -exec cp --backup=numbered {} "$2" \;
             printf '\1GET /a HTTP/1.1\r\nhost: a\r\n\r\nPOST /no HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nxx' >"$2/two"
+            ;;
+        http2)
+            [ ! -d "$suites/nghttp2-fuzz-corpus" ] || find "$suites/nghttp2-fuzz-corpus/fuzz/corpus" "$suites/go-fuzz-corpus/http2" -type f -size -8k -exec cp --backup=numbered {} "$2" \;
+            ;;
+        hpack) printf '\202\206\101\11shop.test\104\2/a\277\276\210' >"$2/table" ;;
+        http1_servers)
+            [ ! -d "$suites/go-fuzz-corpus" ] || find "$suites/go-fuzz-corpus/httpreq" -type f -size -8k -exec cp --backup=numbered {} "$2" \;
+            printf 'POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nxx\r\n0\r\n\r\nGET /b?c HTTP/1.1\r\nhost: a\r\n\r\n' >"$2/chunks"
+            printf 'PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nxxHEAD * HTTP/1.1\r\nhost: a\r\n\r\n' >"$2/length"
             ;;
         hosts) printf 'b\xc3\xbccher.example:80' >"$2/name" && printf '[fd00::1]:80' >"$2/address" && printf '*.a.test' >"$2/pattern" ;;
         paths) printf '/a/%%2e%%2e/b//c/./d;x' >"$2/path" && printf '/api/%%C3%%A9' >"$2/utf8" ;;
