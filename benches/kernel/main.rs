@@ -2,7 +2,7 @@
 //!
 //! Everything is measured in one run, round by round in turn, between two network namespaces of our own; what is compared is the
 //! ratio to a bare pair of namespaces that is measured right before or after. The table is the sidecar's: documents,
-//! compiled, applied by its own code. Needs root and `ip`. `--rounds N`, `--only CASE` and `--figure stream|request|connection`
+//! compiled, applied by its own code. Needs root and `ip`. `--rounds N`, `--only CASE` and `--figure stream|request|connection|rate|apply`
 //! narrow a run; `--table FILE` adds a table in the language of `nft`, to try an idea.
 
 mod apply;
@@ -24,6 +24,7 @@ const ROUNDS: usize = 21;
 const STREAM_BYTES: u64 = 256 << 20;
 const REQUESTS: usize = 1_500;
 const CONNECTIONS: u32 = 300;
+const CROWD: u32 = 1_600;
 /// The figures: CPU per GB, p50, new connections per second.
 const LIMITS: [Option<f64>; 3] = [Some(1.05), Some(1.10), Some(0.90)];
 const ACCOUNTED: [Option<f64>; 3] = [None, None, Some(0.85)];
@@ -60,9 +61,9 @@ fn main() -> Result<()> {
     let note = format!(
         "later, in the kernel's workers: {workers:.2} us of CPU per tracked connection (all cases together)"
     );
-    let applied = apply::measure(9)?;
+    let applied = if "apply".contains(&asked.figure) { Some(apply::measure(9)?) } else { None };
     let rows: Vec<Row> = measured.into_iter().map(|(_, row)| row).collect();
-    report::report(&rows, &skipped, &applied, &[note])
+    report::report(&rows, &skipped, applied.as_ref(), &[note])
 }
 
 /// What the command line asks for.
@@ -98,19 +99,20 @@ fn ways() -> Vec<(&'static str, Way, [Option<f64>; 3])> {
 
 impl Row {
     fn new(name: &str, limits: [Option<f64>; 3]) -> Self {
-        let [stream, request, connection] = [(); 3].map(|()| Samples::default());
-        Self { name: name.to_owned(), stream, request, connection, limits }
+        let [stream, request, connection, rate] = [(); 4].map(|()| Samples::default());
+        Self { name: name.to_owned(), stream, request, connection, rate, limits }
     }
 }
 
 /// One round of one case; the first does not count. Which side comes first alternates.
 fn measure(case: &mut Case, row: &mut Row, round: usize, figure: &str) -> Result<()> {
-    let works: [(&str, fn(&mut Side) -> Result<f64>); 3] = [
+    let works: [(&str, fn(&mut Side) -> Result<f64>); 4] = [
         ("stream", |side| side.traffic.stream(STREAM_BYTES)),
         ("request", |side| side.traffic.request(REQUESTS)),
         ("connection", |side| side.traffic.open(&side.link, CONNECTIONS)),
+        ("rate", |side| side.traffic.open_many(&side.link, CROWD)),
     ];
-    let samples = [&mut row.stream, &mut row.request, &mut row.connection];
+    let samples = [&mut row.stream, &mut row.request, &mut row.connection, &mut row.rate];
     for ((name, work), samples) in works.into_iter().zip(samples) {
         if !name.contains(figure) {
             continue;

@@ -20,7 +20,9 @@ pub(crate) struct Row {
     pub(crate) request: Samples,
     /// CPU microseconds per new connection.
     pub(crate) connection: Samples,
-    /// What may be reached: of these three, in this order.
+    /// New connections per second.
+    pub(crate) rate: Samples,
+    /// What may be reached: of stream, request and rate.
     pub(crate) limits: [Option<f64>; 3],
 }
 
@@ -52,11 +54,6 @@ impl Samples {
     pub(crate) fn add_behind(&mut self, amount: f64) {
         self.pairs.iter_mut().for_each(|[behind, _]| *behind += amount);
     }
-
-    /// The same as a rate: what is more becomes less.
-    fn inverse(&self) -> Self {
-        Self { pairs: self.pairs.iter().map(|[behind, bare]| [1e6 / behind, 1e6 / bare]).collect() }
-    }
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -69,31 +66,49 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 const WHOLE_MS_MAX: f64 = 60.0;
 
 /// Prints everything and writes the file.
-pub(crate) fn report(rows: &[Row], skipped: &[String], applied: &Applied, notes: &[String]) -> Result<()> {
+pub(crate) fn report(
+    rows: &[Row],
+    skipped: &[String],
+    applied: Option<&Applied>,
+    notes: &[String],
+) -> Result<()> {
     let mut cases = Vec::new();
-    println!(
-        "{:<34} {:>10} {:>22} {:>10} {:>22} {:>10} {:>22}",
-        "to nothing in between, all on one CPU", "CPU s/GB", "ratio", "p50 us", "ratio", "conn/s", "ratio"
-    );
+    let heads =
+        ["CPU s/GB", "p50 us", "CPU us/conn", "conn/s"].map(|head| format!("{head:>11} {:>20}", "ratio"));
+    println!("{:<34} {}", "", heads.join(" "));
     for row in rows {
-        let rate = row.connection.inverse();
         let cells = [
             (&row.stream, row.limits[0], true),
             (&row.request, row.limits[1], true),
-            (&rate, row.limits[2], false),
+            (&row.connection, None, true),
+            (&row.rate, row.limits[2], false),
         ];
         let text = cells.map(|(samples, limit, most)| {
-            format!("{:>10.3} {:>22}", samples.behind(), verdict(samples.ratio(), limit, most))
+            format!("{:>11.3} {:>20}", samples.behind(), verdict(samples.ratio(), limit, most))
         });
         println!("{:<34} {}", row.name, text.join(" "));
         cases.push(json!({
             "name": row.name,
             "stream_cpu_s_per_gb": figure(&row.stream, row.limits[0]),
             "request_p50_us": figure(&row.request, row.limits[1]),
-            "connections_per_s": figure(&rate, row.limits[2]),
+            "connection_cpu_us": figure(&row.connection, None),
+            "connections_per_s": figure(&row.rate, row.limits[2]),
         }));
     }
     skipped.iter().for_each(|line| println!("{line}"));
+    let applied = applied.map(print_applied);
+    notes.iter().for_each(|note| println!("{note}"));
+    write(&json!({
+        "benchmark": "kernel",
+        "rounds": rows.first().map(|row| row.request.pairs.len()),
+        "cases": cases,
+        "not_measured": skipped,
+        "apply": applied,
+        "notes": notes,
+    }))
+}
+
+fn print_applied(applied: &Applied) -> Value {
     println!("\n{:<34} {:>10} {:>10} {:>10}", "until the kernel enforces it", "ms", "user", "kernel");
     let line = |name: &str, took: Took, note: String| {
         println!("{name:<34} {:>10.2} {:>10.2} {:>10.2} {note}", took.all, took.user, took.system);
@@ -102,22 +117,14 @@ pub(crate) fn report(rows: &[Row], skipped: &[String], applied: &Applied, notes:
     line(&format!("another program of {ENTRIES} entries"), applied.whole, whole);
     line("one pod more", applied.pod_comes, format!("{} transactions", applied.transactions));
     line("one pod less", applied.pod_goes, String::new());
-    notes.iter().for_each(|note| println!("{note}"));
     let took = |took: Took| json!({"ms": took.all, "user_ms": took.user, "kernel_ms": took.system});
-    write(&json!({
-        "benchmark": "kernel",
-        "rounds": rows.first().map(|row| row.request.pairs.len()),
-        "cases": cases,
-        "not_measured": skipped,
-        "apply": {
-            "entries": ENTRIES,
-            "whole": took(applied.whole),
-            "limit_ms": WHOLE_MS_MAX,
-            "pod_comes": took(applied.pod_comes),
-            "pod_goes": took(applied.pod_goes),
-        },
-        "notes": notes,
-    }))
+    json!({
+        "entries": ENTRIES,
+        "whole": took(applied.whole),
+        "limit_ms": WHOLE_MS_MAX,
+        "pod_comes": took(applied.pod_comes),
+        "pod_goes": took(applied.pod_goes),
+    })
 }
 
 /// The figure with its limit, and whether it was met.

@@ -21,10 +21,21 @@ pub(crate) fn enter_network(namespace: &File) -> io::Result<()> {
 
 /// Keeps the calling thread, and threads that it starts from now on, on one CPU.
 pub(crate) fn stay_on(cpu: usize) -> io::Result<()> {
+    stay_within(cpu..=cpu)
+}
+
+/// Lets the calling thread, and threads that it starts from now on, use every CPU.
+pub(crate) fn stay_anywhere() -> io::Result<()> {
+    stay_within(0..=last_cpu())
+}
+
+fn stay_within(cpus: std::ops::RangeInclusive<usize>) -> io::Result<()> {
     // SAFETY: all-zero is a valid, empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is live; a CPU beyond its end is ignored.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
+    for cpu in cpus {
+        // SAFETY: `set` is live; a CPU beyond its end is ignored.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
     // SAFETY: pointer and length describe `set`.
     checked(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) })
 }

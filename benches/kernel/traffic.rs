@@ -1,8 +1,9 @@
-//! What is measured: a stream, requests with answers, and new connections, each between the peer and the pod on one CPU.
+//! What is measured: a stream, requests with answers, and new connections, each between the peer and the pod.
 //!
-//! Client and servers stay on that CPU, so that no wake-up of an idle CPU is measured and nothing is done elsewhere. CPU time is
+//! Client and servers stay on one CPU, so that no wake-up of an idle CPU is measured and nothing is done elsewhere. CPU time is
 //! that of their threads: this kernel accounts to them what it does for their packets. Other programs on the machine
-//! do not count.
+//! do not count. Connections are opened a second time by several clients to several servers on all CPUs, to see how many there
+//! are in a second.
 
 use crate::network::{Link, POD};
 use crate::system;
@@ -13,10 +14,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The first of the three ports on which the pod serves.
+/// The first of the ports on which the pod serves.
 pub(crate) const PORTS: u16 = 7000;
 /// The last of them.
-pub(crate) const PORTS_END: u16 = PORTS + 2;
+pub(crate) const PORTS_END: u16 = PORTS + 3;
+/// Clients that open connections at a time, and servers that take them.
+const CLIENTS: u32 = 4;
 const MESSAGE_BYTES: usize = 64;
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -39,6 +42,7 @@ impl Ports {
 const ECHO: u16 = 0;
 const SINK: u16 = 1;
 const ONCE: u16 = 2;
+const CROWD: u16 = 3;
 
 /// Servers in the pod and the client's lasting connections to them.
 pub(crate) struct Traffic {
@@ -57,6 +61,13 @@ impl Traffic {
             let listener = link.pod.run(|| TcpListener::bind(Ports::from(PORTS).at(kind)))??;
             threads.push(helper(move || {
                 let _ = serve(&listener);
+            })?);
+        }
+        let listener = link.pod.run(|| TcpListener::bind(Ports::from(PORTS).at(CROWD)))??;
+        for _ in 0..CLIENTS {
+            let listener = listener.try_clone()?;
+            threads.push(helper(move || {
+                let _ = system::stay_anywhere().and_then(|()| serve_once(&listener));
             })?);
         }
         Ok(threads)
@@ -110,6 +121,23 @@ impl Traffic {
         let to = self.ports.at(ONCE);
         link.peer.run(|| (0..count).try_for_each(|_| converse_once(to)))?.context("a connection failed")?;
         Ok((self.cpu_time()? - before).as_secs_f64() * 1e6 / f64::from(count))
+    }
+
+    /// Opens so many connections from several clients; connections per second.
+    pub(crate) fn open_many(&mut self, link: &Link, count: u32) -> Result<f64> {
+        let to = self.ports.at(CROWD);
+        let started = Instant::now();
+        let results: Vec<Result<io::Result<()>>> = thread::scope(|scope| {
+            let client = || {
+                system::stay_anywhere()?;
+                link.peer.run(|| (0..count / CLIENTS).try_for_each(|_| converse_once(to)))
+            };
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+            let ended = |client: thread::ScopedJoinHandle<'_, _>| client.join().unwrap_or(Ok(Ok(())));
+            clients.into_iter().map(ended).collect()
+        });
+        results.into_iter().try_for_each(|result| result.and_then(|result| Ok(result?)))?;
+        Ok(f64::from(count) / started.elapsed().as_secs_f64())
     }
 
     fn cpu_time(&self) -> Result<Duration> {

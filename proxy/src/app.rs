@@ -101,8 +101,10 @@ impl Sidecar {
         let Tier { marks, posture, enforcement, thread: enforcement_thread } = tier;
         let sockets = match marks {
             Some(marks) => {
+                // The table has the hooks for this trial until a program says that it needs none.
+                let sockets = traffic.block_on(sockets(marks, run));
                 traffic.block_on(enforce_last_good(&enforcement, &last_good));
-                traffic.block_on(sockets(marks, run))
+                sockets
             }
             None => Sockets::unmarked(),
         };

@@ -6,14 +6,10 @@
 //! `output` → `departed_G` → [`DEPARTURE`]. A conversation is judged by its first packet's addresses, whichever way the
 //! packet at hand goes. What is denied is counted per edge, logged within limits, and refused. See `judgement.rs` for G.
 
-use super::infrastructure::link_rules;
 use super::limits::{LOGGED_PACKETS_BURST, LOGGED_PACKETS_PER_SECOND, RESETS_PER_SECOND};
 use super::mark::{Class, Guard, Mark};
-use super::options::{
-    DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, LOG_GROUP, OUTBOUND_PORT,
-    ROUTE_MARK,
-};
-use super::sets;
+use super::options::{FirewallOptions, LOG_GROUP};
+use super::{hooks, infrastructure, sets};
 use bulkhead_facts::{Direction, IpFamily, L4Protocol};
 use bulkhead_netfilter::route::LOOPBACK_INDEX;
 use bulkhead_netfilter::{
@@ -45,8 +41,10 @@ pub(super) const LOCAL_LEG_RULE: &str = "leg to the app";
 /// Names of the connection timeouts.
 pub(super) const TCP_TIMEOUTS: [(&str, bool); 2] = [("tcp4", true), ("tcp6", false)];
 
-/// How the names of the chains that hand flows to the inspector begin.
-const REDIRECT: &str = "redirect_";
+const ARRIVAL_V6: &str = "arrival_v6";
+const ARRIVAL_OWN: &str = "arrival_own";
+const DEPARTURE_V6: &str = "departure_v6";
+const ASTRAY: &str = "astray";
 const LOOPBACK: &str = "loopback";
 const REFUSE: &str = "refuse";
 const ACCOUNTING: &str = "accounting";
@@ -71,92 +69,70 @@ pub(super) fn switching_hooks() -> [Chain; 2] {
     [hook(PREROUTING, Hook::Prerouting), hook(OUTPUT, Hook::Output)]
 }
 
-/// Every other chain that lives as long as the table.
-pub(super) fn lasting(options: &FirewallOptions) -> Vec<Rules> {
+/// Every other chain that lives as long as the table; those of [`hooks::capturing`] once they are needed.
+pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
     let regular = |name: &str, rules| (Chain::regular(name), rules);
     let mut chains = vec![
         regular(ARRIVAL, arrival(options)),
         regular(DEPARTURE, departure(options)),
+        regular(ARRIVAL_V6, arrival_v6(options)),
+        regular(ARRIVAL_OWN, arrival_own(options)),
+        regular(DEPARTURE_V6, departure_v6(options)),
+        regular(ASTRAY, astray()),
+        regular(hooks::LISTENER, hooks::listener(options)),
         regular(LOOPBACK, loopback()),
         regular(REFUSE, refuse()),
         regular(WEIGH_UPSTREAM, weigh_upstream()),
         regular(ACCOUNTING, accounting()),
     ];
     for direction in Direction::BOTH {
+        chains.push(regular(&weigh(direction), weigh_rules(direction)));
         chains.push(regular(
-            &weigh(direction),
-            [without_inspector(direction, options), weigh_rules(direction)].concat(),
+            &weigh_others(direction),
+            [without_inspector(direction, options), weigh_others_rules(direction)].concat(),
         ));
         chains.push(regular(&weigh_message(direction), weigh_message_rules(direction)));
         chains.push(regular(&deny(direction), deny_rules(direction)));
         chains.push(regular(&count(direction), count_rules(direction)));
     }
-    chains.extend(hooks(options));
+    chains.extend(hooks::always(options));
+    if captures {
+        chains.extend(hooks::capturing(options));
+    }
     chains
 }
 
-fn hooks(options: &FirewallOptions) -> Vec<Rules> {
-    let mut hooks = all_hooks(options);
-    hooks.retain(|(chain, _)| options.hands_over || !chain.name().starts_with(REDIRECT));
-    hooks
-}
-
-fn all_hooks(options: &FirewallOptions) -> Vec<Rules> {
-    let filter = |name, hook, priority, policy, rules| {
-        (Chain::base(name, ChainType::Filter, hook, priority, policy), rules)
-    };
-    let nat = |name, hook, rules| {
-        let chain = Chain::base(name, ChainType::Nat, hook, priority::DESTINATION_NAT, Policy::Accept);
-        (chain, rules)
-    };
-    let after_output = priority::MANGLE + 1;
-    vec![
-        nat(
-            "redirect_inbound",
-            Hook::Prerouting,
-            redirect(Some(LOOPBACK_INDEX), INBOUND_PORT, INBOUND_UDP_PORT),
-        ),
-        nat("redirect_outbound", Hook::Output, redirect(None, OUTBOUND_PORT, DNS_PORT)),
-        filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
-        filter(
-            "forward",
-            Hook::Forward,
-            priority::FILTER,
-            Policy::Drop,
-            vec![Rule::new().named("forwarded").counter().drop_packet()],
-        ),
-        filter("zone", Hook::Output, priority::RAW, Policy::Accept, local_leg_zone(options)),
-        (
-            Chain::base("answer_route", ChainType::Route, Hook::Output, after_output, Policy::Accept),
-            vec![Rule::new().towards_source().ct_mark().equals(Mark::LOCAL_LEG).set_packet_mark(ROUTE_MARK)],
-        ),
-        filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, postrouting(options)),
-    ]
-}
-
-/// Guards of arriving packets. Neighbour discovery comes before the route look-up: it is sent to multicast groups.
+/// Guards of arriving packets. A new connection meets each rule that stands here, so what concerns few of them stands
+/// behind one rule that tells these few. Neighbour discovery comes before the route look-up: it is sent to multicast
+/// groups.
 fn arrival(options: &FirewallOptions) -> Vec<Rule> {
     let ingress = Direction::Ingress;
-    let mut rules = own_conversations();
+    let mut rules = vec![own_conversations()];
     rules.push(Rule::new().named("loopback").input_device(LOOPBACK_INDEX).accept());
+    rules.push(Rule::new().ipv6().jump(ARRIVAL_V6));
+    rules.extend(infrastructure::dhcp_v4("in", options));
     for field in [Field::SOURCE_V4, Field::DESTINATION_V4] {
         let loopback = Rule::new().ipv4().field::<Ipv4Addr>(field).in_block(Ipv4Addr::LOCALHOST, 8);
         rules.push(guard(loopback, Guard::SpoofedSource, ingress));
     }
-    for field in [Field::SOURCE_V6, Field::DESTINATION_V6] {
-        let loopback = Rule::new().ipv6().field(field).equals(Ipv6Addr::LOCALHOST);
-        rules.push(guard(loopback, Guard::SpoofedSource, ingress));
-    }
-    rules.extend(link_rules("in", options));
-    for (name, kind) in [("multicast in", address_type::MULTICAST), ("broadcast in", address_type::BROADCAST)]
-    {
-        let group = Rule::new().named(name).field(Field::DestinationAddressType).equals(kind);
-        rules.push(group.counter().drop_packet());
-    }
-    let misdirected = Rule::new().field(Field::DestinationAddressType).not_equals(address_type::LOCAL);
-    rules.push(guard(misdirected, Guard::InvalidPacket, ingress));
+    rules.push(Rule::new().field(Field::DestinationAddressType).not_equals(address_type::LOCAL).goto(ASTRAY));
     rules.push(guard(without_conversation(), Guard::InvalidPacket, ingress));
-    rules.extend(own_ports(ingress));
+    let own = hooks::near_own_ports(Field::OriginalDestinationPort, options);
+    rules.push(own.jump(ARRIVAL_OWN));
+    rules
+}
+
+fn arrival_v6(options: &FirewallOptions) -> Vec<Rule> {
+    let loopback = [Field::SOURCE_V6, Field::DESTINATION_V6].map(|field| {
+        let loopback = Rule::new().ipv6().field(field).equals(Ipv6Addr::LOCALHOST);
+        guard(loopback, Guard::SpoofedSource, Direction::Ingress)
+    });
+    loopback.into_iter().chain(infrastructure::of_v6("in", options)).collect()
+}
+
+/// What arrives for our own ports, or ports between them.
+fn arrival_own(options: &FirewallOptions) -> Vec<Rule> {
+    let mut rules = own_ports(Direction::Ingress).to_vec();
     if !options.infrastructure.administrative_port {
         return rules;
     }
@@ -175,23 +151,32 @@ fn arrival(options: &FirewallOptions) -> Vec<Rule> {
     rules
 }
 
+/// What arrives and is not addressed to us.
+fn astray() -> Vec<Rule> {
+    let groups = [("multicast in", address_type::MULTICAST), ("broadcast in", address_type::BROADCAST)];
+    let groups = groups.map(|(name, kind)| {
+        Rule::new().named(name).field(Field::DestinationAddressType).equals(kind).counter().drop_packet()
+    });
+    let mut rules = vec![infrastructure::group_membership("in")];
+    rules.extend(groups);
+    rules.push(guard(Rule::new(), Guard::InvalidPacket, Direction::Ingress));
+    rules
+}
+
 /// Guards of packets made here. The leg to the app comes before every device test: its source is not ours.
 fn departure(options: &FirewallOptions) -> Vec<Rule> {
     let egress = Direction::Egress;
-    let mut rules = own_conversations();
-    let local_leg = by_sidecar(Rule::new().named(LOCAL_LEG_RULE), options.marks.local_leg, options)
-        .protocol(TCP)
-        .field(Field::DestinationAddressType)
-        .equals(address_type::LOCAL);
-    rules.push(local_leg.set_ct_mark(Mark::LOCAL_LEG).counter().accept());
-    let datagrams = by_sidecar(Rule::new().named("datagrams to the app"), options.marks.local_leg, options)
-        .protocol(UDP)
-        .field(Field::DestinationAddressType)
-        .equals(address_type::LOCAL);
-    rules.push(datagrams.set_ct_mark(Mark::LOCAL_LEG).counter().accept());
+    let mut rules = vec![own_conversations()];
+    let legs = [(LOCAL_LEG_RULE, TCP), ("datagrams to the app", UDP)].map(|(name, carrier)| {
+        let leg = by_sidecar(Rule::new().named(name), options.marks.local_leg, options).protocol(carrier);
+        let to_app = leg.field(Field::DestinationAddressType).equals(address_type::LOCAL);
+        to_app.set_ct_mark(Mark::LOCAL_LEG).counter().accept()
+    });
+    rules.extend(legs);
     rules.push(Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).goto(LOOPBACK));
-    rules.push(guard(discovery_by_a_program(), Guard::InvalidPacket, egress));
-    rules.extend(link_rules("out", options));
+    rules.push(Rule::new().ipv6().jump(DEPARTURE_V6));
+    rules.push(infrastructure::group_membership("out"));
+    rules.extend(infrastructure::dhcp_v4("out", options));
     let spoofed = Rule::new().field(Field::SourceAddressType).not_equals(address_type::LOCAL);
     rules.push(guard(spoofed, Guard::SpoofedSource, egress));
     rules.push(guard(without_conversation(), Guard::InvalidPacket, egress));
@@ -202,12 +187,18 @@ fn departure(options: &FirewallOptions) -> Vec<Rule> {
     rules
 }
 
-/// Packets of conversations that are the sidecar's own, whatever the generation.
-fn own_conversations() -> Vec<Rule> {
-    [("leg to the app goes on", Mark::LOCAL_LEG), ("own conversation goes on", Mark::OWN)]
-        .into_iter()
-        .map(|(name, mark)| confirmed(Rule::new().named(name).ct_mark().equals(mark)).accept())
-        .collect()
+fn departure_v6(options: &FirewallOptions) -> Vec<Rule> {
+    let mut rules = vec![guard(discovery_by_a_program(), Guard::InvalidPacket, Direction::Egress)];
+    rules.extend(infrastructure::of_v6("out", options));
+    rules
+}
+
+/// Packets of conversations that are the sidecar's own, whatever the generation: what has a mark without a generation is a leg
+/// to the app or a conversation of [`Mark::OWN`]. A new connection has no mark and is done with the first comparison.
+fn own_conversations() -> Rule {
+    const WITHOUT_GENERATION: u32 = !(Mark::LOCAL_LEG | Mark::OWN);
+    let marked = Rule::new().named("own conversation goes on").ct_mark().not_equals(0);
+    confirmed(marked.ct_mark().mask(WITHOUT_GENERATION).equals(0)).accept()
 }
 
 /// Packets of a socket that carries the mark, belongs to the sidecar's user and, where it has one of its own, to its
@@ -277,9 +268,22 @@ fn loopback() -> Vec<Rule> {
     rules
 }
 
-/// The packet carries the mark that the look-ups found. A flow that the kernel let pass and that now has to be
-/// inspected cannot be redirected any more (NAT is decided on the first packet): it is cut.
+/// The packet carries the mark that the look-ups found. What the kernel lets pass by itself comes first: it is what there
+/// is most of.
 fn weigh_rules(direction: Direction) -> Vec<Rule> {
+    let class = Rule::new().packet_mark().mask(Class::MASK);
+    let mut rules = vec![class.not_equals(Class::KernelAllow.bits()).goto(&weigh_others(direction))];
+    rules.extend(admitted(&format!("admitted {direction}")));
+    rules
+}
+
+fn weigh_others(direction: Direction) -> String {
+    format!("weigh_others_{direction}")
+}
+
+/// A flow that the kernel let pass and that now has to be inspected cannot be redirected any more (NAT is decided on the
+/// first packet): it is cut.
+fn weigh_others_rules(direction: Direction) -> Vec<Rule> {
     let class = |class: Class| Rule::new().packet_mark().mask(Class::MASK).equals(class.bits());
     let cut = [Class::InspectTcp, Class::InspectUdp].map(|inspected| {
         confirmed(class(inspected))
@@ -292,7 +296,6 @@ fn weigh_rules(direction: Direction) -> Vec<Rule> {
     });
     let mut rules = vec![class(Class::Denied).goto(&deny(direction))];
     rules.extend(cut);
-    rules.push(Rule::new().load(Field::PacketMark, Register::R0).store_ct_mark(Register::R0));
     rules.extend(admitted(&format!("admitted {direction}")));
     rules
 }
@@ -330,22 +333,25 @@ fn weigh_message_rules(direction: Direction) -> Vec<Rule> {
 /// The same look-up as an app's, but never redirected; a miss is denied.
 fn weigh_upstream() -> Vec<Rule> {
     let denied = Rule::new().packet_mark().mask(Class::MASK).equals(Class::Denied.bits());
-    let mark = Rule::new()
+    let upstream = Rule::new()
         .load(Field::PacketMark, Register::R0)
         .mask_and_flip(Register::R0, Register::R0, !Class::MASK, Class::Upstream.bits())
-        .store_ct_mark(Register::R0);
-    let mut rules = vec![denied.goto(&deny(Direction::Egress)), mark];
+        .store_packet_mark(Register::R0);
+    let mut rules = vec![denied.goto(&deny(Direction::Egress)), upstream];
     rules.extend(admitted("admitted upstream"));
     rules
 }
 
+/// The connection gets the packet's mark, the packet loses it.
 fn admitted(name: &str) -> Vec<Rule> {
-    let timeouts = TCP_TIMEOUTS.map(|(object, ipv4)| {
+    let mark =
+        Rule::new().load(Field::PacketMark, Register::R0).store_ct_mark(Register::R0).set_packet_mark(0);
+    let tcp = TCP_TIMEOUTS.map(|(object, ipv4)| {
         let family = if ipv4 { Rule::new().ipv4() } else { Rule::new().ipv6() };
-        family.protocol(TCP).set_timeouts(object)
+        family.protocol(TCP).set_timeouts(object).named(name).counter().accept()
     });
-    let mut rules = vec![Rule::new().set_packet_mark(0)];
-    rules.extend(timeouts);
+    let mut rules = vec![mark];
+    rules.extend(tcp);
     rules.push(Rule::new().named(name).counter().accept());
     rules
 }
@@ -439,60 +445,6 @@ fn peer_fields(direction: Direction, family: IpFamily) -> (Field, Field) {
         (Direction::Egress, IpFamily::V4) => (Field::OriginalDestinationV4, Field::DESTINATION_V4),
         (Direction::Egress, IpFamily::V6) => (Field::OriginalDestinationV6, Field::DESTINATION_V6),
     }
-}
-
-/// Learning's redirect holds only while the heartbeat does.
-fn redirect(except_device: Option<u32>, tcp_port: u16, udp_port: u16) -> Vec<Rule> {
-    let class = |class: Class, carrier: u8| {
-        let rule = match except_device {
-            Some(device) => Rule::new().field(Field::InputDevice).not_equals(device),
-            None => Rule::new(),
-        };
-        rule.ct_mark().mask(Class::MASK).equals(class.bits()).protocol(carrier)
-    };
-    let learn =
-        |carrier| class(Class::Learn, carrier).key_in(&[Field::TransportProtocol], sets::alive().name());
-    vec![
-        class(Class::InspectTcp, TCP).redirect_to(tcp_port),
-        learn(TCP).redirect_to(tcp_port),
-        class(Class::InspectUdp, UDP).redirect_to(udp_port),
-        learn(UDP).redirect_to(udp_port),
-    ]
-}
-
-/// Only to a socket that carries the listener's mark, and to the capturing ones only by redirect.
-fn listeners(options: &FirewallOptions) -> Vec<Rule> {
-    let to = |name: &str, (carrier, port)| Rule::new().named(name).protocol(carrier).to_port(port);
-    let capturing = [(TCP, INBOUND_PORT), (TCP, OUTBOUND_PORT), (UDP, INBOUND_UDP_PORT), (UDP, DNS_PORT)];
-    let direct = capturing.map(|port| {
-        let direct = to("listener addressed directly", port).field::<u32>(Field::ConnectionStatus);
-        direct.no_bit(connection_status::DESTINATION_NAT).counter().drop_packet()
-    });
-    let stolen = capturing.into_iter().chain([(TCP, options.admin_port)]).map(|port| {
-        let stolen = to("listener of somebody else", port).field(Field::SocketMark);
-        stolen.not_equals(options.marks.listener).counter().drop_packet()
-    });
-    direct.into_iter().chain(stolen).collect()
-}
-
-/// The leg to the app has the client's address and may get its port: a zone keeps it apart from the client's own
-/// connection. Answers are found in the default zone, where the client's connection answers from our port. The mark is
-/// enough here: the last acknowledgement of a closed socket is the kernel's and has no user, and in the zone an app
-/// finds nothing but legs to its own pod.
-fn local_leg_zone(options: &FirewallOptions) -> Vec<Rule> {
-    vec![Rule::new().packet_mark().equals(options.marks.local_leg).set_original_zone(LOCAL_LEG_ZONE)]
-}
-
-/// What leaves carries the mark that frames must have; what stays loses its mark, since an app can read the marks of
-/// packets that it receives.
-fn postrouting(options: &FirewallOptions) -> Vec<Rule> {
-    vec![
-        Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).set_packet_mark(0),
-        Rule::new()
-            .field(Field::OutputDevice)
-            .not_equals(LOOPBACK_INDEX)
-            .set_packet_mark(options.marks.passed),
-    ]
 }
 
 /// Entered by nobody: that it exists makes the kernel count bytes per connection.

@@ -35,6 +35,12 @@ pub(super) fn count(judge: &Judge) -> usize {
         .sum()
 }
 
+/// True if there may be flows for the inspector.
+pub(super) fn captures(judge: &Judge) -> bool {
+    let mut boxes = Direction::BOTH.into_iter().flat_map(|direction| &tables(judge, direction).boxes);
+    judge.has_names() || boxes.any(|b| !matches!(b.action, Action::Answer(_)))
+}
+
 fn tables(judge: &Judge, direction: Direction) -> &DirectionProgram {
     match direction {
         Direction::Ingress => &judge.program().ingress,

@@ -15,11 +15,6 @@ const IGMP: u8 = 2;
 /// Client and server ports of DHCP (RFC 2131 section 4.1), then of DHCPv6 (RFC 8415 section 7.2).
 const DHCP_PORTS: [(u16, u16); 2] = [(68, 67), (546, 547)];
 
-/// Rules of packets that arrive (`in`) or are made here (`out`).
-pub(super) fn link_rules(way: &str, options: &FirewallOptions) -> Vec<Rule> {
-    [of_v6(way, options), vec![group_membership(way)], dhcp_v4(way, options)].concat()
-}
-
 /// Rules of IPv6 packets that arrive (`in`) or are made here (`out`).
 pub(super) fn of_v6(way: &str, options: &FirewallOptions) -> Vec<Rule> {
     let icmpv6 = |name: &str| Rule::new().named(&format!("{name} {way}")).ipv6().protocol(ICMPV6);

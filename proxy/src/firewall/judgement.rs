@@ -22,27 +22,37 @@ pub(super) struct Generation {
     pub(super) has_program: bool,
     /// Some rule of the program allows traffic to names.
     pub(super) has_names: bool,
+    /// The hooks for captured flows are there.
+    pub(super) captures: bool,
 }
 
 impl Generation {
     /// Without a program.
     pub(super) fn closed(number: u16) -> Self {
-        Self { number, has_program: false, has_names: false }
+        Self { number, has_program: false, has_names: false, captures: false }
     }
 
-    /// With this one.
-    pub(super) fn of_program(number: u16, judge: &Judge) -> Self {
-        Self { number, has_program: true, has_names: judge.has_names() }
+    /// The next one, with this program.
+    pub(super) fn followed_by(self, judge: &Judge) -> Self {
+        Self {
+            number: self.next_number(),
+            has_program: true,
+            has_names: judge.has_names(),
+            captures: self.captures,
+        }
     }
 
     fn chain(self, name: &str) -> String {
         format!("{name}_{}", self.number)
     }
 
-    /// The rule by which a hook enters this generation.
-    pub(super) fn entrance(self, hook: &str) -> Rule {
+    /// The rules by which a hook enters this generation. First the line-rate path: one rule per packet of a flow that this
+    /// generation admitted.
+    pub(super) fn entrance(self, hook: &str) -> [Rule; 2] {
         let chain = if hook == PREROUTING { "arrived" } else { "departed" };
-        Rule::new().goto(&self.chain(chain))
+        let ours = Rule::new().ct_mark().mask(Mark::GENERATION_MASK);
+        let admitted = confirmed(ours.equals(Mark::nothing_matched(self.number)));
+        [admitted.accept(), Rule::new().goto(&self.chain(chain))]
     }
 
     /// The generation whose entrance goes to that chain.
@@ -72,7 +82,6 @@ impl Generation {
 
     fn arrived(self) -> Vec<Rule> {
         let mut rules = vec![
-            self.established(),
             Rule::new().jump(ARRIVAL),
             Rule::new().towards_destination().goto(&self.chain("ingress")),
             upstream_leg(Rule::new().towards_source()).goto(&self.chain("upstream")),
@@ -86,7 +95,6 @@ impl Generation {
     fn departed(self, options: &FirewallOptions) -> Vec<Rule> {
         let by_us = by_sidecar(Rule::new().towards_destination(), options.marks.upstream, options);
         let mut rules = vec![
-            self.established(),
             Rule::new().jump(DEPARTURE),
             upstream_leg(Rule::new().towards_destination()).goto(&self.chain("upstream")),
             by_us.goto(&self.chain("upstream")),
@@ -96,12 +104,6 @@ impl Generation {
         rules.extend(lone_messages().map(|message| message.goto(&self.chain("message_egress"))));
         rules.push(unjudgeable(Direction::Egress));
         rules
-    }
-
-    /// The line-rate path: one rule per packet of a flow that this generation admitted.
-    fn established(self) -> Rule {
-        let ours = Rule::new().ct_mark().mask(Mark::GENERATION_MASK);
-        confirmed(ours.equals(Mark::nothing_matched(self.number))).accept()
     }
 
     fn judge(self, direction: Direction, weigh: &str) -> Vec<Rule> {
@@ -186,8 +188,8 @@ fn unjudgeable(direction: Direction) -> Rule {
     Rule::new().set_packet_mark(Guard::InvalidPacket.bits()).goto(&deny(direction))
 }
 
-/// Both hooks with the rule that enters the generation.
-pub(super) fn entrances(generation: Generation) -> [(&'static str, Rule); 2] {
+/// Both hooks with the rules that enter the generation.
+pub(super) fn entrances(generation: Generation) -> [(&'static str, [Rule; 2]); 2] {
     [PREROUTING, OUTPUT].map(|hook| (hook, generation.entrance(hook)))
 }
 

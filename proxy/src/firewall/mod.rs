@@ -12,6 +12,7 @@ mod denials;
 mod elements;
 mod foreign;
 mod frames;
+mod hooks;
 mod infrastructure;
 mod judgement;
 mod kernel_options;
@@ -205,12 +206,14 @@ pub struct Firewall {
 
 impl Firewall {
     /// Takes over the table that is there, else loads the closed one; makes sure that it takes this process for the
-    /// sidecar. Finds the control group that tells it best, unless one is given.
+    /// sidecar. Finds the control group that tells it best, unless one is given. Until the next program, flows can be captured
+    /// and legs to the app be tried.
     pub fn open(mut options: FirewallOptions) -> Result<Self, FirewallError> {
         if options.control_group.is_none() {
             options.control_group = recognition::find(&mut Connection::open()?);
         }
         let mut firewall = Self::take_over(options)?;
+        firewall.begin_capturing()?;
         let before = firewall.local_legs()?;
         crate::intercept::make_local_leg(firewall.marks()).map_err(FirewallError::Loopback)?;
         if firewall.local_legs()? == before {
@@ -284,7 +287,11 @@ impl Firewall {
     }
 
     fn reload(&mut self, judge: &Arc<Judge>, named: &[NamedAddress]) -> Result<(), FirewallError> {
-        let generation = Generation::of_program(self.generation.next_number(), judge);
+        let captures = elements::captures(judge);
+        if captures {
+            self.begin_capturing()?;
+        }
+        let generation = self.generation.followed_by(judge);
         self.clear_marks_of(generation.number)?;
         let current = self.generation.number;
         table::clean(&mut self.connection, &self.packets, |number| number != current)?;
@@ -303,6 +310,10 @@ impl Firewall {
         self.judge = Some(judge.clone());
         self.named = names::loaded(named);
         self.transactions = None;
+        if !captures {
+            // The program is in force; what is left costs time only.
+            let _ = self.end_capturing();
+        }
         Ok(())
     }
 
@@ -539,6 +550,7 @@ impl Firewall {
     /// Replaces whatever is there by the closed table, under a generation of its own.
     fn close(&mut self) -> Result<(), FirewallError> {
         let closed = Generation::closed(self.generation.next_number());
+        let closed = Generation { captures: self.generation.captures, ..closed };
         self.clear_marks_of(closed.number)?;
         let tables = (&self.packets, &self.frames);
         let loaded = table::load_closed(&mut self.connection, tables, &self.options, closed, &self.devices);

@@ -4,7 +4,7 @@ use super::chains::{PREROUTING, Rules, TCP_TIMEOUTS, lasting, switching_hooks};
 use super::judgement::{Generation, entrances};
 use super::names::NamedAddress;
 use super::options::FirewallOptions;
-use super::{elements, frames, names, sets};
+use super::{elements, frames, hooks, names, sets};
 use bulkhead_netfilter::route::Device;
 use bulkhead_netfilter::{
     Batch, Connection, Element, LoadedRule, NetlinkError, Rule, Set, Table, TcpTimeouts, same_elements,
@@ -27,12 +27,15 @@ pub(super) struct Content {
 impl Content {
     /// All of it, for a generation; without elements of a program that is not given.
     pub(super) fn whole(options: &FirewallOptions, generation: Generation, judge: Option<&Judge>) -> Self {
-        let mut content =
-            Self { sets: sets::constant(options), dynamic: sets::dynamic(), chains: lasting(options) };
+        let mut content = Self {
+            sets: sets::constant(options),
+            dynamic: sets::dynamic(),
+            chains: lasting(options, generation.captures),
+        };
         let [prerouting, output] = switching_hooks();
         let [(_, into_prerouting), (_, into_output)] = entrances(generation);
-        content.chains.push((prerouting, vec![into_prerouting]));
-        content.chains.push((output, vec![into_output]));
+        content.chains.push((prerouting, into_prerouting.to_vec()));
+        content.chains.push((output, into_output.to_vec()));
         content.append(Self::generation(options, generation, judge));
         content
     }
@@ -177,7 +180,7 @@ pub(super) fn renew_lasting_chains(
 ) -> Result<(), NetlinkError> {
     let (packets, frames) = tables;
     let mut batch = Batch::new();
-    let mut chains = lasting(options);
+    let mut chains = lasting(options, generation.captures);
     chains.extend(generation.chains(options));
     for (chain, rules) in &chains {
         batch.flush_chain(packets, chain.name());
@@ -195,6 +198,30 @@ pub(super) fn renew_lasting_chains(
             true => frames::renew(&mut batch, frames, device, options),
             false => frames::add(&mut batch, frames, device, options),
         }
+    }
+    connection.commit(&batch)
+}
+
+/// The hooks for captured flows, before there can be one.
+pub(super) fn begin_capturing(
+    connection: &mut Connection,
+    table: &Table,
+    options: &FirewallOptions,
+) -> Result<(), NetlinkError> {
+    let chains = hooks::capturing(options);
+    connection.commit(&Content { sets: Vec::new(), dynamic: Vec::new(), chains }.creation(table))
+}
+
+/// Once nothing is captured any more.
+pub(super) fn end_capturing(
+    connection: &mut Connection,
+    table: &Table,
+    options: &FirewallOptions,
+) -> Result<(), NetlinkError> {
+    let mut batch = Batch::new();
+    for (chain, _) in hooks::capturing(options) {
+        batch.flush_chain(table, chain.name());
+        batch.delete_chain(table, chain.name());
     }
     connection.commit(&batch)
 }
@@ -222,7 +249,7 @@ pub(super) fn switch(
     let mut batch = Batch::new();
     for (hook, entrance) in entrances(generation) {
         batch.flush_chain(table, hook);
-        batch.add_rule(table, hook, &entrance);
+        entrance.iter().for_each(|rule| batch.add_rule(table, hook, rule));
     }
     remove_generations(connection, table, &mut batch, |number| number != generation.number)?;
     connection.commit(&batch)
@@ -271,13 +298,14 @@ pub(super) fn found_generation(
         return Ok(None);
     }
     let rules = connection.rules(table)?;
-    let entrance = rules.iter().find(|rule| rule.chain == PREROUTING).and_then(LoadedRule::target);
+    let entrance = rules.iter().filter(|rule| rule.chain == PREROUTING).find_map(LoadedRule::target);
     let Some(number) = entrance.as_deref().and_then(Generation::number_of) else { return Ok(None) };
     let suffix = format!("_{number}");
     let loaded = connection.sets(table)?;
     let has_program = loaded.iter().any(|set| set.name.ends_with(&suffix));
     let has_names = loaded.iter().any(|set| names::maps(number).iter().any(|map| map.name() == set.name));
-    Ok(Some(Generation { number, has_program, has_names }))
+    let captures = rules.iter().any(|rule| rule.chain == hooks::ZONE);
+    Ok(Some(Generation { number, has_program, has_names, captures }))
 }
 
 #[cfg(test)]
@@ -287,13 +315,13 @@ mod tests {
     #[test]
     fn no_lasting_name_looks_like_that_of_a_generation() {
         let options = FirewallOptions::new(1).expect("random");
-        for (chain, _) in lasting(&options) {
+        for (chain, _) in lasting(&options, true) {
             assert_eq!(generation_suffix(chain.name()), None, "{}", chain.name());
         }
         for set in sets::constant(&options).into_iter().map(|(set, _)| set).chain(sets::dynamic()) {
             assert_eq!(generation_suffix(set.name()), None, "{}", set.name());
         }
-        let generation = Generation { number: 4095, has_program: true, has_names: true };
+        let generation = Generation { number: 4095, has_program: true, has_names: true, captures: true };
         for (chain, _) in generation.chains(&options) {
             assert_eq!(generation_suffix(chain.name()), Some(4095));
         }

@@ -3,7 +3,7 @@
 use crate::inspector::{Inspector, Seen, runtime};
 use crate::network::{OTHER_PEER, PEER, POD, Peer, accept, dial, talk};
 use crate::program::{Rules, What};
-use crate::support::{as_user, in_own_network, ip};
+use crate::support::{as_user, in_own_network, ip, run};
 use crate::{at, open, sidecar_uid};
 use bulkhead_facts::Direction;
 use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
@@ -127,6 +127,33 @@ fn the_self_test_finds_out_whether_the_clients_address_can_be_kept() {
         });
         assert_eq!(sockets.local_leg(), LocalLeg::PodAddress);
     });
+}
+
+#[test]
+fn hooks_that_only_captured_flows_need_are_there_only_while_there_can_be_some() {
+    in_own_network(
+        "inspected::hooks_that_only_captured_flows_need_are_there_only_while_there_can_be_some",
+        &["nft"],
+        || {
+            let peer = Peer::connect();
+            let mut firewall = open();
+            let _inspector = inspector(&firewall, LocalLeg::ClientAddress);
+            let hooks = || run("nft", &["list", "chains"]).matches("chain redirect_").count();
+            assert_eq!(hooks(), 2, "legs to the app can be tried");
+            firewall.apply(&both_ways(What::Allow).judge()).expect("applied");
+            assert_eq!(hooks(), 0);
+            assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+            firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+            assert_eq!(hooks(), 2);
+            let app = TcpListener::bind(at(POD[0], 8000)).expect("listen");
+            let mut client = peer.dial(at(POD[0], 8000)).expect("captured");
+            let mut server = accept(&app).expect("arrives").0;
+            firewall.apply(&both_ways(What::Allow).judge()).expect("applied");
+            assert_eq!(hooks(), 2, "one is captured");
+            talk(&mut client, &mut server).expect("goes on through the inspector");
+            assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+        },
+    );
 }
 
 #[test]

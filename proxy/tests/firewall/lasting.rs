@@ -227,7 +227,8 @@ fn what_nft_lists_can_be_read() {
     in_own_network("lasting::what_nft_lists_can_be_read", &["nft"], || {
         let _peer = Peer::connect();
         let mut firewall: Firewall = open();
-        let generation = firewall.apply(&rules(8000).judge()).expect("applied").generation;
+        let captured = rules(8000).tcp(What::Inspect, Direction::Ingress, &PEER, 8001);
+        let generation = firewall.apply(&captured.judge()).expect("applied").generation;
         let text = run("nft", &["list", "ruleset"]);
         for line in [
             "type filter hook prerouting priority mangle; policy drop;",

@@ -1,0 +1,153 @@
+//! The hooks where packets enter the table, beside the two that judge: see `chains.rs` for those.
+//!
+//! Every packet pays for every hook, and for each rule that it meets there. So a hook decides with its first rule what concerns
+//! most packets, and those that only captured flows need are there only while there can be some.
+
+use super::chains::Rules;
+use super::mark::{Class, Mark};
+use super::options::{
+    DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, OUTBOUND_PORT, ROUTE_MARK,
+};
+use super::{Firewall, FirewallError, sets, table};
+use bulkhead_facts::L4Protocol;
+use bulkhead_netfilter::conntrack::Flow;
+use bulkhead_netfilter::route::LOOPBACK_INDEX;
+use bulkhead_netfilter::{
+    Chain, ChainType, Comparison, Field, Hook, Policy, Register, Rule, connection_status, priority,
+};
+
+const TCP: u8 = L4Protocol::TCP.0;
+const UDP: u8 = L4Protocol::UDP.0;
+
+/// One of the hooks of captured flows, by which they are found.
+pub(super) const ZONE: &str = "zone";
+/// How the names of the chains that hand flows to the inspector begin.
+const REDIRECT: &str = "redirect_";
+/// Guards of our listeners.
+pub(super) const LISTENER: &str = "listener";
+
+/// The hooks of every table.
+pub(super) fn always(options: &FirewallOptions) -> Vec<Rules> {
+    let forwarded = Rule::new().named("forwarded").counter().drop_packet();
+    vec![
+        filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
+        filter("forward", Hook::Forward, priority::FILTER, Policy::Drop, vec![forwarded]),
+        filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, postrouting(options)),
+    ]
+}
+
+/// The hooks that hand flows to the inspector, and answers on its legs to the app back to it. They are there before a program
+/// that captures begins, and as long as a flow lives that was captured.
+pub(super) fn capturing(options: &FirewallOptions) -> Vec<Rules> {
+    let nat = |name, hook, rules| {
+        let chain = Chain::base(name, ChainType::Nat, hook, priority::DESTINATION_NAT, Policy::Accept);
+        (chain, rules)
+    };
+    let after_output = priority::MANGLE + 1;
+    let mut hooks = vec![
+        nat(
+            "redirect_inbound",
+            Hook::Prerouting,
+            redirect(Some(LOOPBACK_INDEX), INBOUND_PORT, INBOUND_UDP_PORT),
+        ),
+        nat("redirect_outbound", Hook::Output, redirect(None, OUTBOUND_PORT, DNS_PORT)),
+        filter(ZONE, Hook::Output, priority::RAW, Policy::Accept, local_leg_zone(options)),
+        (
+            Chain::base("answer_route", ChainType::Route, Hook::Output, after_output, Policy::Accept),
+            vec![Rule::new().towards_source().ct_mark().equals(Mark::LOCAL_LEG).set_packet_mark(ROUTE_MARK)],
+        ),
+    ];
+    hooks.retain(|(chain, _)| options.hands_over || !chain.name().starts_with(REDIRECT));
+    hooks
+}
+
+fn filter(name: &str, hook: Hook, priority: i32, policy: Policy, rules: Vec<Rule>) -> Rules {
+    (Chain::base(name, ChainType::Filter, hook, priority, policy), rules)
+}
+
+/// Learning's redirect holds only while the heartbeat does.
+fn redirect(except_device: Option<u32>, tcp_port: u16, udp_port: u16) -> Vec<Rule> {
+    let class = |class: Class, carrier: u8| {
+        let rule = match except_device {
+            Some(device) => Rule::new().field(Field::InputDevice).not_equals(device),
+            None => Rule::new(),
+        };
+        rule.ct_mark().mask(Class::MASK).equals(class.bits()).protocol(carrier)
+    };
+    let learn =
+        |carrier| class(Class::Learn, carrier).key_in(&[Field::TransportProtocol], sets::alive().name());
+    vec![
+        class(Class::InspectTcp, TCP).redirect_to(tcp_port),
+        learn(TCP).redirect_to(tcp_port),
+        class(Class::InspectUdp, UDP).redirect_to(udp_port),
+        learn(UDP).redirect_to(udp_port),
+    ]
+}
+
+/// One rule for what goes to no port of ours, nor between them.
+fn listeners(options: &FirewallOptions) -> Vec<Rule> {
+    vec![near_own_ports(Field::DESTINATION_PORT, options).jump(LISTENER)]
+}
+
+/// What goes to a port from our first to our last.
+pub(super) fn near_own_ports(port: Field, options: &FirewallOptions) -> Rule {
+    let ports = [INBOUND_PORT, OUTBOUND_PORT, INBOUND_UDP_PORT, DNS_PORT, options.admin_port];
+    let (first, last) =
+        ports.into_iter().fold((u16::MAX, 0), |(first, last), port| (first.min(port), last.max(port)));
+    let at_least = Rule::new().load(port, Register::R0).compare(Register::R0, Comparison::AtLeast, first);
+    at_least.compare(Register::R0, Comparison::AtMost, last)
+}
+
+/// Only to a socket that carries the listener's mark, and to the capturing ones only by redirect.
+pub(super) fn listener(options: &FirewallOptions) -> Vec<Rule> {
+    let to = |name: &str, (carrier, port)| Rule::new().named(name).protocol(carrier).to_port(port);
+    let capturing = [(TCP, INBOUND_PORT), (TCP, OUTBOUND_PORT), (UDP, INBOUND_UDP_PORT), (UDP, DNS_PORT)];
+    let direct = capturing.map(|port| {
+        let direct = to("listener addressed directly", port).field::<u32>(Field::ConnectionStatus);
+        direct.no_bit(connection_status::DESTINATION_NAT).counter().drop_packet()
+    });
+    let stolen = capturing.into_iter().chain([(TCP, options.admin_port)]).map(|port| {
+        let stolen = to("listener of somebody else", port).field(Field::SocketMark);
+        stolen.not_equals(options.marks.listener).counter().drop_packet()
+    });
+    direct.into_iter().chain(stolen).collect()
+}
+
+/// The leg to the app has the client's address and may get its port: a zone keeps it apart from the client's own
+/// connection. Answers are found in the default zone, where the client's connection answers from our port. The mark is
+/// enough here: the last acknowledgement of a closed socket is the kernel's and has no user, and in the zone an app
+/// finds nothing but legs to its own pod.
+fn local_leg_zone(options: &FirewallOptions) -> Vec<Rule> {
+    vec![Rule::new().packet_mark().equals(options.marks.local_leg).set_original_zone(LOCAL_LEG_ZONE)]
+}
+
+/// What leaves carries the mark that frames must have; what stays loses its mark, since an app can read the marks of
+/// packets that it receives.
+fn postrouting(options: &FirewallOptions) -> Vec<Rule> {
+    let leaves = Rule::new().field(Field::OutputDevice).not_equals(LOOPBACK_INDEX);
+    vec![leaves.set_packet_mark(options.marks.passed).accept(), Rule::new().set_packet_mark(0)]
+}
+
+impl Firewall {
+    /// Makes the hooks of captured flows, unless they are there.
+    pub(super) fn begin_capturing(&mut self) -> Result<(), FirewallError> {
+        if !self.generation.captures {
+            let begun = table::begin_capturing(&mut self.connection, &self.packets, &self.options);
+            begun.map_err(|error| self.explained(error))?;
+            self.generation.captures = true;
+            self.transactions = None;
+        }
+        Ok(())
+    }
+
+    /// Every packet pays for these hooks: they go with the first program that captures nothing, once nothing is captured.
+    pub(super) fn end_capturing(&mut self) -> Result<(), FirewallError> {
+        let captured = |flow: &Flow| flow.status & connection_status::DESTINATION_NAT != 0;
+        if self.generation.captures && !self.conntrack.flows(0, 0)?.iter().any(captured) {
+            table::end_capturing(&mut self.connection, &self.packets, &self.options)?;
+            self.generation.captures = false;
+            self.transactions = None;
+        }
+        Ok(())
+    }
+}
