@@ -6,15 +6,15 @@ use super::Dial;
 use super::counters::{COUNTERS, add};
 use super::leg::Leg;
 use super::limits::{
-    CLIENT_BUFFER_BYTES, DIAL_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, SERVER_BUFFER_BYTES,
-    SILENCE_TIMEOUT, STALL_TIMEOUT,
+    CLIENT_BUFFER_BYTES, DIAL_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, PACE_BYTES_MIN,
+    PACE_TIMEOUT, SERVER_BUFFER_BYTES, SILENCE_TIMEOUT, STALL_TIMEOUT,
 };
 use super::report::Report;
 use super::verdict::{Plan, Verdicts};
 use crate::drain::{Stage, StageReceiver};
 use crate::policy::{Current, CurrentReceiver};
-use bulkhead_facts::Effect;
-use bulkhead_inspect::Conversation;
+use bulkhead_facts::{Direction, Effect};
+use bulkhead_inspect::{Conversation, Side};
 use bulkhead_policies::program::AnswerPair;
 use std::future::{pending, poll_fn};
 use std::io;
@@ -59,6 +59,8 @@ pub(super) struct Connection {
     started: Instant,
     /// Since when the head that is being read has been incomplete.
     pub(super) head_since: Option<Instant>,
+    /// Since when a body has been waiting for the client, and how much it had moved then.
+    pace: Option<(Instant, u64)>,
 }
 
 /// Whether the bytes are still understood.
@@ -160,6 +162,7 @@ impl Connection {
             last_moved: Instant::now(),
             started: Instant::now(),
             head_since: None,
+            pace: None,
         }
     }
 
@@ -254,12 +257,32 @@ impl Connection {
             true => self.head_since = self.head_since.or(Some(self.last_moved)),
             false => self.head_since = None,
         }
+        self.keep_pace();
         self.conversation.release();
         self.client.release();
         if let Some(server) = &mut self.server {
             server.release();
         }
         Poll::Pending
+    }
+
+    /// Times a body whose next bytes are the client's to bring or to take.
+    fn keep_pace(&mut self) {
+        let passed = self.client.passed;
+        self.pace = match self.pace {
+            _ if !self.waits_for_client() => None,
+            Some((since, before)) if passed < before + PACE_BYTES_MIN => Some((since, before)),
+            _ => Some((self.last_moved, passed)),
+        };
+    }
+
+    fn waits_for_client(&self) -> bool {
+        let taken = |server: &Leg| server.is_flushed(self.gate);
+        let flushed = self.client.is_flushed(self.gate);
+        let brings = || flushed && (1..u64::MAX).contains(&self.conversation.passable(Side::Client));
+        self.report.direction == Direction::Ingress
+            && !self.is_unlimited()
+            && (brings() || !self.server.as_ref().is_none_or(taken))
     }
 
     async fn dial<D: Dial>(&mut self, dial: &D) -> Result<(), End> {
@@ -280,12 +303,13 @@ impl Connection {
         if let Some(since) = self.head_since {
             return since + HEAD_TIMEOUT;
         }
-        match self.is_unlimited() {
+        let deadline = match self.is_unlimited() {
             true => idle,
             false if self.is_stalled() => self.last_moved + STALL_TIMEOUT,
             false if self.is_silent() => self.last_moved + SILENCE_TIMEOUT,
             false => idle,
-        }
+        };
+        self.pace.map_or(deadline, |(since, _)| deadline.min(since + PACE_TIMEOUT))
     }
 
     /// The next deadline, or the end if this one has passed.

@@ -20,6 +20,8 @@ pub(super) struct Leg {
     pub(super) shut: bool,
     /// It takes nothing more.
     pub(super) broken: bool,
+    /// Bytes read from it and sent to it.
+    pub(super) passed: u64,
     /// The last read filled the buffer: much is coming.
     bulk: bool,
     pipe: Option<Pipe>,
@@ -45,6 +47,7 @@ impl Leg {
             ended: false,
             shut: false,
             broken: false,
+            passed: 0,
             bulk: false,
             pipe: None,
         }
@@ -69,6 +72,7 @@ impl Leg {
                 self.ended = count == 0 && room > 0;
                 self.bulk = count == room;
                 self.inbound.filled(count);
+                self.passed += u64::try_from(count).unwrap_or_default();
                 Ok(true)
             }
         }
@@ -89,6 +93,7 @@ impl Leg {
             match Pin::new(&mut self.stream).poll_write(context, unsent) {
                 Poll::Ready(Ok(count)) => {
                     from.sent(count);
+                    self.passed += u64::try_from(count).unwrap_or_default();
                     moved = true;
                 }
                 Poll::Ready(Err(_)) => self.broken = true,
@@ -151,6 +156,8 @@ impl Leg {
                 }
             }
         }
+        self.passed += spliced.taken;
+        to.passed += spliced.given;
         Ok(spliced)
     }
 

@@ -34,6 +34,12 @@ pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which nothing moves though a body or a response wants to, under the gate. Longer: reset.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(300);
+/// Time in which a client brings [`PACE_BYTES_MIN`] of a request's body of known length, or takes as many of what is
+/// there for it; for those who connect to the workload, under the gate. Longer: reset, so that nobody holds the app
+/// with a trickle.
+pub const PACE_TIMEOUT: Duration = Duration::from_secs(60);
+/// See [`PACE_TIMEOUT`].
+pub const PACE_BYTES_MIN: u64 = 1024;
 /// Time in which nothing moves at all, under the gate. Longer: closed. Tunnels and observed connections have
 /// no such limit: they live as long as without us, and keep-alive probes find dead peers.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);

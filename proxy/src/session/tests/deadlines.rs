@@ -2,11 +2,13 @@
 
 use super::origin::{self, raw};
 use super::{Client, Hold, Lab};
-use crate::session::limits::{HEAD_TIMEOUT, IDLE_TIMEOUT, SILENCE_TIMEOUT, STALL_TIMEOUT};
+use crate::session::limits::{
+    HEAD_TIMEOUT, IDLE_TIMEOUT, PACE_BYTES_MIN, PACE_TIMEOUT, SILENCE_TIMEOUT, STALL_TIMEOUT,
+};
 use bulkhead_inspect::limits::REQUESTS_OUTSTANDING_MAX;
 use std::future::pending;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 fn get(path: &str) -> String {
@@ -103,7 +105,7 @@ async fn what_stalls_is_reset_on_time() {
     .await;
     let lab = Lab::inbound(Hold::Gate, silent.address);
     let mut slow = lab.connect().await;
-    slow.send("POST /ok/1 HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nonly a part").await;
+    slow.send("POST /ok/1 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n64\r\nonly a part").await;
     let start = Instant::now();
     assert!(slow.stream.read(&mut [0; 1]).await.is_err(), "reset");
     assert!(start.elapsed() >= STALL_TIMEOUT && start.elapsed() < STALL_TIMEOUT * 2, "{:?}", start.elapsed());
@@ -115,4 +117,41 @@ async fn what_stalls_is_reset_on_time() {
     assert_eq!(waiting.stream.read(&mut [0; 1]).await.ok(), Some(0), "a slow answer is no stall");
     assert!(start.elapsed() >= IDLE_TIMEOUT, "{:?}", start.elapsed());
     waiting.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_in_is_reset_on_time_and_one_that_keeps_its_pace_is_not() {
+    let origin = origin::http().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let length = usize::try_from(PACE_BYTES_MIN).expect("few") * 8;
+    let head = format!("POST /ok/1 HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+    for (bytes, arrives) in [(1, false), (length / 8, true)] {
+        let mut client = lab.connect().await;
+        client.send(&head).await;
+        let (start, part) = (Instant::now(), "x".repeat(bytes));
+        for _ in 0..8 {
+            tokio::time::sleep(PACE_TIMEOUT / 3).await;
+            let _ = client.stream.write_all(part.as_bytes()).await;
+        }
+        if arrives {
+            client.read_until(" 8192 983040\n").await;
+        } else {
+            client.session.await.expect("no panic");
+            assert!(start.elapsed() < PACE_TIMEOUT * 3, "{:?}", start.elapsed());
+            continue;
+        }
+        client.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_hardly_takes_its_answer_is_reset_on_time() {
+    let origin = origin::http().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let mut slow = lab.connect().await;
+    slow.send(get("/ok/big/50000000")).await;
+    slow.read_until("\r\n\r\n").await;
+    let start = Instant::now();
+    slow.session.await.expect("no panic");
+    assert!(start.elapsed() < PACE_TIMEOUT * 2, "{:?}", start.elapsed());
 }

@@ -12,6 +12,7 @@ mod http2;
 mod http2_change;
 mod origin;
 mod programs;
+mod slow;
 mod tee;
 
 use super::{Dial, Ends, Shared, serve};
