@@ -37,6 +37,8 @@ test: binaries ## Every test, the lab with real programs among them
 
 .PHONY: test-long
 test-long: binaries ## Long trials, of which `make test` runs a sample
+	@deploy/tools.sh lab
+	@deploy/tools.sh long
 	BULKHEAD_BIN_DIR=$(CURDIR)/$(BIN) BULKHEAD_LONG=1 $(CARGO) test --locked --workspace -- --nocapture
 
 .PHONY: test-evasion

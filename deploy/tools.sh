@@ -4,6 +4,7 @@
 #   tools.sh build   what compiling needs
 #   tools.sh lab     what the lab's real programs and the network tests need
 #   tools.sh kernel  what `make bench-kernel` needs
+#   tools.sh long    what long trials need besides
 #   tools.sh count   what counts instructions
 #   tools.sh peers   proxies of others and what sends them requests, for `make bench-peers`
 #   tools.sh deny    cargo-deny
@@ -59,6 +60,9 @@ case "${1:-}" in
     kernel)
         need ip iproute2
         ;;
+    long)
+        need slowhttptest slowhttptest
+        ;;
     count)
         need valgrind valgrind
         ;;
@@ -81,7 +85,7 @@ case "${1:-}" in
         build_h2spec=yes
         ;;
     *)
-        echo "usage: deploy/tools.sh build|lab|count|peers|deny|h2spec" >&2
+        echo "usage: deploy/tools.sh build|lab|kernel|long|count|peers|deny|h2spec" >&2
         exit 2
         ;;
 esac
