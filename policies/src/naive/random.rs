@@ -488,7 +488,7 @@ pub(crate) fn request(random: &mut Random) -> RandomRequest {
             name: (!random.once_in(4)).then(|| HostName::parse(random.pick(&HOSTS[..3])).unwrap()),
             versions: [random.pick(&TlsVersion::ALL), random.pick(&TlsVersion::ALL)],
             words: random.some(2, |r| r.pick(&WORDS)),
-            keys: random.some(2, |r| r.pick(&[&b"a"[..], b"ab", b"b", b"", b"abc", b"a\xff"])),
+            keys: random.some(2, |r| r.pick(&[&b"a"[..], b"ab", b"b", b"", b"abc", b"a\xc3\xa9"])),
             statements: random.some(2, |r| {
                 if r.once_in(6) { PostgresStatement::Other } else { r.pick(&PostgresStatement::NAMED[..3]) }
             }),
