@@ -14,6 +14,7 @@ mod origin;
 mod programs;
 mod slow;
 mod tee;
+mod tls;
 
 use super::{Dial, Ends, Shared, serve};
 use crate::drain::Stage;
