@@ -442,7 +442,8 @@ impl RandomRequest {
                 }),
                 Request::Redis(command) => RequestQuestion::Redis(RedisQuestion {
                     command: command.name.to_owned(),
-                    keys: command.keys.iter().map(|key| text(key)).collect(),
+                    // Those that are no text differ from each other in nothing that rules ask for.
+                    keys: command.keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect(),
                     database: command.database,
                 }),
                 Request::Postgres(message) => RequestQuestion::Postgres(PostgresQuestion {

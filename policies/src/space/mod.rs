@@ -14,6 +14,7 @@ mod paths;
 mod requests;
 mod sets;
 mod shown;
+mod spelled;
 
 pub use cells::{Block, Cell, ProtocolRange, overlay};
 pub(crate) use cells::{boxes, class_of, segments};

@@ -11,20 +11,20 @@ pub(super) struct PathKind {
     pub(super) shown: String,
 }
 
-/// Paths in normal form; with `spelled` also those with a repeated slash, which a template for everything below matches
-/// in a form that others do not.
+/// Paths in normal form; with `spelled` also those with an empty segment ([`super::spelled`]).
 pub(super) fn paths(templates: &[&PathTemplate], spelled: bool, max: usize) -> Option<Vec<PathKind>> {
     let segments: Vec<Vec<Option<&str>>> =
         templates.iter().map(|template| template.segments().collect()).collect();
     let literals: BTreeSet<&str> = segments.iter().flatten().flatten().copied().collect();
     let fresh = fresh("any", |text| literals.contains(text));
-    let mut walk = Walk { segments, fresh, found: Vec::new(), max };
+    let mut walk = Walk { segments, fresh: fresh.clone(), found: Vec::new(), max };
     let all: Vec<usize> = (0..walk.segments.len()).collect();
     walk.go(&mut Vec::new(), &all)?;
+    let mut found = walk.found;
     if spelled {
-        walk.respell()?;
+        found.extend(super::spelled::spelled(templates, &literals, &fresh, &found)?);
     }
-    Some(walk.found)
+    (found.len() <= max).then_some(found)
 }
 
 struct Walk<'t> {
@@ -85,22 +85,6 @@ impl<'t> Walk<'t> {
         }
         self.found.push(PathKind { text, shown });
         (self.found.len() <= self.max).then_some(())
-    }
-
-    /// Each path with one slash repeated, at every place.
-    fn respell(&mut self) -> Option<()> {
-        for at in 0..self.found.len() {
-            let text = self.found[at].text.clone();
-            let slashes: Vec<usize> = text.match_indices('/').map(|(at, _)| at).collect();
-            for slash in slashes {
-                let spelled = format!("{}/{}", &text[..slash], &text[slash..]);
-                self.found.push(PathKind { shown: spelled.clone(), text: spelled });
-            }
-            if self.found.len() > self.max {
-                return None;
-            }
-        }
-        Some(())
     }
 }
 

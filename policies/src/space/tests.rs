@@ -5,7 +5,7 @@ use crate::decide::section_matches;
 use crate::model::{HeaderMatch, HeaderValueMatch, HttpMatch, L7Section};
 use crate::naive::random::{self, Random};
 use crate::questions::{HttpQuestion, RequestQuestion};
-use bulkhead_facts::{Effect, Request, UrlPath};
+use bulkhead_facts::{Effect, PathTemplate, Request, UrlPath};
 use std::collections::BTreeSet;
 
 /// What each section says of a request, or of bytes that nobody can read.
@@ -107,4 +107,48 @@ fn values_that_servers_read_as_lists_or_under_another_name_are_kinds_of_their_ow
             assert!(known.contains(&found), "seed {seed}: {sections:#?} {http:?}");
         }
     }
+}
+
+#[test]
+fn paths_with_empty_segments_are_told_apart_in_both_forms_at_once() {
+    let templates = ["/", "/a", "/a/", "/a/b", "/{x}/b", "/a/**", "/a/b/**", "/**", "/{x}/**", "/a/{x}/c/**"];
+    let names = ["a", "b", "c", "%61", "%62", "x", ".", "..", "", ""];
+    let mut seen = 0;
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let sections: Vec<(bool, L7Section)> = (0..1 + random.below(5))
+            .map(|_| {
+                let path = Some(PathTemplate::parse(random.pick(&templates)).unwrap());
+                (random.once_in(2), L7Section::Http(vec![HttpMatch { path, ..HttpMatch::default() }]))
+            })
+            .collect();
+        let asked: Vec<Asked<'_>> = sections.iter().map(|(deny, section)| (*deny, section)).collect();
+        let kinds = of_sections(&asked, true).unwrap();
+        let both = |path: &str| -> Vec<bool> {
+            let path = UrlPath::parse(path).unwrap();
+            let own = |section: &L7Section| match section {
+                L7Section::Http(any) => any[0].path.clone().unwrap(),
+                _ => unreachable!("only sections of HTTP are made"),
+            };
+            sections
+                .iter()
+                .flat_map(|(_, section)| {
+                    [path.normal(), path.raw()].map(|text| own(section).matches_text(text))
+                })
+                .collect()
+        };
+        let targets = kinds.iter().filter_map(|kind| kind.request.as_ref()?.as_http());
+        let known: BTreeSet<Vec<bool>> = targets.map(|http| both(&http.target)).collect();
+        for _ in 0..200 {
+            let path: String =
+                (0..2 + random.below(6)).map(|_| format!("/{}", random.pick(&names))).collect();
+            let spelled = path.trim_end_matches('/').contains("//");
+            if !spelled || UrlPath::parse(&path).is_err() {
+                continue;
+            }
+            seen += 1;
+            assert!(known.contains(&both(&path)), "seed {seed}: {path} {sections:?}");
+        }
+    }
+    assert!(seen > 5_000, "{seen}");
 }
