@@ -41,6 +41,8 @@ pub const FLOW_REPORT_IDS_MAX: usize = 256;
 
 /// Connections of the kernel tier whose byte counts are followed. More: bytes are counted at their end only.
 pub const KERNEL_FLOWS_TRACKED_MAX: usize = 16_384;
+/// Series of rules that are told apart by name. More: counted together as `others`.
+pub const RULE_SERIES_MAX: usize = 512;
 /// Named rules of the kernel table whose counters are told; it has some thirty. More: those of somebody else are not.
 pub const TABLE_RULES_MAX: usize = 64;
 /// Details of denied packets that wait for the exact counts. More: the detail is left out.

@@ -5,6 +5,7 @@
 
 use crate::dns::DNS_COUNTERS;
 use crate::flows::Observation;
+use crate::flows::rules::{self, RuleCounters};
 use crate::session::COUNTERS;
 use bulkhead_api::{Capability, Weakness};
 use bulkhead_facts::{Direction, Effect, Reason};
@@ -25,6 +26,8 @@ pub struct Metrics {
     table_packets: IntCounterVec,
     table_bytes: IntCounterVec,
     sessions: Vec<(IntCounter, &'static AtomicU64)>,
+    /// What each rule let pass and refused.
+    pub rules: RuleCounters,
     /// Connections that went through the inspector, `[ingress, egress]`.
     pub connections: [IntCounter; 2],
     /// Connections through the inspector now.
@@ -117,6 +120,19 @@ impl Metrics {
             bytes: byte_labels().map(|labels| bytes.with_label_values(&labels)).collect(),
             connections: Direction::BOTH
                 .map(|direction| connections.with_label_values(&[direction.as_str()])),
+            rules: RuleCounters::new([
+                make.vector(
+                    "bulkhead_rule_connections_total",
+                    "Requests, connections or denied packets by the rule that answered.",
+                    &rules::LABELS,
+                )?,
+                make.vector(
+                    "bulkhead_rule_packets_total",
+                    "Packets of connections that the kernel passes by itself, by the rule that allows them.",
+                    &rules::LABELS,
+                )?,
+                make.vector("bulkhead_rule_bytes_total", "Bytes by the rule that answered.", &rules::LABELS)?,
+            ]),
             connections_open: make
                 .gauge("bulkhead_connections_open", "Connections through the inspector now.")?,
             connections_refused: make.counter(

@@ -58,6 +58,7 @@ struct Tracked {
     mark: Mark,
     bytes_to_destination: u64,
     bytes_to_source: u64,
+    packets: u64,
     seen_in_dump: u64,
 }
 
@@ -157,6 +158,7 @@ impl KernelFlows {
         let Some(mark) = known.map(|known| known.mark).or(flow.mark) else { return };
         let grown = grown_since(flow, known.as_ref());
         self.count(state, flow, mark, u64::from(known.is_none()), grown, now_ms);
+        self.count_packets(state, flow, mark, known.as_ref());
     }
 
     fn seen(&self, state: &mut State, flow: &KernelFlow, is_first: bool, now_ms: u64) {
@@ -169,6 +171,7 @@ impl KernelFlows {
             mark,
             bytes_to_destination: flow.bytes_to_destination,
             bytes_to_source: flow.bytes_to_source,
+            packets: packets(flow),
             seen_in_dump: state.dumps,
         };
         state.connections.insert(flow.id, tracked);
@@ -176,7 +179,14 @@ impl KernelFlows {
         let is_of_a_sidecar_before = known.is_none() && is_first;
         if !is_of_a_sidecar_before && (known.is_none() || grown != [0, 0]) {
             self.count(state, flow, mark, u64::from(known.is_none()), grown, now_ms);
+            self.count_packets(state, flow, mark, known.as_ref());
         }
+    }
+
+    fn count_packets(&self, state: &State, flow: &KernelFlow, mark: Mark, known: Option<&Tracked>) {
+        let (judge, answers) = state.answers(self.answers.of(mark.bits()), Edge::of_flow(flow));
+        let grown = packets(flow).saturating_sub(known.map_or(0, |known| known.packets));
+        self.recorder.packets(&judge, flow.direction, passed(answers).enforced, grown);
     }
 
     fn count(&self, state: &State, flow: &KernelFlow, mark: Mark, count: u64, grown: [u64; 2], now_ms: u64) {
@@ -249,7 +259,7 @@ impl Edge {
 
 impl Tracked {
     fn unmoved(mark: Mark) -> Self {
-        Self { mark, bytes_to_destination: 0, bytes_to_source: 0, seen_in_dump: 0 }
+        Self { mark, bytes_to_destination: 0, bytes_to_source: 0, packets: 0, seen_in_dump: 0 }
     }
 }
 
@@ -264,6 +274,10 @@ fn add_denied(all: &mut HashMap<(Edge, u32), DeniedEdge>, denied: &DeniedEdge) {
             place.insert(denied.clone());
         }
     }
+}
+
+fn packets(flow: &KernelFlow) -> u64 {
+    flow.packets_to_destination.saturating_add(flow.packets_to_source)
 }
 
 fn grown_since(flow: &KernelFlow, known: Option<&Tracked>) -> [u64; 2] {

@@ -11,6 +11,7 @@ mod batches;
 pub mod kernel;
 mod names;
 mod recorder;
+pub mod rules;
 
 pub use bulkhead_api::HttpSignature;
 pub use recorder::Recorder;

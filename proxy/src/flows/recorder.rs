@@ -6,11 +6,14 @@
 use super::Observation;
 use super::aggregate::{Added, Aggregate};
 use super::batches::Batches;
+use super::rules::Passed;
 use crate::clock;
 use crate::metrics::Metrics;
 use bulkhead_api::FlowBatch;
 use bulkhead_api::limits::BATCH_RECORDS_MAX;
+use bulkhead_facts::Direction;
 use bulkhead_policies::decide::Judge;
+use bulkhead_policies::program::Answer;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Takes observations from everybody and gives batches to the control task.
@@ -34,7 +37,7 @@ impl Recorder {
     /// [`record`](Self::record) for something seen at `now_ms` since the epoch.
     pub fn record_at(&self, judge: &Judge, observation: Observation, now_ms: u64) {
         let count = observation.count;
-        self.metrics.observe(&observation);
+        self.measure(judge, &observation);
         let mut aggregate = lock(&self.aggregate);
         if aggregate.add(judge, observation, now_ms) == Added::NoRoom {
             aggregate.give_up(count);
@@ -48,9 +51,23 @@ impl Recorder {
         let measured = observation.clone();
         let counted = lock(&self.aggregate).add(judge, observation, now_ms) == Added::Counted;
         if counted {
-            self.metrics.observe(&measured);
+            self.measure(judge, &measured);
         }
         counted
+    }
+
+    /// Packets of connections that the kernel passes by itself; observations tell everything else of them.
+    pub(super) fn packets(&self, judge: &Judge, direction: Direction, answer: Answer, packets: u64) {
+        let passed = Passed { packets, ..Passed::default() };
+        self.metrics.rules.add(judge, direction == Direction::Ingress, answer, passed);
+    }
+
+    fn measure(&self, judge: &Judge, observation: &Observation) {
+        self.metrics.observe(observation);
+        let bytes = observation.bytes_to_destination.saturating_add(observation.bytes_to_source);
+        let passed = Passed { count: observation.count, packets: 0, bytes };
+        let is_ingress = observation.direction == Direction::Ingress;
+        self.metrics.rules.add(judge, is_ingress, observation.answers.enforced, passed);
     }
 
     /// Counts as lost what found no room and cannot wait any longer.

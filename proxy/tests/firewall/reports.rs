@@ -146,6 +146,42 @@ fn connections_of_the_kernel_are_told_with_rule_and_bytes() {
 }
 
 #[test]
+fn lost_events_are_told_and_the_dump_has_what_they_would_have() {
+    in_own_network("reports::lost_events_are_told_and_the_dump_has_what_they_would_have", &[], || {
+        const FLOWS: u16 = 40_000;
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let mut reader = firewall.flow_reader().expect("reader");
+        let rules = Rules::new().rule(What::Allow, Direction::Ingress, &PEER, L4Protocol::UDP, 53);
+        firewall.apply(&rules.judge()).expect("applied");
+        firewall.verify().expect("learns the addresses");
+        let _app = UdpSocket::bind(at(POD[0], 53)).expect("bind");
+        // Nobody reads meanwhile: the kernel has no room for so many events.
+        peer.run(|| {
+            for port in 2_000..2_000 + FLOWS {
+                let socket = UdpSocket::bind(at(PEER[0], port)).expect("bind");
+                socket.send_to(b"x", at(POD[0], 53)).expect("sent");
+            }
+        });
+        let mut told = 0;
+        let overrun = loop {
+            let read = reader.read().expect("an overrun is no failure");
+            told += read.events.len();
+            if read.overrun || read.events.is_empty() {
+                break read.overrun;
+            }
+        };
+        assert!(overrun, "{told} events were told, none was lost");
+        assert_eq!(firewall.flows().expect("dump").len(), usize::from(FLOWS), "the dump has all");
+        // And the reader goes on: what is left of the old, then what is new.
+        while !reader.read().expect("read").events.is_empty() {}
+        peer.run(|| UdpSocket::bind(at(PEER[0], 1_999)).and_then(|s| s.send_to(b"x", at(POD[0], 53))))
+            .expect("sent");
+        assert!(event(&mut reader, 53, Duration::from_secs(2)).is_some());
+    });
+}
+
+#[test]
 fn programs_are_forgotten_when_their_last_flow_is_gone() {
     in_own_network("reports::programs_are_forgotten_when_their_last_flow_is_gone", &["conntrack"], || {
         let peer = Peer::connect();

@@ -127,6 +127,38 @@ fn the_last_good_program_is_enforced_before_anybody_is_asked() {
 }
 
 #[test]
+fn what_the_kernel_passes_by_itself_is_counted_by_its_rule() {
+    in_own_network("what_the_kernel_passes_by_itself_is_counted_by_its_rule", &[], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::initialised("by-rule").with_last_good(&program());
+        sidecar.start_until_ready();
+        let app = TcpListener::bind((POD[0], OPEN)).expect("listen");
+        let mut client = peer.dial(SocketAddr::new(POD[0], OPEN)).expect("allowed");
+        let (mut server, _) = accept(&app).expect("arrives");
+        for _ in 0..10 {
+            talk(&mut client, &mut server).expect("a conversation");
+        }
+        assert!(peer.dial(SocketAddr::new(POD[0], OPEN + 1)).is_err());
+        let of = |name: &str, effect: &str, metrics: &str| -> u64 {
+            let series = format!("bulkhead_rule_{name}_total{{direction=\"ingress\",effect=\"{effect}\",");
+            let lines = metrics.lines().filter(|line| line.starts_with(&series));
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        };
+        // While it is open still: by the periodic dump.
+        sidecar.wait_for("/metrics", |metrics| {
+            let counted = ["connections", "packets", "bytes"].map(|name| of(name, "allow", metrics));
+            counted[0] == 1
+                && counted[1] > 20
+                && counted[2] > 20 * 40
+                && of("connections", "deny", metrics) > 0
+        });
+        let metrics = sidecar.ask("/metrics").expect("metrics");
+        assert!(metrics.contains(r#"policy="SegmentPolicy/shop/policy",rule="rule-1""#), "{metrics}");
+    });
+}
+
+#[test]
 fn a_damaged_last_good_program_is_not_used() {
     in_own_network("a_damaged_last_good_program_is_not_used", &[], || {
         let peer = Peer::connect();
