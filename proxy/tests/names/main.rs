@@ -17,6 +17,7 @@ mod server;
 #[path = "../../netfilter/tests/support/mod.rs"]
 mod support;
 
+use bulkhead_policies::program::Program;
 use network::Peer;
 use process::Sidecar;
 use server::NameServer;
@@ -34,6 +35,10 @@ const CARD: [&str; 2] = ["203.0.113.9", "2001:db8::9"];
 const INSIDE: &str = "10.0.0.66";
 
 fn ground(test: &str, egress: &str) -> Ground {
+    ground_under(test, &policy::program(egress))
+}
+
+fn ground_under(test: &str, program: &Program) -> Ground {
     let peer = Peer::connect();
     peer.run(|| {
         support::ip("addr add 203.0.113.9/32 dev lo");
@@ -41,7 +46,7 @@ fn ground(test: &str, egress: &str) -> Ground {
         support::ip("addr add 2001:db8::9/128 dev lo nodad");
     });
     let server = NameServer::start(&peer);
-    let mut sidecar = Sidecar::initialised(test).with_last_good(&policy::program(egress));
+    let mut sidecar = Sidecar::initialised(test).with_last_good(program);
     sidecar.start_until_ready();
     Ground { sidecar, server, peer }
 }

@@ -20,6 +20,11 @@ pub(crate) const SERVERS: &str =
 
 /// The program of the pod: everything is denied but what the rules allow. `rules` may begin with `ingress:`.
 pub(crate) fn program(rules: &str) -> Program {
+    program_in_mode("enforce", rules)
+}
+
+/// The same under another mode of the collection.
+pub(crate) fn program_in_mode(mode: &str, rules: &str) -> Program {
     let rules = if rules.trim_start().starts_with("ingress:") {
         rules.to_owned()
     } else {
@@ -27,7 +32,7 @@ pub(crate) fn program(rules: &str) -> Program {
     };
     let text = format!(
         "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {{name: shop}}\nspec: {{covers: {{namespaces: {{}}}}, \
-         default: deny, infrastructure: []}}\n---\napiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {{name: \
+         default: deny, infrastructure: [], mode: {mode}}}\n---\napiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {{name: \
          web, namespace: shop}}\nspec:\n  workloads: {{app: web}}\n  {rules}\n"
     );
     let source = |name: &str, text: &str| Source { name: name.to_owned(), text: text.to_owned() };

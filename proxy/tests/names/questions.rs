@@ -4,9 +4,10 @@ use crate::network::{PEER, SILENCE, dial};
 use crate::policy::SERVERS;
 use crate::server::{A, AAAA, TXT, ask, ask_by, ask_tcp, question_message};
 use crate::support::in_own_network;
-use crate::{Ground, ground};
+use crate::{Ground, ground, ground_under, policy};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 /// Names below `card.example`, addresses only.
 fn named() -> String {
@@ -177,6 +178,33 @@ spec:
             assert!(told.text.contains("narrow rule `tunnel`"), "{}", told.text);
         }
         assert_eq!(server.names(), ["api.card.example"]);
+    });
+}
+
+#[test]
+fn under_audit_everything_passes_and_is_told() {
+    in_own_network("questions::under_audit_everything_passes_and_is_told", &[], || {
+        let program = policy::program_in_mode("audit", &named());
+        let Ground { server, sidecar, peer: _peer } = ground_under("audit", &program);
+        let told = |line: &str| sidecar.ask("/metrics").is_some_and(|metrics| metrics.contains(line));
+        let shadow =
+            r#"bulkhead_verdicts_total{direction="egress",enforced="allow",layer="l4",shadow="deny"} 0"#;
+        let started = Instant::now();
+        // Until the heart beats, questions pass unseen.
+        while told(shadow) {
+            assert!(started.elapsed() < Duration::from_secs(5), "nobody saw it");
+            for address in PEER {
+                assert_eq!(ask(address, "secret.evil.example", A).expect("answered").code, 0);
+            }
+        }
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
+        socket.set_read_timeout(Some(3 * SILENCE)).expect("timeout");
+        let packed = [&question_message(7, "secret.evil.example", A)[..], b"more"].concat();
+        socket.send_to(&packed, (PEER[0], 53)).expect("sent");
+        assert!(socket.recv(&mut [0; 512]).is_ok(), "what enforcement would call malformed");
+        assert!(server.all().iter().any(|asked| asked.message.ends_with(b"more")));
+        let asked = ask_tcp(PEER[0], &[("secret.evil.example", TXT)]).expect("answered");
+        assert_eq!(asked[0].code, 0);
     });
 }
 
