@@ -5,10 +5,11 @@
 //! the server does not know is dropped, and its window given back. Blocks of the server pass unchanged. What we say
 //! ourselves goes between two frames.
 //!
-//! [`Http2`] is the state; [`client`] and [`server`] read frames of the two sides, [`request`] reads header lists, [`hpack`]
-//! blocks, [`streams`] keeps what is open, [`window`] what our own bodies cost, [`budget`] stops floods, [`reply`] writes
+//! [`Http2`] is the state; [`client`] and [`server`] read frames of the two sides, [`block`] the client's header blocks,
+//! [`request`] header lists, [`hpack`] is their compression, [`streams`] keeps what is open, [`window`] what our own bodies cost, [`budget`] stops floods, [`reply`] writes
 //! refusals.
 
+mod block;
 mod budget;
 mod client;
 mod frame;
@@ -28,9 +29,10 @@ use crate::limits::{
     FRAME_SHOWN_BYTES_MAX, HEADER_TABLE_BYTES_MAX, HEADER_TEXT_WATCHED_BYTES_MAX, INSERTED_BYTES_MAX,
 };
 use crate::question::{Question, Subject};
+use block::{Asked, Block};
 use budget::{Budget, Spent};
 use bulkhead_facts::Reason;
-use client::{Asked, Block, Reading};
+use client::Reading;
 use frame::{Code, Kind};
 use hpack::{Decoder, Fields, Watcher};
 use server::ServerReading;

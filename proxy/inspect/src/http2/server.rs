@@ -256,7 +256,7 @@ impl Http2 {
 
     fn server_settings(&mut self, header: Header, payload: &[u8]) -> Step<'_> {
         let count = header.total();
-        if payload.len() % 6 != 0 || header.stream != 0 {
+        if !payload.len().is_multiple_of(6) || header.stream != 0 {
             return refuse("SETTINGS of the server of a length that is none");
         }
         if header.has(ACK) {

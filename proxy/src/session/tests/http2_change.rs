@@ -154,3 +154,30 @@ async fn a_flood_ends_with_a_word_and_the_origin_sees_no_more_of_it() {
     client.finish().await;
     assert!(lines(&lab.flows()).contains(&"http/2 deny/deny limit x1".to_owned()));
 }
+
+#[tokio::test]
+async fn a_websocket_over_http2_is_judged_like_the_get_that_it_stands_for() {
+    let origin = Http2Origin::echo().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let mut client = Http2Client::connect(&lab).await;
+    // With the first answer it is known that the server takes such requests.
+    assert_eq!(client.get("/ok/a").await.0, StatusCode::OK);
+    let connect = |path| {
+        let mut connect = request("CONNECT", path);
+        connect.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        connect
+    };
+    let (response, mut frames) = client.start(connect("/ok/socket"), false).await;
+    let response = response.await.expect("a response");
+    assert_eq!(response.status(), StatusCode::OK);
+    frames.send_data(Bytes::from_static(b"\x81\x02hi"), false).expect("an open stream");
+    let mut answers = response.into_body();
+    assert_eq!(answers.data().await.expect("bytes").expect("bytes"), &b"\x81\x02hi"[..]);
+    let (response, _) = client.start(connect("/no/socket"), false).await;
+    assert_eq!(whole(response).await.expect("a response").0, StatusCode::FORBIDDEN);
+    drop((frames, answers));
+    client.finish().await;
+    assert_eq!(origin.asked(), ["GET /ok/a", "CONNECT /ok/socket"]);
+    let flows = lines(&lab.flows());
+    assert!(flows.contains(&"GET /ok/socket 2 allow/allow allowed_by_rule x1".to_owned()), "{flows:?}");
+}

@@ -119,7 +119,6 @@ const fn short_codes() -> [(u8, u8); 1 << SHORT_BITS] {
     table
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "there are 256 symbols")]
 const fn levels() -> [Level; LONGEST_BITS as usize + 1] {
     let mut levels = [Level { first: 0, count: 0, symbols_at: 0 }; LONGEST_BITS as usize + 1];
     let (mut length, mut at) = (0, 0);

@@ -269,11 +269,11 @@ fn pings_and_goaway_pass_from_end_to_end() {
     let ping = frame(Kind::Ping, 0, 0, b"whatever");
     let pong = frame(Kind::Ping, ACK, 0, b"whatever");
     let leave = frame(Kind::GoAway, 0, 0, [0, 0, 0, 1, 0, 0, 0, 0, b'b', b'y', b'e']);
-    for one in [&ping, &pong, &leave] {
+    for one in [ping, pong, leave] {
         driver.client(one.kind, one.flags, 0, &one.payload);
-        assert_eq!(driver.server_saw(), [one.clone()]);
+        assert_eq!(driver.server_saw(), std::slice::from_ref(&one));
         driver.server(one.kind, one.flags, 0, &one.payload);
-        assert_eq!(driver.client_saw(), [one.clone()]);
+        assert_eq!(driver.client_saw(), std::slice::from_ref(&one));
     }
     driver.client(Kind::Priority, 0, 7, [0, 0, 0, 1, 9]);
     driver.client(Kind::Unknown, 0, 1, b"whatever");

@@ -63,7 +63,11 @@ fn check(seed: &[u8]) {
             let pieces: &[usize] = if seed.len() < 4096 { &[1, 2, 7] } else { &[977] };
             for piece in pieces {
                 let cut = play(*piece, from_server);
-                assert_eq!((cut.asked, cut.refused), (whole.asked.clone(), whole.refused.clone()), "by {piece}");
+                assert_eq!(
+                    (cut.asked, cut.refused),
+                    (whole.asked.clone(), whole.refused.clone()),
+                    "by {piece}"
+                );
                 assert_eq!(cut.to_server, whole.to_server, "by {piece}");
             }
         }
