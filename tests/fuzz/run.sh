@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 seconds="${1:?usage: run.sh SECONDS [TARGET...]}"
 shift
 targets=("$@")
-[ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates http1 http1_servers program hpack http2)
+[ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates http1 http1_servers program hpack http2 tls redis postgres kafka)
 suites="${BULKHEAD_SUITES:-../shared/suites}"
 triple="$(rustc -vV | sed -n 's/^host: //p')"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
@@ -36,6 +36,18 @@ seeds() { # seeds TARGET FOLDER
             printf 'POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nxx\r\n0\r\n\r\nGET /b?c HTTP/1.1\r\nhost: a\r\n\r\n' >"$2/chunks"
             printf 'PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\nxxHEAD * HTTP/1.1\r\nhost: a\r\n\r\n' >"$2/length"
             ;;
+        tls)
+            [ ! -d "$suites/go-fuzz-corpus" ] || find "$suites/go-fuzz-corpus/tlsclient" -type f -size -8k -exec cp --backup=numbered {} "$2" \;
+            ;;
+        redis)
+            printf '\1*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2\r\nbc\r\n*1\r\n$4\r\nPING\r\n+OK\r\n*2\r\n:1\r\n$-1\r\n' >"$2/array"
+            printf '\1*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\nGET a\r\n|1\r\n+a\r\n:1\r\n%%1\r\n+a\r\n>0\r\n' >"$2/line"
+            ;;
+        postgres)
+            printf 'Q\0\0\0\15select 1\0P\0\0\0\20a\0select 1\0\0\0B\0\0\0\14\0a\0\0\0\0\0\0E\0\0\0\11\0\0\0\0\0S\0\0\0\4' >"$2/messages"
+            printf "with a as (delete from b) select E'\\\\'' , \$x\$ ; \$x\$, U&'a' -- ;\n; copy a to program 'x' /* ; */" >"$2/statement"
+            ;;
+        kafka) printf '\1\0\0\0\41\0\3\0\5\0\0\0\7\0\4test\0\0\0\1\0\10orders.a\1' >"$2/metadata" ;;
         hosts) printf 'b\xc3\xbccher.example:80' >"$2/name" && printf '[fd00::1]:80' >"$2/address" && printf '*.a.test' >"$2/pattern" ;;
         paths) printf '/a/%%2e%%2e/b//c/./d;x' >"$2/path" && printf '/api/%%C3%%A9' >"$2/utf8" ;;
         cidrs) printf '10.0.0.0/8' >"$2/v4" && printf 'fd00::/48' >"$2/v6" && printf '::ffff:10.0.0.0/104' >"$2/mapped" ;;

@@ -154,13 +154,17 @@ fn mqtt(bytes: &[u8]) -> Told {
     }
 }
 
+/// Digits of the number of a command's arguments; no server takes as many.
+const REDIS_DIGITS_MAX: usize = 8;
+
 /// An array of bulk strings (Redis protocol specification).
 fn redis(bytes: &[u8]) -> Told {
     let digits = bytes.iter().skip(1).take_while(|byte| byte.is_ascii_digit()).count();
     match bytes.get(1 + digits) {
-        None if digits < 8 => Told::Later,
+        _ if digits > REDIS_DIGITS_MAX => Told::Now(Protocol::Unknown),
+        None => Told::Later,
         Some(b'\r') if digits > 0 => Told::Now(Protocol::Redis),
-        _ => Told::Now(Protocol::Unknown),
+        Some(_) => Told::Now(Protocol::Unknown),
     }
 }
 
@@ -338,6 +342,7 @@ mod tests {
         check(b"\0\0\0\x08\x04\xd2\x16\x2f", Protocol::Postgres);
         check(b"\0\0\0\x29\0\x03\0\0user\0payments\0", Protocol::Postgres);
         check(b"*1\r\n$4\r\nPING\r\n", Protocol::Redis);
+        check(b"*123456789\r\n", Protocol::Unknown);
         check(b"PING\r\n", Protocol::Redis);
         check(b"GET key\r\n", Protocol::Redis);
         check(b"get key\r\n", Protocol::Memcached);

@@ -99,21 +99,24 @@ async fn postgres() -> Option<Server> {
     Some(started(command, address, folder).await)
 }
 
-/// Where sessions to `destination` begin, under a gate that lets through what the section names.
+/// A gate that lets through what the section names.
+fn gated(destination: SocketAddr, direction: Direction, section: L7Section) -> Lab {
+    let lab = Lab::new(Hold::Gate, direction, destination);
+    let mut program = program(Hold::Gate, direction);
+    program.l7_chains[0].enforced[0].entries[0].section = Some(section);
+    let judge = Arc::new(Judge::new(program).expect("a valid program"));
+    let current = Current { judge, ..(*current(Hold::Gate, direction)).clone() };
+    lab.policy.send_replace(Arc::new(current));
+    lab
+}
+
+/// Where sessions to `destination` begin, under such a gate.
 async fn between(
     destination: SocketAddr,
     direction: Direction,
     section: L7Section,
 ) -> (SocketAddr, Arc<Recorder>) {
-    let lab = Lab::new(Hold::Gate, direction, destination);
-    let mut program = program(Hold::Gate, direction);
-    program.l7_chains[0].enforced[0].entries[0].section = Some(section);
-    let judge = Arc::new(Judge::new(program).expect("a valid program"));
-    lab.policy.send_replace(Arc::new(Current {
-        judge,
-        generation: 1,
-        ..(*current(Hold::Gate, direction)).clone()
-    }));
+    let lab = gated(destination, direction, section);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (address, recorder) = (listener.local_addr().expect("an address"), Arc::clone(&lab.recorder));
     tokio::spawn(async move {
@@ -310,4 +313,29 @@ async fn extended(port: &str) {
         assert_eq!(said.contains("denied by bulkhead"), !fine, "{mode}: {said}");
     }
     fs::remove_dir_all(folder).expect("a folder");
+}
+
+/// CVE-2026-25949: what a client says first does not take its deadline away.
+#[tokio::test(start_paused = true)]
+async fn a_question_for_encryption_and_then_silence_ends_on_time() {
+    const QUESTION: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+    let origin = origin::raw(|mut stream, seen| async move {
+        let mut question = [0; 8];
+        if stream.read_exact(&mut question).await.is_ok() {
+            seen.push(&question);
+            stream.write_all(b"N").await.expect("it is read");
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let section = L7Section::Postgres(vec![PostgresMatch::default()]);
+    let lab = gated(origin.address, Direction::Ingress, section);
+    let mut client = lab.connect().await;
+    client.send(QUESTION).await;
+    assert_eq!(client.read(1).await, b"N");
+    let start = tokio::time::Instant::now();
+    assert_eq!(client.stream.read(&mut [0; 1]).await.ok(), Some(0), "closed in order");
+    let after = start.elapsed();
+    assert!(after < crate::session::limits::HEAD_TIMEOUT * 3, "{after:?}");
+    client.finish().await;
 }
