@@ -16,6 +16,7 @@ mod lasting;
 mod messages;
 mod reload;
 mod reports;
+mod reuse;
 
 use bulkhead_proxy::firewall::{Firewall, FirewallOptions};
 use std::net::{IpAddr, SocketAddr};
