@@ -6,8 +6,8 @@
 //! ourselves goes between two frames.
 //!
 //! [`Http2`] is the state; [`client`] and [`server`] read frames of the two sides, [`block`] the client's header blocks,
-//! [`request`] header lists, [`hpack`] is their compression, [`streams`] keeps what is open, [`window`] what our own bodies cost, [`budget`] stops floods, [`reply`] writes
-//! refusals.
+//! [`request`] header lists, [`hpack`] is their compression, [`streams`] keeps what is open, [`window`] what our own
+//! bodies cost, [`budget`] stops floods, [`reply`] writes refusals.
 
 mod block;
 mod budget;

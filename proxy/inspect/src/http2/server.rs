@@ -267,8 +267,8 @@ impl Http2 {
         }
         let first = self.settings.awaits_server();
         match self.settings.server(payload, self.gate) {
-            Some(table) => self.decoder.raise(table),
-            None => return refuse("too many SETTINGS of the server"),
+            Ok(table) => self.decoder.raise(table),
+            Err(detail) => return refuse(detail),
         }
         let mut edited = Vec::new();
         if !self.gate || !Settings::clamped(payload, first, &mut edited) {

@@ -96,14 +96,16 @@ impl Settings {
         true
     }
 
-    /// Reads settings of the server. Returns the table that the client may use until it acknowledges them, or `None` if too
-    /// many wait for that.
-    pub(super) fn server(&mut self, payload: &[u8], gate: bool) -> Option<usize> {
+    /// Reads settings of the server. Returns the table that the client may use until it acknowledges them.
+    pub(super) fn server(&mut self, payload: &[u8], gate: bool) -> Result<usize, &'static str> {
         self.server_settings_seen = true;
         let mut table = None;
         for (id, value) in pairs(payload) {
             let value_bytes = usize::try_from(value).unwrap_or(usize::MAX);
             match id {
+                MAX_FRAME_SIZE if !(16_384..=16_777_215).contains(&value) => {
+                    return Err("frame size of the server outside the range of the protocol");
+                }
                 HEADER_TABLE_SIZE => table = Some(value_bytes.min(table_bytes_max(gate))),
                 MAX_FRAME_SIZE => {
                     self.server_payload_max = self.server_payload_max.max(value_bytes.min(16_777_215))
@@ -113,10 +115,10 @@ impl Settings {
             }
         }
         if self.pending_tables.len() >= crate::limits::SETTINGS_UNACKNOWLEDGED_MAX {
-            return None;
+            return Err("too many SETTINGS of the server");
         }
         self.pending_tables.push_back(table);
-        Some(self.table.max(table.unwrap_or_default()))
+        Ok(self.table.max(table.unwrap_or_default()))
     }
 
     /// The server's settings within our limits; false if they are that already. `first`: the client knows none of them.

@@ -1,5 +1,6 @@
 //! Whole conversations, frame by frame, as the session drives them.
 
+mod advisories;
 mod change;
 mod connection;
 mod corpora;
