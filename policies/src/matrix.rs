@@ -17,6 +17,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 /// What is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,13 +89,9 @@ pub struct Matrix<'a> {
     kindest: RefCell<HashMap<Vec<(usize, Action)>, Kindest>>,
 }
 
-/// Of all requests one that passes the ends of a flow: enforced, and shadow.
-#[derive(Clone)]
-enum Kindest {
-    Found([Option<RequestKind>; 2]),
-    /// Rules tell too many kinds of requests apart: what each end says by itself has to do.
-    Unknown,
-}
+/// Of all requests one that passes the ends of a flow: enforced, and shadow. `None` where rules tell too many kinds of
+/// requests apart: then what each end says by itself has to do.
+type Kindest = Option<Rc<[Option<RequestKind>; 2]>>;
 
 impl<'a> Matrix<'a> {
     /// Compiles every program once.
@@ -188,12 +185,12 @@ impl<'a> Matrix<'a> {
             found
         });
         match found {
-            Kindest::Found(kinds) => both(|version| {
+            Some(kinds) => both(|version| {
                 let kind = &kinds[version as usize];
                 let sent = kind.as_ref().map_or(Sent::Opaque, RequestKind::sent);
                 settled(doors, |gate| gate.answer(sent, version))
             }),
-            Kindest::Unknown => both(|version| settled(doors, |gate| best(gate, version))),
+            None => both(|version| settled(doors, |gate| best(gate, version))),
         }
     }
 }
@@ -226,13 +223,13 @@ fn settled(doors: &[Door<'_>], answer: impl Fn(&Gate<'_>) -> Answer) -> Cell {
 }
 
 fn kindest_of(gates: &[Gate<'_>]) -> Kindest {
-    let Ok(kinds) = requests(gates, None, false) else { return Kindest::Unknown };
+    let kinds = requests(gates, None, false).ok()?;
     // Where none passes, a request says more than bytes that nobody can read.
     let usual = kinds.iter().find(|kind| kind.request.is_some()).or(kinds.first());
-    Kindest::Found(
+    Some(Rc::new(
         [Version::Enforced, Version::Shadow]
             .map(|version| kinds.iter().find(|kind| allows(gates, kind.sent(), version)).or(usual).cloned()),
-    )
+    ))
 }
 
 /// What the kindest rule of one end says.

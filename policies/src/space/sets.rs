@@ -28,7 +28,7 @@ pub(super) fn told_apart<T: Clone>(items: Vec<T>, tests: &[Test<'_, T>], max: us
     }
     let whole = Bits::of(kept.len(), |_| true);
     let mut closed: BTreeSet<Bits> = BTreeSet::from([whole]);
-    for test in 0..tests.len() {
+    for (test, _) in tests.iter().enumerate() {
         let within = Bits::of(kept.len(), |at| columns[at][test]);
         let more: Vec<Bits> = closed.iter().map(|set| set.and(&within)).collect();
         closed.extend(more);
