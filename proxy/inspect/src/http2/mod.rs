@@ -32,7 +32,7 @@ use crate::question::{Question, Subject};
 use block::{Asked, Block};
 use budget::{Budget, Spent};
 use bulkhead_facts::Reason;
-use client::Reading;
+use client::{Fate, Reading};
 use frame::{Code, Kind};
 use hpack::{Decoder, Fields, Watcher};
 use server::ServerReading;
@@ -50,6 +50,9 @@ pub(crate) struct Http2 {
     left_before_gate: usize,
     /// The frame or header block that is being read passes as it is.
     raw: bool,
+    /// The same of the server.
+    answers_left: usize,
+    raw_answer: bool,
     reading: Reading,
     block: Block,
     asked: Asked,
@@ -89,6 +92,8 @@ impl Default for Http2 {
             gate: false,
             left_before_gate: 0,
             raw: false,
+            answers_left: 0,
+            raw_answer: false,
             reading: Reading::Preface,
             block: Block::default(),
             asked: Asked::default(),
@@ -278,7 +283,18 @@ impl Inspector for Http2 {
             self.gate = true;
             self.left_before_gate = left;
             self.raw = left > 0 || matches!(self.reading, Reading::Fragment | Reading::Continuation);
+            // A payload of which a part has passed passes whole.
+            if let Reading::Payload { fate, .. } = &mut self.reading {
+                *fate = Fate::Pass;
+            }
+            if let ServerReading::Payload { fate, .. } = &mut self.server {
+                *fate = Fate::Pass;
+            }
         }
+    }
+
+    fn answers_left(&mut self, count: usize) {
+        self.answers_left = if self.gate { 0 } else { count };
     }
 
     fn stays_held(&self) -> bool {

@@ -29,8 +29,8 @@ pub(super) struct ServerBlock {
 }
 
 impl Http2 {
-    pub(super) fn read_server<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
-        match self.server {
+    pub(super) fn read_server<'a>(&mut self, bytes: &[u8]) -> Step<'a> {
+        let step = match self.server {
             ServerReading::Frame => self.server_frame(bytes),
             _ if bytes.is_empty() => Step::NeedMore,
             ServerReading::Payload { left, fate } => self.server_passed(left, left.min(bytes.len()), fate),
@@ -38,10 +38,20 @@ impl Http2 {
                 self.server_fragment(bytes, left, padding, last, block)
             }
             ServerReading::Continuation(block) => self.server_continuation(bytes, block),
+        };
+        if let Step::Forward(count) | Step::Discard(count) = step {
+            self.answers_left = self.answers_left.saturating_sub(count);
         }
+        step
     }
 
-    fn server_frame<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
+    /// Steps are obeyed, and nothing of this frame has left before.
+    fn holds_answer(&self) -> bool {
+        self.gate && !self.raw_answer
+    }
+
+    fn server_frame<'a>(&mut self, bytes: &[u8]) -> Step<'a> {
+        self.raw_answer = self.answers_left > 0;
         let Some(header) = Header::read(bytes) else { return Step::NeedMore };
         if self.settings.awaits_server() && header.kind != Kind::Settings {
             return refuse("server that does not begin with SETTINGS");
@@ -76,7 +86,7 @@ impl Http2 {
 
     fn server_consumed<'a>(&self, count: usize, fate: Fate) -> Step<'a> {
         match fate {
-            Fate::Drop if self.gate => Step::Discard(count),
+            Fate::Drop if self.holds_answer() => Step::Discard(count),
             Fate::Drop | Fate::Pass => Step::Forward(count),
         }
     }
@@ -91,7 +101,7 @@ impl Http2 {
             }
             None => Fate::Drop,
         };
-        if fate == Fate::Drop && self.gate {
+        if fate == Fate::Drop && self.holds_answer() {
             // The client never sees it; the server has to get its window back all the same.
             frame::put_window(&mut self.to_server, header.length);
             if end {
@@ -127,7 +137,7 @@ impl Http2 {
         }
     }
 
-    fn server_headers<'a>(&'a mut self, header: Header, bytes: &[u8]) -> Step<'a> {
+    fn server_headers<'a>(&mut self, header: Header, bytes: &[u8]) -> Step<'a> {
         if header.kind == Kind::PushPromise && self.gate {
             return refuse("pushed response, which was not allowed");
         }
@@ -151,7 +161,7 @@ impl Http2 {
         self.server_block.clear();
         self.server = ServerReading::Fragment { left, padding, last: header.has(END_HEADERS), block };
         let ending = self.streams.find(header.stream).is_some_and(|stream| stream.ending.is_some());
-        if ending && block.end_stream {
+        if ending && block.end_stream && self.holds_answer() {
             // The block has to pass for the client's table; how the stream ends is ours to say.
             self.patch.extend_from_slice(bytes.get(..prefix).unwrap_or_default());
             if let Some(flags) = self.patch.get_mut(4) {
@@ -237,7 +247,7 @@ impl Http2 {
     }
 
     /// A frame that is here in full.
-    fn server_control<'a>(&'a mut self, header: Header, payload: &[u8]) -> Step<'a> {
+    fn server_control<'a>(&mut self, header: Header, payload: &[u8]) -> Step<'a> {
         let count = header.total();
         match header.kind {
             Kind::Settings => self.server_settings(header, payload),
@@ -254,7 +264,7 @@ impl Http2 {
         }
     }
 
-    fn server_settings(&mut self, header: Header, payload: &[u8]) -> Step<'_> {
+    fn server_settings<'a>(&mut self, header: Header, payload: &[u8]) -> Step<'a> {
         let count = header.total();
         if !payload.len().is_multiple_of(6) || header.stream != 0 {
             return refuse("SETTINGS of the server of a length that is none");
@@ -271,7 +281,7 @@ impl Http2 {
             Err(detail) => return refuse(detail),
         }
         let mut edited = Vec::new();
-        if !self.gate || !Settings::clamped(payload, first, &mut edited) {
+        if !self.holds_answer() || !Settings::clamped(payload, first, &mut edited) {
             return Step::Forward(count);
         }
         frame::put(&mut self.patch, Kind::Settings, 0, 0, &edited);
@@ -302,7 +312,7 @@ impl Http2 {
     fn is_fence(&mut self, payload: &[u8]) -> bool {
         let [b'b', b'l', b'k', b'h', number @ ..] = payload else { return false };
         let number = number.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-        let ours = self.gate && number != 0 && number <= self.fences;
+        let ours = self.holds_answer() && number != 0 && number <= self.fences;
         while ours && let Some(stream) = self.streams.take_ending(number) {
             self.finish(&stream);
         }

@@ -79,6 +79,30 @@ fn a_head_that_has_left_in_part_passes_and_is_ended_if_it_is_denied() {
 }
 
 #[test]
+fn a_frame_of_the_server_that_has_left_in_part_passes_whole() {
+    let mut settings = Vec::new();
+    put(&mut settings, Kind::Settings, 0, 0, &[0, 3, 0, 0, 9, 9]);
+    let mut data = Vec::new();
+    // On a stream that nobody has opened: under the gate it would be dropped.
+    put(&mut data, Kind::Data, 0, 9, b"of nobody");
+    for answer in [settings, data] {
+        for cut in 0..answer.len() {
+            let mut driver = Driver::new(false);
+            driver.greet();
+            driver.to_client.clear();
+            driver.server_bytes(&answer[..cut]);
+            driver.begin_gate();
+            driver.server_bytes(&answer[cut..]);
+            driver.request(1, true, "/no");
+            let saw = driver.client_saw();
+            let whole = cut > 0;
+            assert_eq!(saw[0].payload == answer[9..], whole, "{cut}");
+            assert_eq!(saw.last().map(|frame| frame.kind), Some(Kind::Data), "{cut}: the denial follows");
+        }
+    }
+}
+
+#[test]
 fn an_open_stream_that_is_not_allowed_any_more_ends_alone() {
     let mut driver = Driver::open();
     driver.request(1, false, "/a");

@@ -39,6 +39,8 @@ pub(super) struct Driver {
     piece: usize,
     client: Vec<u8>,
     server: Vec<u8>,
+    /// Bytes of the server that left before the gate was there.
+    answers_left: usize,
     /// What left.
     pub(super) to_server: Vec<u8>,
     pub(super) to_client: Vec<u8>,
@@ -61,6 +63,7 @@ impl Driver {
             piece: usize::MAX,
             client: Vec::new(),
             server: Vec::new(),
+            answers_left: 0,
             to_server: Vec::new(),
             to_client: Vec::new(),
             asked: Vec::new(),
@@ -126,6 +129,8 @@ impl Driver {
     pub(super) fn begin_gate(&mut self) {
         self.gate = true;
         let left = self.client.len();
+        self.answers_left = self.server.len();
+        self.http.answers_left(self.server.len());
         self.http.hold(true, left);
         self.advance();
     }
@@ -197,8 +202,12 @@ impl Driver {
     fn step_server(&mut self) -> bool {
         match self.http.server(&self.server) {
             Step::NeedMore => return false,
-            Step::Forward(count) => self.to_client.extend(self.server.drain(..count)),
+            Step::Forward(count) => {
+                self.to_client.extend(self.server.drain(..count));
+                self.answers_left = self.answers_left.saturating_sub(count);
+            }
             Step::Discard(count) => {
+                assert_eq!(self.answers_left, 0, "what has left is not dropped");
                 self.server.drain(..count);
             }
             Step::Refuse(refusal) => {
@@ -219,7 +228,7 @@ impl Driver {
         }
         loop {
             let bytes = self.http.insertion(Side::Client).to_vec();
-            if bytes.is_empty() {
+            if bytes.is_empty() || self.answers_left > 0 {
                 return;
             }
             self.to_client.extend(bytes);
