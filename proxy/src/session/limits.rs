@@ -15,6 +15,9 @@ pub const BUFFERS_POOLED_MAX: usize = 16;
 /// Bytes of heads kept of requests that are not answered yet, to judge them again when the policy changes. More:
 /// the head is not kept, and such a change resets the connection if it can deny anything.
 pub const HEADS_IN_FLIGHT_BYTES_MAX: usize = 32 * 1024;
+/// Subscriptions kept of one connection, to judge them again when the policy changes. More: such a change resets the
+/// connection if it can deny anything.
+pub const LASTING_REQUESTS_MAX: usize = 64;
 /// A body or tunnel of so many bytes goes through the kernel instead of a buffer.
 pub const SPLICE_BYTES_MIN: u64 = 32 * 1024;
 /// Bytes of a pipe that bodies go through.
