@@ -129,10 +129,14 @@ impl Sidecar {
             stage: stages.clone(),
         };
         if posture.capability() == Capability::Enforced {
-            let listeners = traffic
-                .block_on(async { listeners::bind(&sockets) })
-                .map_err(|error| anyhow!("cannot listen on the capturing ports: {error}"))?;
-            traffic.spawn(carrier.carry(listeners));
+            // At once, so that nobody else takes the ports; later, if somebody has.
+            match traffic.block_on(async { listeners::bind(&sockets) }) {
+                Ok(listeners) => traffic.spawn(carrier.carry(listeners)),
+                Err(_) => traffic.spawn(async move {
+                    let listeners = listeners::bind_when_free(&sockets).await;
+                    carrier.carry(listeners).await;
+                }),
+            };
         } else {
             // Nothing is handed to it, so nobody waits for it.
             accepting.store(true, Ordering::Release);

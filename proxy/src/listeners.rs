@@ -4,10 +4,10 @@
 //! one: until then the closed table sends them nothing. Each connection is one task that ends on drain by itself; there
 //! is no pool and nothing is shared between connections.
 
+use crate::dns::{self, Dns};
 use crate::drain::{ConnectionGuard, Connections, Stage, StageReceiver};
 use crate::enforcement::{Enforcement, Pulse};
 use crate::flows::Recorder;
-use crate::dns::{self, Dns};
 use crate::intercept::{self, DatagramListener, Destinations, Sockets, ToApp, ToDestination};
 use crate::metrics::Metrics;
 use crate::policy::CurrentReceiver;
@@ -45,6 +45,8 @@ pub struct Traffic {
 }
 
 const PULSE_INTERVAL: Duration = Duration::from_millis(200);
+/// Between tries to listen on a port that somebody else holds.
+const PORT_RETRY: Duration = Duration::from_secs(1);
 /// Wait after a failed accept: most often there are no descriptors left, and some come back soon.
 const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
@@ -61,6 +63,22 @@ pub fn bind(sockets: &Sockets) -> io::Result<Listeners> {
         datagrams: sockets.listen_datagrams()?,
         destinations: Destinations::open().map_err(io::Error::other)?,
     })
+}
+
+/// [`bind`] until it succeeds. While an app holds a port of ours what needs the inspector is refused and the app receives
+/// nothing; what the kernel enforces does not wait for it.
+pub async fn bind_when_free(sockets: &Sockets) -> Listeners {
+    loop {
+        match bind(sockets) {
+            Ok(listeners) => return listeners,
+            Err(error) => tracing::error!(
+                %error,
+                "cannot listen on the capturing ports, trying again: what needs the inspector is refused until whoever \
+                 holds them lets go"
+            ),
+        }
+        sleep(PORT_RETRY).await;
+    }
 }
 
 /// Where captured traffic arrives.
@@ -133,7 +151,8 @@ impl Traffic {
         let shared = Shared { policy: current, recorder: self.recorder.clone(), stage: self.stage.clone() };
         let session = Session { direction, stream, ends, shared, sockets: self.sockets };
         let peer = if direction == Direction::Ingress { peer } else { destination };
-        let for_dns = dns::is_for_us(&session.shared.policy.borrow(), direction, peer.ip(), destination.port());
+        let for_dns =
+            dns::is_for_us(&session.shared.policy.borrow(), direction, peer.ip(), destination.port());
         match for_dns {
             true => drop(tokio::spawn(session.serve_questions(self.dns.clone(), guard))),
             false => drop(tokio::spawn(session.serve(guard))),
@@ -169,7 +188,8 @@ impl Session {
                 dns::serve_stream(&dns, direction, stream, ends, shared.policy, &ToApp(sockets)).await;
             }
             Direction::Egress => {
-                dns::serve_stream(&dns, direction, stream, ends, shared.policy, &ToDestination(sockets)).await;
+                dns::serve_stream(&dns, direction, stream, ends, shared.policy, &ToDestination(sockets))
+                    .await;
             }
         }
     }

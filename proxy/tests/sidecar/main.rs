@@ -16,6 +16,7 @@ mod support;
 use bulkhead_facts::{Direction, Effect, PathTemplate};
 use bulkhead_policies::model::{HttpMatch, L7Section};
 use bulkhead_policies::program::{L7Entry, L7Stage, Program, RuleIndex};
+use bulkhead_proxy::firewall::INBOUND_PORT;
 use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
 use network::{PEER, POD, Peer, SILENCE, accept, dial, talk};
 use process::{Sidecar, as_users_run_it};
@@ -357,6 +358,27 @@ fn an_app_on_the_administrative_port_neither_receives_anything_nor_keeps_enforce
         assert_eq!(status(&peer, 0, "/admin"), 403);
         drop(thief);
         sidecar.wait_for("/readyz", |answer| answer.starts_with("HTTP/1.1 200"));
+    });
+}
+
+#[test]
+fn an_app_on_a_capturing_port_receives_nothing_and_keeps_only_inspection_from_starting() {
+    let name = "an_app_on_a_capturing_port_receives_nothing_and_keeps_only_inspection_from_starting";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        start_app();
+        let mut sidecar = Sidecar::initialised("capture-port").with_last_good(&program());
+        let thief = TcpListener::bind((POD[0], INBOUND_PORT)).expect("the port is free");
+        sidecar.start();
+        sidecar.wait_for("/readyz", |answer| answer.contains("503") && answer.contains("listeners"));
+        let _app = TcpListener::bind((POD[0], OPEN)).expect("listen");
+        assert!(peer.dial(SocketAddr::new(POD[0], OPEN)).is_ok(), "the program is in force");
+        assert_eq!((status(&peer, 0, "/ok"), status(&peer, 0, "/admin")), (0, 0), "nobody inspects");
+        thief.set_nonblocking(true).expect("option");
+        assert!(thief.accept().is_err(), "the app received what was to be inspected");
+        drop(thief);
+        sidecar.wait_for("/readyz", |answer| answer.starts_with("HTTP/1.1 200"));
+        assert_eq!((status(&peer, 0, "/ok"), status(&peer, 0, "/admin")), (200, 403));
     });
 }
 
