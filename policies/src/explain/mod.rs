@@ -14,6 +14,7 @@ use crate::compile::{Compiler, PolicyTrace, RuleTrace};
 use crate::documents::{Place, Places};
 use crate::inventory::{Inventory, ObjectName};
 use crate::model::{Peer, Peers, Policy, PolicyMode, RuleAction};
+use crate::program::{Answer, RuleInfo};
 use crate::questions::{FlowAnswer, Judges, NoJudge, Question, RequestQuestion, SideAnswer, Version};
 use bulkhead_facts::{Direction, Effect, HostName, Reason, Tier};
 use change::{Dialect, Flow, Near};
@@ -39,9 +40,9 @@ pub struct SideExplanation {
     pub collection: Option<String>,
     /// What bears on the flow, in the order of evaluation.
     pub steps: Vec<Step>,
-    /// For a denial: the rule that comes nearest to allowing it.
+    /// For a denial, or one in the shadow answer: the rule that comes nearest to allowing it.
     pub nearest: Option<Nearest>,
-    /// For a denial: the smallest change that would allow it at this end.
+    /// For a denial, or one in the shadow answer: the smallest change that would allow it at this end.
     pub change: Option<Change>,
 }
 
@@ -92,11 +93,7 @@ struct Teller<'a> {
 impl Teller<'_> {
     fn side(&self, side: &SideAnswer) -> SideExplanation {
         let protocol = self.question.protocol;
-        // Rules are about the target's port, so the trace looks behind a Service.
-        let (peer, port) = match side.direction {
-            Direction::Egress => (self.question.destination.address, self.question.port),
-            Direction::Ingress => (self.question.source.address, self.question.port),
-        };
+        let (peer, port) = self.peer_and_port(side.direction);
         let mut traces = self.compiler.trace(&side.pod, side.direction, peer, protocol, port);
         self.count_names(side.direction, &mut traces);
         let mut steps: Vec<Step> = traces.iter().map(|trace| self.step(trace, side.direction)).collect();
@@ -110,15 +107,25 @@ impl Teller<'_> {
         steps.sort_by_key(|step| step.tier);
         let collection = self.compiler.collection_of(&side.pod).map(|covering| covering.name.clone());
         steps.push(default_step(collection.as_deref(), side));
-        let denied = side.pair.enforced.effect == Effect::Deny;
-        let nearest = denied.then(|| self.nearest(side, &traces)).flatten();
-        let change = denied.then(|| self.change(side, &traces, nearest.as_ref(), (peer, port)));
+        // What is denied now, or else what would be once all that is audited counts.
+        let denies = |version: &Version| side.version(*version).0.effect == Effect::Deny;
+        let denied = [Version::Enforced, Version::Shadow].into_iter().find(denies);
+        let nearest = denied.and_then(|version| self.nearest(side, version, &traces));
+        let change = denied.map(|version| self.change(side, version, &traces, nearest.as_ref()));
         let told = nearest.as_ref().map(|near| Nearest {
             rule: format!("{}/{}", near.policy.origin, near.rule.name),
             place: self.places.rule(&near.policy.origin, side.direction, near.position),
             differs: near.compared.differs.clone(),
         });
         SideExplanation { answer: side.clone(), collection, steps, nearest: told, change }
+    }
+
+    /// Rules are about the target's port, so the trace looks behind a Service.
+    fn peer_and_port(&self, direction: Direction) -> (IpAddr, u16) {
+        match direction {
+            Direction::Egress => (self.question.destination.address, self.question.port),
+            Direction::Ingress => (self.question.source.address, self.question.port),
+        }
     }
 
     /// A rule that names the name names the peer.
@@ -184,9 +191,15 @@ impl Teller<'_> {
     }
 
     /// The allow that counts for this denial and differs in the fewest fields.
-    fn nearest<'p>(&self, side: &SideAnswer, traces: &[PolicyTrace<'p>]) -> Option<Near<'p>> {
-        let tier = self.denying_tier(side);
-        let counting = traces.iter().filter(|trace| trace.policy.tier == tier && counts(trace.policy));
+    fn nearest<'p>(
+        &self,
+        side: &SideAnswer,
+        version: Version,
+        traces: &[PolicyTrace<'p>],
+    ) -> Option<Near<'p>> {
+        let tier = denying_tier(side.version(version));
+        let counting =
+            traces.iter().filter(|trace| trace.policy.tier == tier && counts(trace.policy, version));
         let rules = counting.flat_map(|trace| trace.rules.iter().map(move |rule| (trace.policy, rule)));
         rules
             .filter(|(_, trace)| trace.rule.action == RuleAction::Allow)
@@ -197,14 +210,6 @@ impl Teller<'_> {
                 let differs = &near.compared.differs;
                 !differs.contains(&Difference::Peer) || !differs.contains(&Difference::Port)
             })
-    }
-
-    /// Where an allow would have to stand.
-    fn denying_tier(&self, side: &SideAnswer) -> Tier {
-        match (&side.pair.enforced.reason, &side.enforced_rule) {
-            (Reason::DeniedByRule, Some(rule)) => rule.tier,
-            (_, _) => Tier::Namespace,
-        }
     }
 
     fn near<'p>(&self, side: &SideAnswer, policy: &'p Policy, trace: &RuleTrace<'p>) -> Near<'p> {
@@ -230,10 +235,11 @@ impl Teller<'_> {
     fn change(
         &self,
         side: &SideAnswer,
+        version: Version,
         traces: &[PolicyTrace<'_>],
         near: Option<&Near<'_>>,
-        (peer, port): (IpAddr, u16),
     ) -> Change {
+        let (peer, port) = self.peer_and_port(side.direction);
         let only = |says: &str| Change { says: says.to_owned(), patch: None };
         let flow = Flow {
             direction: side.direction,
@@ -248,10 +254,10 @@ impl Teller<'_> {
             inventory: self.inventory,
         };
         // Before the namespaces' own rules are asked, the platform's have to let it through.
-        if let Some((policy, rule)) = self.denying_rule(side, traces) {
+        if let Some((policy, rule)) = self.denying_rule(side, version, traces) {
             return self.lift(policy, rule, &flow);
         }
-        match side.pair.enforced.reason {
+        match side.version(version).0.reason {
             Reason::NoEndpoint => return only("the Service has no ready endpoint: no policy would help"),
             Reason::Malformed | Reason::Ambiguous | Reason::Limit => {
                 return only("no rule is asked about such a request: send it in its plain form");
@@ -263,7 +269,9 @@ impl Teller<'_> {
         }
         let isolating = |trace: &&PolicyTrace<'_>| {
             let policy = trace.policy;
-            policy.tier == Tier::Namespace && counts(policy) && policy.isolates[side.direction as usize]
+            policy.tier == Tier::Namespace
+                && counts(policy, version)
+                && policy.isolates[side.direction as usize]
         };
         // A kind of ours first, which can say what is sent.
         let mut isolating: Vec<&Policy> = traces.iter().filter(isolating).map(|trace| trace.policy).collect();
@@ -287,10 +295,11 @@ impl Teller<'_> {
     fn denying_rule<'t, 'p>(
         &self,
         side: &SideAnswer,
+        version: Version,
         traces: &'t [PolicyTrace<'p>],
     ) -> Option<(&'p Policy, &'t RuleTrace<'p>)> {
         let all = || {
-            let counting = traces.iter().filter(|trace| counts(trace.policy));
+            let counting = traces.iter().filter(|trace| counts(trace.policy, version));
             counting.flat_map(|trace| trace.rules.iter().map(move |rule| (trace.policy, rule)))
         };
         let first = all().filter(|(policy, _)| policy.tier == Tier::Admin).find(|(_, trace)| {
@@ -299,8 +308,8 @@ impl Teller<'_> {
         if let Some(first) = first.filter(|(_, trace)| trace.rule.action == RuleAction::Deny) {
             return Some(first);
         }
-        let settled =
-            side.enforced_rule.as_ref().filter(|_| side.pair.enforced.reason == Reason::DeniedByRule)?;
+        let (answer, settled) = side.version(version);
+        let settled = settled.filter(|_| answer.reason == Reason::DeniedByRule)?;
         all().find(|(policy, trace)| policy.origin == settled.policy && trace.rule.name == settled.rule)
     }
 
@@ -332,9 +341,20 @@ impl Teller<'_> {
     }
 }
 
-/// True if a policy counts in the enforced answer.
-fn counts(policy: &Policy) -> bool {
-    policy.mode != PolicyMode::Audit
+/// True if a policy counts in this answer.
+fn counts(policy: &Policy, version: Version) -> bool {
+    match version {
+        Version::Enforced => policy.mode != PolicyMode::Audit,
+        Version::Shadow => policy.mode != PolicyMode::AuditRemoval,
+    }
+}
+
+/// Where an allow would have to stand.
+fn denying_tier((answer, rule): (Answer, Option<&RuleInfo>)) -> Tier {
+    match (answer.reason, rule) {
+        (Reason::DeniedByRule, Some(rule)) => rule.tier,
+        (_, _) => Tier::Namespace,
+    }
 }
 
 /// A peer is a bigger change than a port, a port than a part of a request.
@@ -392,7 +412,11 @@ impl fmt::Display for SideExplanation {
             writeln!(f, "  nearest rule   {}{place}: {}", nearest.rule, differs.join(", "))?;
         }
         match &self.change {
-            Some(change) => writeln!(f, "  to allow it    {}", change.says),
+            // Where only the shadow answer denies it, it passes until that counts.
+            Some(change) => match self.answer.pair.enforced.effect {
+                Effect::Deny => writeln!(f, "  to allow it    {}", change.says),
+                Effect::Allow => writeln!(f, "  to keep it     {}", change.says),
+            },
             None => Ok(()),
         }
     }

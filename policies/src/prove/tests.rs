@@ -237,3 +237,76 @@ fn none_passes(
         }
     }
 }
+
+#[test]
+fn what_nobody_may_send_is_sent_by_no_pod_and_no_address() {
+    let (mut refuted, mut held) = (0, 0);
+    for seed in 0..200 {
+        println!("seed {seed}");
+        let mut random = Random(seed);
+        let (inventory, set) = (random::inventory(&mut random), random::policy_set(&mut random));
+        let compiler = Compiler::new(&set, &inventory).unwrap();
+        let programs = Programs::new(&compiler).unwrap();
+        let mut judges = Judges::new(&compiler, &inventory);
+        let pods: Vec<&ObjectName> =
+            inventory.pods.iter().filter(|(_, pod)| !pod.host_network).map(|(name, _)| name).collect();
+        let Some(to) = (!pods.is_empty()).then(|| random.pick(&pods)) else { continue };
+        let (protocol, port) = random::protocol_and_port(&mut random);
+        let section = random.once_in(2).then(|| random::section(&mut random));
+        let claim = Claim::Never {
+            from: None,
+            except: vec![],
+            to: Some(vec![(format!("pod/{}/{}", to.namespace, to.name), Span::default())]),
+            ports: Some(vec![(protocol, PortRange::single(port))]),
+            section: section.clone(),
+        };
+        let assertion = Assertion { name: "a".into(), span: Span::default(), claim };
+        let proof = Proof { name: "p".into(), file: "p".into(), assertions: vec![assertion] };
+        let outcome = prove(&proof, &programs, &inventory, Version::Enforced).remove(0);
+        if let Some(flow) = &outcome.counter_example {
+            refuted += 1;
+            assert_eq!((flow.to.as_ref(), flow.port), (Some(to), port));
+            let answer = judges.ask(&question(flow)).unwrap();
+            assert_eq!(answer.effect(Version::Enforced), Effect::Allow, "{flow}");
+            continue;
+        }
+        held += 1;
+        let taken = crate::space::held(&inventory);
+        for _ in 0..60 {
+            let source = match random.below(2) {
+                0 => End { pod: None, address: random::address(&mut random) },
+                _ => {
+                    let pod = random.pick(&pods);
+                    let Some(address) = inventory.pods[pod].addresses.first() else { continue };
+                    End { pod: Some(pod), address: *address }
+                }
+            };
+            // An address that a pod or Service holds is not outside.
+            if source.pod.is_none() && taken.contains(&source.address) || source.pod == Some(to) {
+                continue;
+            }
+            let own = inventory.pods[to].addresses.iter();
+            let Some(address) = own.copied().find(|own| own.is_ipv4() == source.address.is_ipv4()) else {
+                continue;
+            };
+            let request = random::request(&mut random).question();
+            let meant = |request| section.as_ref().is_none_or(|section| may_be_meant(section, request));
+            let carried = section.as_ref().is_none_or(|section| section.runs_on(protocol));
+            if !carried || !request.as_ref().is_none_or(meant) {
+                continue;
+            }
+            let question = Question {
+                source,
+                destination: End { pod: Some(to), address },
+                dialled: None,
+                name: None,
+                protocol,
+                port,
+                request: request.as_ref(),
+            };
+            let effect = judges.ask(&question).unwrap().effect(Version::Enforced);
+            assert_eq!(effect, Effect::Deny, "{question:?}");
+        }
+    }
+    assert!(refuted > 20 && held > 20, "{refuted} {held}");
+}
