@@ -73,7 +73,8 @@ impl Relevance {
 /// `None` for an edge that stands for a whole network: what a pod did there is too much to learn from.
 fn observation(seen: &SeenEdge) -> Option<Observation> {
     let (edge, totals) = (&seen.edge, &seen.totals);
-    let request = edge.http.as_ref().map(|http| RequestKind {
+    // Names that are asked for are shown, and proposed by nobody.
+    let request = edge.http.as_ref().filter(|_| edge.application != "dns").map(|http| RequestKind {
         method: http.method.clone(),
         path: http.path.clone(),
         host: http.host.clone(),

@@ -58,10 +58,17 @@ fn allow_workload(attacker: &Party, attempt: &Attempt, inventory: &Inventory) ->
 fn allow_request(attempt: &Attempt) -> Option<String> {
     let http = attempt.http.as_ref()?;
     let writable = |text: &str| !text.is_empty() && !text.contains(['"', '\\', '\n']);
+    let RuleSummary { policy, rule, .. } = attempt.rule.as_ref()?;
+    // Questions to name servers are told as the type of record and the name.
+    if writable(&http.method) && bulkhead_facts::NamePattern::parse(&http.path).is_ok() {
+        let (record, name) = (&http.method, &http.path);
+        return Some(format!(
+            "# in rule `{rule}` of {policy}, under `dns`\n- {{names: [{name}], types: [{record}]}}\n"
+        ));
+    }
     if !writable(&http.method) || bulkhead_facts::PathTemplate::parse(&http.path).is_err() {
         return None;
     }
-    let RuleSummary { policy, rule, .. } = attempt.rule.as_ref()?;
     Some(format!(
         "# in rule `{rule}` of {policy}, under `http`\n- {{methods: [{}], path: \"{}\"}}\n",
         http.method, http.path

@@ -6,7 +6,7 @@
 use super::Dns;
 use super::counters::{DNS_COUNTERS, count};
 use super::limits::{ANSWER_BYTES_MAX, ANSWER_BYTES_MIN, LEARNING_TIMEOUT};
-use super::report::{Bytes, record, words};
+use super::report::{Bytes, Outcome, Told, record, words};
 use super::verdict::{Verdict, Way, is_rebinding, learnable, verdict};
 use crate::enforcement::Answered;
 use crate::policy::Current;
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 /// What becomes of a question.
 pub(super) enum Asked {
     /// It leaves as `message`, and its answer is waited for.
-    Release { message: Vec<u8>, open: Open },
+    Release { message: Vec<u8>, open: Box<Open> },
     /// Its asker is told so.
     Refuse(Vec<u8>),
     /// Nothing leaves and nobody is told: it was none.
@@ -63,7 +63,7 @@ impl Dns {
                 let question_bytes = bytes.len();
                 Asked::Release {
                     message,
-                    open: Open { current, answers, query, id, strictly, question_bytes },
+                    open: Box::new(Open { current, answers, query, id, strictly, question_bytes }),
                 }
             }
             (Verdict::SearchEnd(answers), Ok(query)) => {
@@ -93,17 +93,18 @@ impl Dns {
         bytes: usize,
     ) -> Asked {
         let bytes = Bytes { question: bytes, answer: 0 };
-        let (asked, report_id) = match parsed {
+        let (asked, report_id) = match &parsed {
             Ok(query) => {
-                let (text, report_id) = words(&current.judge, answers.enforced, way, &query);
+                let (text, report_id) = words(&current.judge, answers.enforced, way, query);
                 let told =
                     Refusal { code: ResponseCode::Refused, error: ExtendedError::Prohibited, text: &text };
-                (Asked::Refuse(refusal(&query, told)), Some(report_id))
+                (Asked::Refuse(refusal(query, told)), Some(report_id))
             }
-            Err(QueryFault::Malformed { id, .. }) => (Asked::Refuse(Refusal::of_malformed(id)), None),
+            Err(QueryFault::Malformed { id, .. }) => (Asked::Refuse(Refusal::of_malformed(*id)), None),
             Err(QueryFault::NoQuestion) => (Asked::Drop, None),
         };
-        record(&self.recorder, current, way, answers, bytes, report_id);
+        let told = Told { query: parsed.as_ref().ok(), outcome: Outcome::Refused };
+        record(&self.recorder, current, way, answers, told, bytes, report_id);
         asked
     }
 
@@ -161,7 +162,14 @@ impl Dns {
 
     fn pass(&self, way: Way, open: &Open, bytes: Vec<u8>) -> Came {
         let size = Bytes { question: open.question_bytes, answer: bytes.len() };
-        record(&self.recorder, &open.current, way, open.answers, size, None);
+        // How it went stands in the lowest bits of the fourth byte.
+        let outcome = if bytes.get(3).is_some_and(|byte| byte & 0x0f == 0) {
+            Outcome::Answered
+        } else {
+            Outcome::Failed
+        };
+        let told = Told { query: open.query.as_ref(), outcome };
+        record(&self.recorder, &open.current, way, open.answers, told, size, None);
         Came::Pass(bytes)
     }
 
@@ -174,7 +182,8 @@ impl Dns {
         let text = format!("denied by bulkhead: the answer is {why} (report {report_id})");
         let told = Refusal { code: ResponseCode::Refused, error: ExtendedError::Filtered, text: &text };
         let size = Bytes { question: open.question_bytes, answer: 0 };
-        record(&self.recorder, &open.current, way, answers, size, Some(report_id));
+        let about = Told { query: Some(query), outcome: Outcome::Refused };
+        record(&self.recorder, &open.current, way, answers, about, size, Some(report_id));
         Came::Pass(refusal(query, told))
     }
 
@@ -182,7 +191,8 @@ impl Dns {
     pub(super) fn unanswered(&self, way: Way, open: &Open) -> Option<Vec<u8>> {
         count(&DNS_COUNTERS.unanswered);
         let size = Bytes { question: open.question_bytes, answer: 0 };
-        record(&self.recorder, &open.current, way, open.answers, size, None);
+        let told = Told { query: open.query.as_ref(), outcome: Outcome::Failed };
+        record(&self.recorder, &open.current, way, open.answers, told, size, None);
         open.query.as_ref().map(failure)
     }
 }

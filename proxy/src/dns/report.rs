@@ -1,7 +1,7 @@
 //! What is told of questions: to the flow recorder, and to whoever was refused.
 
 use super::verdict::Way;
-use crate::flows::{Observation, Recorder};
+use crate::flows::{HttpSignature, Observation, Recorder};
 use crate::policy::Current;
 use crate::session::new_report_id;
 use bulkhead_facts::{Direction, Reason};
@@ -19,12 +19,29 @@ pub(super) struct Bytes {
     pub(super) answer: usize,
 }
 
+/// What was asked for, as far as it could be read, and how it went.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'q> {
+    pub(super) query: Option<&'q Query>,
+    pub(super) outcome: Outcome,
+}
+
+/// How it went, in the classes in which requests of HTTP are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Answered,
+    Refused,
+    /// No such name, a server's own refusal, or nobody answered.
+    Failed,
+}
+
 /// Records one question that was let through or refused.
 pub(super) fn record(
     recorder: &Recorder,
     current: &Current,
     way: Way,
     answers: AnswerPair,
+    told: Told<'_>,
     bytes: Bytes,
     report_id: Option<String>,
 ) {
@@ -35,7 +52,7 @@ pub(super) fn record(
         local: way.local,
         protocol: way.protocol,
         port: way.port,
-        http: None,
+        http: told.query.map(|query| signature(query, told.outcome)),
         application: APPLICATION,
         answers,
         bytes_to_destination: count(bytes.question),
@@ -45,6 +62,20 @@ pub(super) fn record(
         report_id,
     };
     recorder.record(&current.judge, observation);
+}
+
+/// A question as reports hold requests: the type of record, and the name.
+fn signature(query: &Query, outcome: Outcome) -> HttpSignature {
+    HttpSignature {
+        method: record_text(query.record).into_owned(),
+        path_template: query.name.to_string(),
+        host: String::new(),
+        status: match outcome {
+            Outcome::Answered => 2,
+            Outcome::Refused => 4,
+            Outcome::Failed => 5,
+        },
+    }
 }
 
 /// A refusal in words, and the identifier under which it is reported. A peer learns the reason, the pod's own app what to

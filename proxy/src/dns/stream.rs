@@ -81,7 +81,7 @@ struct Conversation<'d> {
     way: Way,
     policy: CurrentReceiver,
     /// By the identifier on the way to the name server.
-    open: HashMap<u16, Open>,
+    open: HashMap<u16, Box<Open>>,
     from_client: Vec<u8>,
     from_server: Vec<u8>,
     client_ended: bool,

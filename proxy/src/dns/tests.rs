@@ -3,13 +3,20 @@
 use super::NameKeeper;
 use super::limits::{ADDRESSES_MAX, ADDRESSES_PER_NAME_MAX, GRACE, NAMES_PER_ADDRESS_MAX, TIME_TO_LIVE_MAX};
 use super::names::{Held, Names};
+use super::report::{Bytes, Outcome, Told, record};
+use super::verdict::Way;
 use crate::control::test_directory::TestDirectory;
 use crate::enforcement::Answered;
-use bulkhead_facts::{HostName, IpFamily, L4Protocol, NamePattern, PortRange};
+use crate::flows::Recorder;
+use crate::metrics::Metrics;
+use crate::policy::{Current, NamedClasses};
+use bulkhead_facts::{Direction, HostName, IpFamily, L4Protocol, NamePattern, PortRange};
+use bulkhead_inspect::dns::Query;
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Action, AnswerId, ClassId, NamedClass, PortBox, RuleIndex, RuleNames};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 const START_MS: u64 = 1_000_000;
 const GRACE_MS: u64 = 1_000 * GRACE.as_secs();
@@ -140,6 +147,32 @@ fn every_dimension_is_bounded_and_what_is_given_up_is_told() {
         assert_eq!(changed.len(), 1 + usize::from(full), "who is given up is told of");
     }
     assert_eq!((names.len(), names.take_given_up()), (ADDRESSES_MAX, 7));
+}
+
+#[test]
+fn a_question_is_reported_with_its_type_and_name() {
+    let recorder = Recorder::new(Arc::new(Metrics::new().expect("metrics")));
+    let current = Current { judge: Arc::new(judge()), generation: 1, named: NamedClasses::default() };
+    let way = Way {
+        direction: Direction::Egress,
+        peer: address(1),
+        local: address(2),
+        protocol: L4Protocol::UDP,
+        port: 53,
+    };
+    let message = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03API\x04card\x07example\0\0\x1c\0\x01";
+    let query = Query::parse(message).expect("a question");
+    let told = Told { query: Some(&query), outcome: Outcome::Answered };
+    record(&recorder, &current, way, current.judge.answer(AnswerId(1)), told, Bytes::default(), None);
+    recorder.make_batch();
+    let batch = recorder.next_batch().expect("a batch");
+    let [flow] = &batch.flows[..] else { panic!("{} flows", batch.flows.len()) };
+    let http = flow.http.as_ref().expect("a request");
+    assert_eq!(
+        (http.method.as_str(), http.path_template.as_str(), http.status),
+        ("AAAA", "api.card.example", 2)
+    );
+    assert_eq!((flow.application.as_str(), flow.port), ("dns", 53));
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn under_audit_everything_passes_and_is_told() {
         let Ground { server, sidecar, peer: _peer } = ground_under("audit", &program);
         let told = |line: &str| sidecar.ask("/metrics").is_some_and(|metrics| metrics.contains(line));
         let shadow =
-            r#"bulkhead_verdicts_total{direction="egress",enforced="allow",layer="l4",shadow="deny"} 0"#;
+            r#"bulkhead_verdicts_total{direction="egress",enforced="allow",layer="l7",shadow="deny"} 0"#;
         let started = Instant::now();
         // Until the heart beats, questions pass unseen.
         while told(shadow) {
