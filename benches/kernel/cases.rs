@@ -71,7 +71,7 @@ impl Side {
             Way::Firewall { peers, accounting: accounted } => {
                 let mut table = link.pod.run(|| enforce(peers))??;
                 if accounted {
-                    accounting.push(account(&mut table)?);
+                    accounting.push(link.pod.run(|| account(&mut table))??);
                 }
                 firewall = Some(table);
             }

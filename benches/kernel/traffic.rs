@@ -2,8 +2,8 @@
 //!
 //! Client and servers stay on one CPU, so that no wake-up of an idle CPU is measured and nothing is done elsewhere. CPU time is
 //! that of their threads: this kernel accounts to them what it does for their packets. Other programs on the machine
-//! do not count. Connections are opened a second time by several clients to several servers on all CPUs, to see how many there
-//! are in a second.
+//! do not count. Connections are opened a second time, on all CPUs, by several clients to a server that starts a thread for each,
+//! to see how many there are in a second.
 
 use crate::network::{Link, POD};
 use crate::system;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(crate) const PORTS: u16 = 7000;
 /// The last of them.
 pub(crate) const PORTS_END: u16 = PORTS + 3;
-/// Clients that open connections at a time, and servers that take them.
+/// Clients that open connections at a time.
 const CLIENTS: u32 = 4;
 const MESSAGE_BYTES: usize = 64;
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -64,12 +64,9 @@ impl Traffic {
             })?);
         }
         let listener = link.pod.run(|| TcpListener::bind(Ports::from(PORTS).at(CROWD)))??;
-        for _ in 0..CLIENTS {
-            let listener = listener.try_clone()?;
-            threads.push(helper(move || {
-                let _ = system::stay_anywhere().and_then(|()| serve_once(&listener));
-            })?);
-        }
+        helper(move || {
+            let _ = system::stay_anywhere().and_then(|()| serve_crowd(&listener));
+        })?;
         Ok(threads)
     }
 
@@ -191,6 +188,18 @@ fn serve_once(listener: &TcpListener) -> io::Result<()> {
         if stream.read_exact(&mut buffer).is_ok() {
             stream.write_all(&buffer)?;
         }
+    }
+    Ok(())
+}
+
+/// A thread per connection, as simple servers do.
+fn serve_crowd(listener: &TcpListener) -> io::Result<()> {
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        thread::Builder::new().stack_size(64 * 1024).spawn(move || {
+            let mut buffer = [0; MESSAGE_BYTES];
+            stream.read_exact(&mut buffer).and_then(|()| stream.write_all(&buffer))
+        })?;
     }
     Ok(())
 }

@@ -85,22 +85,43 @@ impl FlowEventReader {
         Ok(Self { socket, buffer: vec![0; limits::DATAGRAM_BYTES_MAX] })
     }
 
-    /// Waits for events, at most the receive timeout.
+    /// Waits for events, at most the receive timeout; then for a moment more, to take many at once: to be woken for each
+    /// would cost a busy CPU more than the events themselves.
     pub fn read(&mut self) -> Result<FlowEvents, NetlinkError> {
-        let length = match self.socket.receive(&mut self.buffer)? {
+        let mut read = FlowEvents::default();
+        let first = self.socket.receive(&mut self.buffer)?;
+        if !self.take(first, &mut read) {
+            return Ok(read);
+        }
+        std::thread::sleep(limits::EVENTS_GATHERED_FOR);
+        while read.events.len() < limits::EVENTS_PER_READ_MAX {
+            let next = self.socket.receive_now(&mut self.buffer)?;
+            if !self.take(next, &mut read) {
+                break;
+            }
+        }
+        Ok(read)
+    }
+
+    /// Appends the events of a datagram; false if there was none.
+    fn take(&self, received: Received, read: &mut FlowEvents) -> bool {
+        let length = match received {
             Received::Datagram(length) => length,
-            Received::Nothing => return Ok(FlowEvents::default()),
-            Received::Overrun => return Ok(FlowEvents { events: Vec::new(), overrun: true }),
+            Received::Nothing => return false,
+            Received::Overrun => {
+                read.overrun = true;
+                return false;
+            }
         };
-        let events = Messages(&self.buffer[..length]).filter_map(|message| {
+        read.events.extend(Messages(&self.buffer[..length]).filter_map(|message| {
             let flow = flow_of(&message.attributes())?;
             match message.kind {
                 DELETED => Some(FlowEvent::Ended(flow)),
                 NEW if message.flags & (CREATE | EXCLUSIVE) != 0 => Some(FlowEvent::New(flow)),
                 _ => None,
             }
-        });
-        Ok(FlowEvents { events: events.collect(), overrun: false })
+        }));
+        true
     }
 }
 

@@ -14,6 +14,10 @@ pub const TRANSACTION_BYTES_DEFAULT: usize = 128 * 1024;
 pub const SEND_BUFFER_BYTES: i32 = 32 << 20;
 /// Receive buffer asked for by the event readers. Overrun: events are lost, counted and reported.
 pub const RECEIVE_BUFFER_BYTES: i32 = 8 << 20;
+/// Time that the reader of connection events lets more of them come, once there is one.
+pub const EVENTS_GATHERED_FOR: Duration = Duration::from_millis(20);
+/// Events taken in one read. More: the next read has them.
+pub const EVENTS_PER_READ_MAX: usize = 4_096;
 /// Bytes of element attributes in one message; an attribute's length field ends at 65,535.
 pub const ELEMENT_BYTES_PER_MESSAGE: usize = 48 * 1024;
 /// Bytes of a logged packet that the kernel copies: enough for IPv6 with extension headers and TCP.

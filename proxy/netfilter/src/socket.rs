@@ -137,6 +137,15 @@ impl Socket {
 
     /// Receives one datagram from the kernel into `buffer`.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> Result<Received, NetlinkError> {
+        self.receive_with(buffer, 0)
+    }
+
+    /// As [`Self::receive`], without any wait.
+    pub(crate) fn receive_now(&self, buffer: &mut [u8]) -> Result<Received, NetlinkError> {
+        self.receive_with(buffer, libc::MSG_DONTWAIT)
+    }
+
+    fn receive_with(&self, buffer: &mut [u8], flags: i32) -> Result<Received, NetlinkError> {
         loop {
             // SAFETY: all-zero is a valid `sockaddr_nl`.
             let mut sender: libc::sockaddr_nl = unsafe { zeroed() };
@@ -147,7 +156,7 @@ impl Socket {
                     self.fd.as_raw_fd(),
                     buffer.as_mut_ptr().cast(),
                     buffer.len(),
-                    libc::MSG_TRUNC,
+                    libc::MSG_TRUNC | flags,
                     (&raw mut sender).cast(),
                     &raw mut sender_length,
                 )

@@ -133,6 +133,7 @@ fn arrival_v6(options: &FirewallOptions) -> Vec<Rule> {
 /// What arrives for our own ports, or ports between them.
 fn arrival_own(options: &FirewallOptions) -> Vec<Rule> {
     let mut rules = own_ports(Direction::Ingress).to_vec();
+    rules.push(hooks::stolen_port(TCP, options.admin_port, options));
     if !options.infrastructure.administrative_port {
         return rules;
     }

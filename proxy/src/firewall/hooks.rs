@@ -30,7 +30,6 @@ pub(super) const LISTENER: &str = "listener";
 pub(super) fn always(options: &FirewallOptions) -> Vec<Rules> {
     let forwarded = Rule::new().named("forwarded").counter().drop_packet();
     vec![
-        filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
         filter("forward", Hook::Forward, priority::FILTER, Policy::Drop, vec![forwarded]),
         filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, postrouting(options)),
     ]
@@ -51,6 +50,7 @@ pub(super) fn capturing(options: &FirewallOptions) -> Vec<Rules> {
             redirect(Some(LOOPBACK_INDEX), INBOUND_PORT, INBOUND_UDP_PORT),
         ),
         nat("redirect_outbound", Hook::Output, redirect(None, OUTBOUND_PORT, DNS_PORT)),
+        filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
         filter(ZONE, Hook::Output, priority::RAW, Policy::Accept, local_leg_zone(options)),
         (
             Chain::base("answer_route", ChainType::Route, Hook::Output, after_output, Policy::Accept),
@@ -98,7 +98,8 @@ pub(super) fn near_own_ports(port: Field, options: &FirewallOptions) -> Rule {
     at_least.compare(Register::R0, Comparison::AtMost, last)
 }
 
-/// Only to a socket that carries the listener's mark, and to the capturing ones only by redirect.
+/// Only to a socket that carries the listener's mark, and to the capturing ones only by redirect. Nothing goes there by
+/// redirect while these hooks are not there; and who addresses a port of ours directly is refused on arrival.
 pub(super) fn listener(options: &FirewallOptions) -> Vec<Rule> {
     let to = |name: &str, (carrier, port)| Rule::new().named(name).protocol(carrier).to_port(port);
     let capturing = [(TCP, INBOUND_PORT), (TCP, OUTBOUND_PORT), (UDP, INBOUND_UDP_PORT), (UDP, DNS_PORT)];
@@ -106,11 +107,14 @@ pub(super) fn listener(options: &FirewallOptions) -> Vec<Rule> {
         let direct = to("listener addressed directly", port).field::<u32>(Field::ConnectionStatus);
         direct.no_bit(connection_status::DESTINATION_NAT).counter().drop_packet()
     });
-    let stolen = capturing.into_iter().chain([(TCP, options.admin_port)]).map(|port| {
-        let stolen = to("listener of somebody else", port).field(Field::SocketMark);
-        stolen.not_equals(options.marks.listener).counter().drop_packet()
-    });
-    direct.into_iter().chain(stolen).collect()
+    let stolen = capturing.into_iter().chain([(TCP, options.admin_port)]);
+    direct.into_iter().chain(stolen.map(|(carrier, port)| stolen_port(carrier, port, options))).collect()
+}
+
+/// Refuses what would reach somebody else who holds a port of ours. On arrival, for new connections, or on delivery.
+pub(super) fn stolen_port(carrier: u8, port: u16, options: &FirewallOptions) -> Rule {
+    let to = Rule::new().named("listener of somebody else").protocol(carrier).to_port(port);
+    to.field(Field::SocketMark).not_equals(options.marks.listener).counter().drop_packet()
 }
 
 /// The leg to the app has the client's address and may get its port: a zone keeps it apart from the client's own

@@ -466,8 +466,9 @@ impl Firewall {
 
     /// The open connections that the kernel passes by itself.
     pub fn flows(&mut self) -> Result<Vec<KernelFlow>, FirewallError> {
-        let mut flows = self.conntrack.flows(Class::KernelAllow.bits(), Class::MASK)?;
-        flows.extend(self.conntrack.flows(Class::Learn.bits(), Class::MASK)?);
+        // One dump for both classes, since it walks over every connection of the machine: what they share, no other class has.
+        const EITHER: u32 = Class::MASK & !(Class::KernelAllow.bits() ^ Class::Learn.bits());
+        let flows = self.conntrack.flows(Class::KernelAllow.bits(), EITHER)?;
         Ok(flows.iter().filter_map(|flow| self.local.kernel_flow(flow)).collect())
     }
 
