@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 seconds="${1:?usage: run.sh SECONDS [TARGET...]}"
 shift
 targets=("$@")
-[ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates http1 http1_servers program hpack http2 tls redis postgres kafka)
+[ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates dns http1 http1_servers program hpack http2 tls redis postgres kafka)
 suites="${BULKHEAD_SUITES:-../shared/suites}"
 triple="$(rustc -vV | sed -n 's/^host: //p')"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
@@ -48,6 +48,10 @@ seeds() { # seeds TARGET FOLDER
             printf "with a as (delete from b) select E'\\\\'' , \$x\$ ; \$x\$, U&'a' -- ;\n; copy a to program 'x' /* ; */" >"$2/statement"
             ;;
         kafka) printf '\1\0\0\0\41\0\3\0\5\0\0\0\7\0\4test\0\0\0\1\0\10orders.a\1' >"$2/metadata" ;;
+        dns)
+            printf '\22\64\1\0\0\1\0\0\0\0\0\1\3api\4test\0\0\1\0\1\0\0\51\4\320\0\0\200\0\0\0\1' >"$2/question"
+            printf '\22\64\201\200\0\1\0\1\0\0\0\0\3api\4test\0\0\1\0\1\300\14\0\1\0\1\0\0\0\74\0\4\313\0\161\7\0' >"$2/answer"
+            ;;
         hosts) printf 'b\xc3\xbccher.example:80' >"$2/name" && printf '[fd00::1]:80' >"$2/address" && printf '*.a.test' >"$2/pattern" ;;
         paths) printf '/a/%%2e%%2e/b//c/./d;x' >"$2/path" && printf '/api/%%C3%%A9' >"$2/utf8" ;;
         cidrs) printf '10.0.0.0/8' >"$2/v4" && printf 'fd00::/48' >"$2/v6" && printf '::ffff:10.0.0.0/104' >"$2/mapped" ;;
