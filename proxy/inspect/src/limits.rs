@@ -63,8 +63,6 @@ pub const CONTINUATION_FRAMES_MAX: u8 = 8;
 pub const HEADER_LIST_BYTES_MAX: usize = 64 * 1024;
 /// Fields of a header list of HTTP/2. More: the connection is closed.
 pub const HEADER_LIST_FIELDS_MAX: usize = 256;
-/// Bytes of a string that is read in a server's header block. More: the status of responses is not known any more.
-pub const HEADER_TEXT_WATCHED_BYTES_MAX: usize = 64 * 1024;
 /// Open streams of an HTTP/2 connection under the gate. More: refused, a client may try them again.
 pub const STREAMS_MAX: usize = 100;
 /// Streams that were reset and on which a client may still send. On older ones: the connection is closed.
@@ -120,6 +118,8 @@ pub const POSTGRES_MESSAGE_BYTES_MAX: usize = 0x3fff_ffff;
 pub const POSTGRES_NAMED_MAX: usize = 4 * 1024;
 /// Messages to PostgreSQL that are not yet answered. More: further ones wait.
 pub const POSTGRES_OUTSTANDING_MAX: usize = 8 * 1024;
+/// Refusals to a client of PostgreSQL that wait for their turn. More: further messages wait.
+pub const POSTGRES_REFUSALS_MAX: usize = 16;
 
 /// Bytes of a request to Kafka that are held to judge its topics. More: refused.
 pub const KAFKA_REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;

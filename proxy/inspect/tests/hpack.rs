@@ -47,7 +47,7 @@ fn every_story_with_responses_tells_each_status() {
     let Some(stories) = stories() else { return };
     let mut seen = 0;
     for (name, story) in &stories {
-        let mut watcher = Watcher::new(1 << 20);
+        let mut watcher = Watcher::default();
         for block in story {
             let status = watcher.status(&block.wire).unwrap_or_else(|error| panic!("{name}: {error:?}"));
             let written = block.fields.iter().find(|(name, _)| name == b":status");

@@ -8,7 +8,7 @@ const BYTES_MAX: usize = 16 * 1024;
 const FIELDS_MAX: usize = 256;
 
 fuzz_target!(|blocks: Vec<&[u8]>| {
-    let (mut decoder, mut watcher) = (Decoder::new(4096), Watcher::new(1 << 20));
+    let (mut decoder, mut watcher) = (Decoder::new(4096), Watcher::default());
     let (mut fields, mut again) = (Fields::default(), Fields::default());
     for block in blocks {
         let status = watcher.status(block);
@@ -30,6 +30,8 @@ fuzz_target!(|blocks: Vec<&[u8]>| {
             (Ok(Some(number)), Some(text)) => {
                 assert!(number == 0 || number.to_string().as_bytes() == text, "{number} for {text:?}");
             }
+            // One of many statuses in the table is not remembered; an entry that was evicted is refused by the decoder.
+            (Ok(None), Some(_)) => {}
             other => panic!("{other:?}"),
         }
     }

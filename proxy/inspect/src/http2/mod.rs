@@ -25,9 +25,7 @@ mod window;
 
 use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
 use crate::http1::HostCache;
-use crate::limits::{
-    FRAME_SHOWN_BYTES_MAX, HEADER_TABLE_BYTES_MAX, HEADER_TEXT_WATCHED_BYTES_MAX, INSERTED_BYTES_MAX,
-};
+use crate::limits::{FRAME_SHOWN_BYTES_MAX, HEADER_TABLE_BYTES_MAX, INSERTED_BYTES_MAX};
 use crate::question::{Question, Subject};
 use block::{Asked, Block};
 use budget::{Budget, Spent};
@@ -105,7 +103,7 @@ impl Default for Http2 {
             decoder: Decoder::new(HEADER_TABLE_BYTES_MAX),
             fields: Fields::default(),
             hosts: HostCache::default(),
-            watcher: Some(Watcher::new(HEADER_TEXT_WATCHED_BYTES_MAX)),
+            watcher: Some(Watcher::default()),
             server_block: Vec::new(),
             owes_table_size: true,
             output: Vec::new(),

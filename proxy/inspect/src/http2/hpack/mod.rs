@@ -105,13 +105,4 @@ impl Text<'_> {
         out.extend_from_slice(self.bytes);
         Ok(())
     }
-
-    /// Its length once decoded; at most so many bytes.
-    fn length(&self, bytes_max: usize) -> Result<usize, HpackError> {
-        match self.huffman {
-            true => huffman::decoded_length(self.bytes, bytes_max),
-            false if self.bytes.len() > bytes_max => Err(HpackError::TooLarge),
-            false => Ok(self.bytes.len()),
-        }
-    }
 }
