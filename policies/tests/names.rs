@@ -158,3 +158,26 @@ fn many_rules_by_name_stay_within_the_limit_and_each_is_held() {
         "too many share it: some hold"
     );
 }
+
+#[test]
+fn a_section_that_the_built_in_rule_makes_moot_is_warned_of() {
+    let inventory = format!(
+        "{INVENTORY}---\napiVersion: v1\nkind: Service\nmetadata: {{name: kube-dns, namespace: kube-system}}\nspec: {{clusterIP: \
+         10.96.0.10, ports: [{{name: dns, port: 53, protocol: UDP}}]}}\n"
+    );
+    let warned = |infrastructure: &str, peer: &str| {
+        let text = format!(
+            "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {{name: shop}}\nspec: {{covers: {{namespaces: {{}}}}, \
+             default: deny{infrastructure}}}\n---\napiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {{name: \
+             web, namespace: shop}}\nspec:\n  workloads: {{app: web}}\n  egress:\n    - {{name: names, to: [{peer}], ports: \
+             [udp/53], dns: [{{names: [a.example]}}]}}\n"
+        );
+        let source = |name: &str, text: &str| Source { name: name.to_owned(), text: text.to_owned() };
+        let (set, inventory) = sound(&[source("p.yaml", &text)], &[source("i.yaml", &inventory)]);
+        let warnings = compiler(&set, &inventory).warnings();
+        warnings.iter().any(|warning| warning.to_string().contains("decides nothing"))
+    };
+    assert!(warned("", "{entity: dns}"));
+    assert!(!warned(", infrastructure: [probes]", "{entity: dns}"));
+    assert!(!warned("", "{cidr: 203.0.113.53/32}"));
+}

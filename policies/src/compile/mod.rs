@@ -18,6 +18,7 @@ mod intern;
 mod intervals;
 mod kept;
 mod lineup;
+mod moot;
 mod named;
 mod peers;
 mod policies;
@@ -132,6 +133,15 @@ pub enum CompileWarning {
         /// Its port.
         port: u16,
     },
+    /// A `dns` section decides nothing at the cluster's resolver: the built-in rule lets every question there pass.
+    QuestionsOpen {
+        /// Whose egress.
+        workload: WorkloadRef,
+        /// The policy with the section.
+        policy: PolicyRef,
+        /// Its rule.
+        rule: String,
+    },
     /// Several pods hold one address: an allow counts only if it names all of them.
     ContestedAddress {
         /// The address.
@@ -157,6 +167,11 @@ impl fmt::Display for CompileWarning {
                 "requests of `{workload}` to service `{}/{}` on {protocol}/{port} would be judged by different rules at \
                  different endpoints, so the service is denied: write one rule for all of its endpoints",
                 service.namespace, service.name
+            ),
+            Self::QuestionsOpen { workload, policy, rule } => write!(
+                f,
+                "`dns` of rule `{rule}` of {policy} decides nothing for `{workload}` at the cluster's resolver, which the \
+                 built-in rule `resolver` lets it ask anything: leave `resolver` out of the collection's `infrastructure`"
             ),
             Self::ContestedAddress { address, pods } => {
                 let names: Vec<_> =
@@ -312,6 +327,11 @@ impl<'a> Compiler<'a> {
         let emitted = emitted.map_err(|over| too_many(over.what, over.limit))?;
         let mut warnings: Vec<_> =
             emitted.troubles.into_iter().map(|trouble| warning(&pod.workload, trouble)).collect();
+        warnings.extend(moot::open_questions(&egress).into_iter().filter_map(|at| {
+            let info = rules.get(at.0 as usize)?;
+            let (policy, rule) = (info.policy.clone(), info.rule.clone());
+            Some(CompileWarning::QuestionsOpen { workload: pod.workload.clone(), policy, rule })
+        }));
         warnings.sort_unstable();
         warnings.dedup();
         let names = lineup::names(&egress);

@@ -76,6 +76,9 @@ pub(super) fn compile_warnings(warnings: &[CompileWarning], file: &str) -> Vec<D
             CompileWarning::ServiceInspectedDifferently { .. } => {
                 report.warning("service-inspected-differently", Span::default(), warning.to_string());
             }
+            CompileWarning::QuestionsOpen { .. } => {
+                report.warning("questions-open", Span::default(), warning.to_string());
+            }
             CompileWarning::ContestedAddress { .. } => {
                 report.warning("contested-address", Span::default(), warning.to_string());
             }
