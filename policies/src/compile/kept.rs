@@ -16,6 +16,7 @@ use crate::inventory::{Inventory, Labels, ObjectName, Pod, Service};
 use crate::model::{Collection, Policy, PolicySet};
 use crate::program::Program;
 use bulkhead_facts::Mode;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -412,17 +413,30 @@ fn swap<K: Ord + Clone, V>(
     change(key, old)
 }
 
-/// The entries of `new` that `old` has not, and `None` for those that are gone.
+/// The entries of `new` that `old` has not, and `None` for those that are gone: both are walked once, side by side.
 fn compare<K: Ord + Clone, V: PartialEq + Clone>(
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,
     change: fn(K, Option<V>) -> Difference,
     changes: &mut Vec<Difference>,
 ) {
-    let gone = old.keys().filter(|key| !new.contains_key(key));
-    changes.extend(gone.map(|key| change(key.clone(), None)));
-    let fresh = new.iter().filter(|(key, value)| old.get(key) != Some(value));
-    changes.extend(fresh.map(|(key, value)| change(key.clone(), Some(value.clone()))));
+    let (mut olds, mut news) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (olds.peek(), news.peek()) {
+            (None, None) => return,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+        };
+        let gone = if order.is_le() { olds.next() } else { None };
+        let come = if order.is_ge() { news.next() } else { None };
+        match (gone, come) {
+            (Some((_, old)), Some((_, new))) if old == new => {}
+            (_, Some((key, new))) => changes.push(change(key.clone(), Some(new.clone()))),
+            (Some((key, _)), None) => changes.push(change(key.clone(), None)),
+            (None, None) => return,
+        }
+    }
 }
 
 /// True if two programs judge alike and say the same of it, whatever their revisions.
