@@ -1,7 +1,8 @@
 //! Published bypasses of other firewalls, as far as deciding is concerned: each test is named by the advisory.
 //!
 //! A request that has no canonical form is refused before any rule is asked; here that counts as denied, as it does in
-//! the sidecar. What parsers of whole messages have to refuse is tested where they are.
+//! the sidecar. What parsers of whole messages have to refuse is tested where they are: [`ELSEWHERE`] lists the advisories
+//! of the same classes that concern no decision, and a test holds that none is forgotten.
 
 use bulkhead_facts::{
     Cidr, Direction, Effect, HeaderField, HostName, HttpRequest, L4Protocol, Request, UrlPath,
@@ -11,6 +12,11 @@ use bulkhead_policies::decide::Judge;
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::{load, load_inventory};
 use bulkhead_policies::inventory::ObjectName;
+use bulkhead_policies::yaml::{self, Node};
+use support::{source, suite};
+
+#[allow(dead_code, reason = "this binary uses a part")]
+mod support;
 
 const INVENTORY: &str = r#"
 apiVersion: v1
@@ -208,7 +214,7 @@ fn deny_host(host: &str) -> Judge {
 }
 
 #[test]
-fn cve_2021_39155_and_istio_2021_008_and_cve_2022_23632_hosts_have_one_form() {
+fn cve_2021_39155_and_istio_security_2021_008_and_cve_2022_23632_hosts_have_one_form() {
     denied_hosts(
         &deny_host("secret.com"),
         &["Secret.COM", "secret.com:8000", "secret.com.", "SECRET.com.:80"],
@@ -265,4 +271,230 @@ fn cve_2024_52529_a_port_range_of_another_rule_does_not_skip_requests() {
     assert_eq!(ask(&judge, "203.0.113.1", "/no", None, &[]), Effect::Deny);
     assert_eq!(ask(&judge, "203.0.113.1", "/ok", None, &[]), Effect::Allow);
     assert_eq!(ask(&judge, "203.0.113.2", "/no", None, &[]), Effect::Allow);
+}
+
+#[test]
+fn cve_2020_8595_neither_query_nor_fragment_is_part_of_a_path() {
+    let judge =
+        admin("{name: d, action: deny, from: [{cidr: 0.0.0.0/0}], ports: [80], http: [{path: /private}]}");
+    denied_paths(&judge, &["/private", "/private#", "/private#x"]);
+    let path = UrlPath::parse("/private").expect("a path");
+    let http = HttpRequest { method: "GET", path: &path, query: Some("x"), host: None, headers: &[] };
+    let peer = "203.0.113.1".parse().expect("an address");
+    let pair = judge.decide(Direction::Ingress, peer, L4Protocol::TCP, 80, &Request::Http(http));
+    assert_eq!(pair.enforced.effect, Effect::Deny);
+}
+
+#[test]
+fn cve_2023_47106_a_fragment_hides_no_dot_segments() {
+    denied_paths(&team(r#"{name: a, ports: [80], http: [{path: "/**"}]}"#), &["/x#/../admin"]);
+}
+
+#[test]
+fn cve_2026_40912_an_escaped_slash_is_refused_before_anybody_could_rewrite_it() {
+    denied_paths(
+        &team(r#"{name: a, ports: [80], http: [{path: "/pfx/**"}]}"#),
+        &["/pfx/..%2fadmin", "/pfx/%2e%2e%2fadmin"],
+    );
+}
+
+#[test]
+fn cve_2026_27587_an_escaped_letter_is_that_letter_in_its_case() {
+    let judge = admin(
+        "{name: d, action: deny, from: [{cidr: 0.0.0.0/0}], ports: [80], http: [{path: /Admin}, {path: '/ADMIN/**'}]}",
+    );
+    denied_paths(&judge, &["/%41dmin", "/Admin", "/ADMIN%2fx", "/ADMIN/x"]);
+    assert_eq!(
+        ask(&judge, "203.0.113.1", "/admin", None, &[]),
+        Effect::Allow,
+        "paths are compared with their case"
+    );
+}
+
+#[test]
+fn cve_2026_27590_letters_that_change_their_length_with_their_case_change_nothing() {
+    let judge = team(r#"{name: a, ports: [80], http: [{path: "/x.php"}]}"#);
+    denied_paths(&judge, &["/x.PHP", "/%C4%B0x.php", "/x.%E2%84%AAhp", "/\u{130}.php", "/x.php\u{212a}"]);
+    assert_eq!(ask(&judge, "203.0.113.1", "/x.php", None, &[]), Effect::Allow);
+}
+
+#[test]
+fn cve_2013_4547_neither_space_nor_nul_stands_in_a_path() {
+    denied_paths(
+        &team(r#"{name: a, ports: [80], http: [{path: "/**"}]}"#),
+        &["/foo /../protected/file", "/foo\0", "/foo \0.php"],
+    );
+}
+
+#[test]
+fn cve_2019_18802_white_space_around_a_value_hides_it_from_no_deny() {
+    denied_headers(&admin(DENY_ROLE), &[&[("x-role", "admin \t")], &[("x-role", "\tadmin")]]);
+}
+
+#[test]
+fn cve_2023_27488_a_value_that_is_no_utf_8_is_compared_as_bytes() {
+    let fields = [HeaderField { name: b"x-role", value: b"admin\x80\xff" }];
+    let path = UrlPath::parse("/").expect("a path");
+    let http = HttpRequest { method: "GET", path: &path, query: None, host: None, headers: &fields };
+    let peer = "203.0.113.1".parse().expect("an address");
+    let effect = |judge: &Judge| {
+        judge.decide(Direction::Ingress, peer, L4Protocol::TCP, 80, &Request::Http(http)).enforced.effect
+    };
+    let prefix = DENY_ROLE.replace("exact", "prefix");
+    assert_eq!(effect(&admin(&prefix)), Effect::Deny);
+    assert_eq!(
+        effect(&team("{name: a, ports: [80], http: [{headers: [{name: x-role, exact: admin}]}]}")),
+        Effect::Deny
+    );
+}
+
+#[test]
+fn grpc_go_9332_a_rule_for_a_header_fires_whatever_its_case() {
+    denied_headers(
+        &admin(&DENY_ROLE.replace("X-Role", "USER-agent").replace("admin", "bad")),
+        &[&[("user-agent", "bad")]],
+    );
+}
+
+#[test]
+fn grpc_go_9258_what_is_wrong_deep_inside_a_rule_is_an_error_of_the_whole() {
+    for wrong in [
+        "http: [{headers: [{name: x, exact: a, regex: b}]}]",
+        "http: [{hosts: [a.test], not: [{hosts: [b.test]}]}]",
+    ] {
+        refused(&format!("{{name: d, action: deny, from: [{{cidr: 0.0.0.0/0}}], ports: [80], {wrong}}}"));
+    }
+}
+
+/// These rules of the admin tier are refused.
+fn refused(rules: &str) {
+    let text = format!(
+        "apiVersion: bulkhead.dev/v1alpha1\nkind: ClusterSegmentPolicy\nmetadata: {{name: p}}\nspec: {{tier: admin, priority: 1, \
+         subjects: {{namespaces: {{}}}}, ingress: [{rules}]}}\n"
+    );
+    assert!(load(&[Source { name: "p.yaml".into(), text }]).has_errors(), "{rules}");
+}
+
+#[test]
+fn cve_2026_33433_a_name_that_is_the_same_to_some_servers_is_neither_missed_nor_trusted() {
+    denied_headers(
+        &admin(DENY_ROLE),
+        &[&[("X_Role", "admin")], &[("x-Role", "admin")], &[("x_ROLE", "admin")]],
+    );
+    let judge = team("{name: a, ports: [80], http: [{headers: [{name: x-auth-user, exact: ann}]}]}");
+    denied_headers(&judge, &[&[("X_Auth_User", "ann")], &[("x-auth-user", "ann"), ("X_Auth_User", "root")]]);
+}
+
+#[test]
+fn cve_2026_27588_hosts_have_no_case_however_many_rules_there_are() {
+    for count in [1, 100, 101, 2_000] {
+        let rules: Vec<String> = (0..count)
+            .map(|n| format!("{{name: d{n}, action: deny, from: [{{cidr: 0.0.0.0/0}}], ports: [80], http: [{{hosts: [secret{n}.com]}}]}}"))
+            .collect();
+        let judge = admin(&rules.join(", "));
+        let last = count - 1;
+        denied_hosts(&judge, &["SECRET0.com", &format!("Secret{last}.COM"), &format!("secret{last}.com.")]);
+        assert_eq!(ask(&judge, "203.0.113.1", "/", Some("other.com"), &[]), Effect::Allow);
+    }
+}
+
+#[test]
+fn cve_2026_39350_and_cve_2020_16844_a_deny_of_an_identity_that_nobody_proves_is_an_error() {
+    for peer in ["{serviceAccounts: [a.b]}", "{identities: ['spiffe://td1/ns/ns1/sa/*']}"] {
+        refused(&format!("{{name: d, action: deny, from: [{peer}]}}"));
+    }
+    let judge = team("{name: a, from: [{serviceAccounts: [a.b]}], ports: [80]}");
+    assert_eq!(ask(&judge, "203.0.113.1", "/", None, &[]), Effect::Deny, "and an allow lets nobody in");
+}
+
+#[test]
+fn cve_2024_45806_and_cve_2023_27487_and_cve_2022_24112_and_cve_2026_39858_no_header_says_who_is_there() {
+    let judge = team("{name: a, from: [{cidr: 10.0.0.0/8}], ports: [80], http: [{path: /ok}]}");
+    let forged = [
+        ("x-forwarded-for", "10.0.0.5"),
+        ("x-real-ip", "127.0.0.1"),
+        ("x-envoy-original-path", "/ok"),
+        ("x-forwarded-prefix", "/ok"),
+        ("forwarded", "for=10.0.0.5"),
+    ];
+    assert_eq!(ask(&judge, "203.0.113.1", "/ok", None, &forged), Effect::Deny);
+    assert_eq!(ask(&judge, "10.0.0.5", "/admin", None, &forged), Effect::Deny);
+    assert_eq!(ask(&judge, "10.0.0.5", "/ok", None, &[]), Effect::Allow);
+}
+
+#[test]
+fn cve_2024_39321_and_cve_2026_40460_a_rule_for_requests_opens_no_port_of_udp() {
+    let judge = team(r#"{name: a, http: [{path: "/**"}]}"#);
+    let peer = "203.0.113.1".parse().expect("an address");
+    let pair = judge.decide(Direction::Ingress, peer, L4Protocol::UDP, 443, &Request::Opaque);
+    assert_eq!(pair.enforced.effect, Effect::Deny);
+}
+
+/// Advisories of the classes that are held here which concern no decision, each with what they concern instead.
+const ELSEWHERE: [(&str, &str); 24] = [
+    ("CVE-2019-9900", "a NUL in a value: the parsers refuse it"),
+    ("CVE-2023-27493", "line ends in a value of HTTP/2: the parser refuses them"),
+    ("CVE-2024-45410", "headers that are removed hop by hop: none is added, removed or rewritten"),
+    ("CVE-2026-30851", "headers of an authorizer: there is none, and no header is trusted"),
+    ("CVE-2020-8843", "headers of the mesh: none is trusted"),
+    ("CVE-2023-35944", "the case of a scheme: the parser refuses it"),
+    ("CVE-2023-25725", "an empty name of a header: the parser refuses it"),
+    ("CVE-2022-21679", "programs that an older sidecar misreads: an unknown value refuses the message"),
+    ("CVE-2026-29777", "text of rules in generated configuration: rules are values, no text is put together"),
+    ("CVE-2024-23324", "PROXY protocol: not read"),
+    ("CVE-2020-35470", "PROXY protocol: not read"),
+    ("CVE-2026-47692", "PROXY protocol: not read"),
+    ("CVE-2020-8558", "packets to 127.0.0.0/8 from outside: the kernel tables drop them"),
+    ("CVE-2021-28682", "a deadline that overflows: not read"),
+    ("GHSA-m425-mq94-257g", "streams that are reset at once: limited where HTTP/2 is read"),
+    ("CVE-2024-47609", "errors of accept: the listeners"),
+    ("GHSA-xr7q-jx4m-x55m", "secrets in logs: no header is logged"),
+    ("CVE-2023-32732", "values of binary headers: not decoded"),
+    ("CVE-2022-41721", "an upgrade to h2c with a body: the parser refuses it"),
+    ("h2csmuggler (BishopFox 2020)", "an upgrade to h2c: the session"),
+    ("CVE-2025-64763", "bytes behind CONNECT: the session holds them until the answer"),
+    ("CVE-2021-43826", "memory of a tunnel: there is no unsafe code in sessions"),
+    ("ISTIO HBONE / CONNECT", "the authority of CONNECT: the session"),
+    ("CVE-2026-33726", "ways around the datapath: the trial of evasions"),
+];
+
+#[test]
+fn every_advisory_of_these_classes_is_named_by_a_test_or_concerns_no_decision() {
+    let Some(folder) = suite("advisories") else { return };
+    let names: Vec<&str> = include_str!("advisories.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("fn ")?.split_once('(').map(|(name, _)| name))
+        .collect();
+    let rows = source(&folder.join("advisories.jsonl"));
+    let rows: Vec<Node> = rows
+        .text
+        .lines()
+        .map(|line| Source { name: "advisories.jsonl".into(), text: line.into() })
+        .flat_map(|line| yaml::parse(&line).expect("an advisory"))
+        .collect();
+    let text =
+        |row: &Node, field: &str| row.child(field).and_then(Node::as_str).unwrap_or_default().to_owned();
+    let mut listed: Vec<&str> = Vec::new();
+    let mut forgotten = Vec::new();
+    let classes = ["01", "02", "03", "04", "05", "07"];
+    for row in rows.iter().filter(|row| classes.iter().any(|class| text(row, "class").starts_with(class))) {
+        let id = text(row, "id");
+        let elsewhere = ELSEWHERE.iter().find(|(own, _)| id.starts_with(own));
+        listed.extend(elsewhere.map(|(own, _)| *own));
+        let spelled = id.split(['/', ';', ',']).map(as_name).filter(|name| !name.is_empty());
+        let is_named = spelled.into_iter().any(|id| names.iter().any(|name| name.contains(&id)));
+        if elsewhere.is_none() && !is_named {
+            forgotten.push(id);
+        }
+    }
+    assert!(forgotten.is_empty(), "advisories without a test: {forgotten:#?}");
+    let strange = ELSEWHERE.iter().filter(|(own, _)| !listed.contains(own));
+    assert_eq!(strange.count(), 0, "listed, but not among the advisories: {listed:?}");
+}
+
+/// An advisory's id as the names of tests spell it: what stands in brackets is left out.
+fn as_name(id: &str) -> String {
+    let id = id.split('(').next().unwrap_or_default().trim().to_lowercase();
+    let words = id.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("_")
 }
