@@ -127,7 +127,7 @@ fn inventory() -> Inventory {
         .collect();
     let pods = (0..WORKLOADS).map(|i| (name(i), pod(i))).collect();
     let nodes = BTreeMap::from([("node".to_owned(), vec![IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1))])]);
-    Inventory { namespaces, pods, services: BTreeMap::new(), nodes }
+    Inventory { namespaces, pods, nodes, ..Inventory::default() }
 }
 
 fn pod(index: u32) -> Pod {

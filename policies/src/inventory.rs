@@ -30,6 +30,8 @@ pub struct Inventory {
     pub services: BTreeMap<ObjectName, Service>,
     /// Addresses of nodes by name.
     pub nodes: BTreeMap<String, Vec<IpAddr>>,
+    /// Labels of nodes by name.
+    pub node_labels: BTreeMap<String, Labels>,
 }
 
 /// One pod.

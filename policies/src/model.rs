@@ -198,6 +198,8 @@ pub enum Peer {
         /// Blocks inside it that are not meant.
         except: Vec<Cidr>,
     },
+    /// The addresses of nodes with these labels, and so of the pods in their network namespace.
+    Nodes(Selector),
     /// A well-known group of addresses.
     Entity(Entity),
     /// The addresses that the name system gives for a name. Nobody learns them yet: it matches none. Only in allows.

@@ -157,9 +157,12 @@ fn names(policy: &Policy, whose: &Whose<'_>) -> bool {
         Peer::Workloads { namespaces, workloads } => {
             whose.is_in(namespaces) && selects(workloads, &whose.pod.labels)
         }
-        Peer::Service { .. } | Peer::Cidr { .. } | Peer::Entity(_) | Peer::Name(_) | Peer::Unknown(_) => {
-            false
-        }
+        Peer::Service { .. }
+        | Peer::Cidr { .. }
+        | Peer::Nodes(_)
+        | Peer::Entity(_)
+        | Peer::Name(_)
+        | Peer::Unknown(_) => false,
     })
 }
 
@@ -188,7 +191,7 @@ fn handles(policy: &Policy) -> BTreeSet<Handle> {
                 handles.insert(Handle::Service(name));
             }
             Peer::Cidr { .. } => drop(handles.insert(Handle::Block)),
-            Peer::Entity(_) => drop(handles.insert(Handle::Entity)),
+            Peer::Entity(_) | Peer::Nodes(_) => drop(handles.insert(Handle::Entity)),
             Peer::Name(_) | Peer::Unknown(_) => {}
         }
     }

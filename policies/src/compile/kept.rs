@@ -36,6 +36,8 @@ pub enum Difference {
     Namespace(String, Option<Labels>),
     /// Addresses of a node.
     Node(String, Option<Vec<IpAddr>>),
+    /// Labels of a node.
+    NodeLabels(String, Option<Labels>),
     /// All collections.
     Collections(Vec<Collection>),
 }
@@ -123,6 +125,7 @@ impl Kept {
         let mut changes = Vec::new();
         compare(&own.namespaces, &inventory.namespaces, Difference::Namespace, &mut changes);
         compare(&own.nodes, &inventory.nodes, Difference::Node, &mut changes);
+        compare(&own.node_labels, &inventory.node_labels, Difference::NodeLabels, &mut changes);
         compare(&own.pods, &inventory.pods, Difference::Pod, &mut changes);
         compare(&own.services, &inventory.services, Difference::Service, &mut changes);
         changes
@@ -183,6 +186,9 @@ impl Kept {
             }
             Difference::Node(name, addresses) => {
                 swap(&mut inventory.nodes, name, addresses, Difference::Node)
+            }
+            Difference::NodeLabels(name, labels) => {
+                swap(&mut inventory.node_labels, name, labels, Difference::NodeLabels)
             }
             Difference::Collections(new) => {
                 Difference::Collections(std::mem::replace(&mut self.collections, new))
@@ -306,9 +312,10 @@ impl Kept {
         let mut pods = BTreeSet::new();
         for change in before {
             match change {
-                Difference::Namespace(..) | Difference::Node(..) | Difference::Collections(_) => {
-                    return Extent::Whole;
-                }
+                Difference::Namespace(..)
+                | Difference::Node(..)
+                | Difference::NodeLabels(..)
+                | Difference::Collections(_) => return Extent::Whole,
                 Difference::PolicyComes(policy) | Difference::PolicyGoes(policy) => {
                     bag.insert(Arc::as_ptr(policy), policy.clone());
                 }

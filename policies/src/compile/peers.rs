@@ -2,8 +2,10 @@
 
 use super::cluster::{Cluster, PodIndex};
 use super::intervals::AddressSet;
+use super::selectors::selects;
 use super::touched::Touched;
-use crate::model::{Entity, Peer, Peers};
+use crate::inventory::{Labels, ObjectName, Pod};
+use crate::model::{Entity, Peer, Peers, Selector};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::OnceLock;
 
@@ -78,6 +80,7 @@ fn addresses(cluster: &Cluster<'_>, peer: &Peer, reading: Reading) -> AddressSet
             let except: Vec<_> = except.iter().map(|cidr| AddressSet::block(*cidr)).collect();
             AddressSet::block(*block).minus(&AddressSet::union(&except))
         }
+        Peer::Nodes(labels) => node_addresses(cluster, labels),
         Peer::Entity(entity) => entity_addresses(cluster, *entity),
         Peer::Unknown(_) | Peer::Name(_) => AddressSet::default(),
     }
@@ -95,6 +98,19 @@ pub(crate) fn pod_addresses(cluster: &Cluster<'_>, pods: &[PodIndex], reading: R
         .filter(|(_, holders)| holders.iter().any(|holder| pods.binary_search(holder).is_err()))
         .map(|(address, _)| *address);
     all.minus(&AddressSet::of(doubtful))
+}
+
+/// Addresses of the nodes with these labels, and of the pods that live in their network namespace.
+fn node_addresses(cluster: &Cluster<'_>, labels: &Selector) -> AddressSet {
+    let none = Labels::new();
+    let inventory = cluster.inventory;
+    let selected = |node: &str| selects(labels, inventory.node_labels.get(node).unwrap_or(&none));
+    let nodes =
+        inventory.nodes.iter().filter(|(node, _)| selected(node)).flat_map(|(_, addresses)| addresses);
+    let on_them =
+        |pod: &&(&ObjectName, &Pod)| pod.1.host_network && !pod.1.node.is_empty() && selected(&pod.1.node);
+    let pods = cluster.pods.iter().filter(on_them).flat_map(|(_, pod)| &pod.addresses);
+    AddressSet::of(nodes.chain(pods).copied())
 }
 
 /// The Service's own addresses and its ready endpoints.

@@ -413,7 +413,10 @@ fn a_canary_enforces_for_its_share_of_pods_and_audits_the_others() {
     for replica in 0..40u8 {
         let name = ObjectName { name: format!("web-{replica}"), ..web.clone() };
         let addresses = vec![std::net::Ipv4Addr::new(10, 0, 9, replica).into()];
-        world.inventory.pods.insert(name, crate::inventory::Pod { uid: format!("uid-{replica}"), addresses, ..pod.clone() });
+        world
+            .inventory
+            .pods
+            .insert(name, crate::inventory::Pod { uid: format!("uid-{replica}"), addresses, ..pod.clone() });
     }
     let replicas = |world: &World, percent| {
         let mut set = world.set.clone();

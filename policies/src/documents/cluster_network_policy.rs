@@ -7,9 +7,10 @@ use super::Read;
 use super::foreign::{close, finish};
 use super::names::{metadata, refuse_namespace};
 use super::network_policy::{cidr, port_name, within_limit};
+use super::peers::name_pattern;
 use super::places::{PolicyPlace, RulePlace};
 use super::selectors::full;
-use crate::diagnostics::{Report, Span};
+use crate::diagnostics::{Report, quoted};
 use crate::model::{
     Entity, NamespaceMatch, Peer, Peers, Policy, PolicyMode, PortMatch, Ports, Rule, RuleAction, Selector,
     Subject,
@@ -156,7 +157,7 @@ fn read_rule(
     let has_named = ports.iter().any(|port| matches!(port, PortMatch::Named(..)));
     let (mut peers, mut spans) = (Vec::new(), Vec::new());
     for node in peer_nodes {
-        let found = read_peer(report, node, direction, has_named, &mut unknown);
+        let found = read_peer(report, node, (direction, action), has_named, &mut unknown);
         spans.resize(spans.len() + found.len(), node.span);
         peers.extend(found);
     }
@@ -174,7 +175,7 @@ fn read_rule(
 fn read_peer(
     report: &mut Report,
     node: &Node,
-    direction: Direction,
+    (direction, action): (Direction, Option<RuleAction>),
     has_named: bool,
     unknown: &mut bool,
 ) -> Vec<Peer> {
@@ -212,6 +213,7 @@ fn read_peer(
         return Vec::new();
     }
     let peer = match (namespaces, pods, networks, nodes) {
+        (None, None, None, None) => return read_names(report, names, action),
         (Some(namespaces), ..) => full(report, namespaces, "namespaces", Some(unknown))
             .map(|found| workloads(found, Selector::default())),
         (_, Some(pods), ..) => {
@@ -219,10 +221,6 @@ fn read_peer(
         }
         (_, _, Some(networks), _) => return read_networks(report, networks),
         (_, _, _, Some(nodes)) => read_nodes(report, nodes, unknown),
-        (None, None, None, None) => {
-            unresolved(report, node.span, "domainNames", unknown);
-            None
-        }
     };
     peer.into_iter().collect()
 }
@@ -251,15 +249,38 @@ fn read_nodes(report: &mut Report, node: &Node, unknown: &mut bool) -> Option<Pe
     if selector.requirements.is_empty() {
         return Some(Peer::Entity(Entity::Node));
     }
-    unresolved(report, node.span, "nodes by label", unknown);
-    None
+    Some(Peer::Nodes(selector))
 }
 
-fn unresolved(report: &mut Report, span: Span, what: &str, unknown: &mut bool) {
-    *unknown = true;
-    report
-        .warning("unsupported", span, format!("{what} cannot be resolved here yet"))
-        .help("an allow with it matches nothing, a deny or pass with it denies all");
+/// `NAME`, or `*.NAME` for one or more labels before it. Only what is accepted can be named so.
+fn read_names(report: &mut Report, node: Option<&Node>, action: Option<RuleAction>) -> Vec<Peer> {
+    let Some(node) = node else { return Vec::new() };
+    let items = node.expect_list(report, "domainNames").unwrap_or_default();
+    if items.is_empty() {
+        report
+            .error("matches-nobody", node.span, "`domainNames` names nobody")
+            .help("name at least one domain");
+    }
+    if action.is_some_and(|action| action != RuleAction::Allow) {
+        report
+            .error("bad-peer", node.span, "`domainNames` stands in a rule that does not accept")
+            .help("a deny by name is avoided by dialling the address: name `networks`");
+        return Vec::new();
+    }
+    let mut peers = Vec::new();
+    for item in items {
+        let Some(text) = item.expect_text(report, "domainNames") else { continue };
+        // Here one star is what two are in a policy of ours.
+        let ours = text.strip_prefix("*.").map(|rest| format!("**.{rest}"));
+        if text.starts_with("**.") {
+            report
+                .error("bad-name", item.span, format!("{} has two stars", quoted(text)))
+                .help("`*.example.com` means one label or more before it");
+            continue;
+        }
+        peers.extend(name_pattern(report, ours.as_deref().unwrap_or(text), item.span).map(Peer::Name));
+    }
+    peers
 }
 
 fn read_protocol(report: &mut Report, node: &Node, unknown: &mut bool) -> Option<PortMatch> {

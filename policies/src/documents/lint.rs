@@ -177,11 +177,13 @@ fn peer_covers(wide: &Peer, narrow: &Peer) -> bool {
         (Peer::Unknown(_), _) | (_, Peer::Unknown(_)) => false,
         (
             Peer::Service { .. }
+            | Peer::Nodes(_)
             | Peer::Entity(_)
             | Peer::Name(_)
             | Peer::Cidr { .. }
             | Peer::Workloads { .. },
             Peer::Service { .. }
+            | Peer::Nodes(_)
             | Peer::Entity(_)
             | Peer::Name(_)
             | Peer::Cidr { .. }
@@ -265,6 +267,7 @@ fn is_unmatchable(peer: &Peer) -> bool {
                 || matches!(namespaces, NamespaceMatch::Labels(selector) if contradicts(selector))
         }
         Peer::Cidr { block, except } => is_used_up(block.first(), block.last(), except),
+        Peer::Nodes(labels) => contradicts(labels),
         Peer::Service { .. } | Peer::Entity(_) | Peer::Name(_) | Peer::Unknown(_) => false,
     }
 }

@@ -80,6 +80,11 @@ impl<'a> Check<'a> {
                     format!("Service {} is not in the inventory", quoted(&format!("{namespace}/{name}")))
                 })
             }
+            Peer::Nodes(labels) => {
+                let selected = |own: &Labels| matches(labels, own);
+                (!self.inventory.node_labels.values().any(selected))
+                    .then(|| "the peer selects no node of the inventory".to_owned())
+            }
             Peer::Cidr { .. } | Peer::Entity(_) | Peer::Name(_) | Peer::Unknown(_) => None,
         }
     }

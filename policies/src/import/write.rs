@@ -100,6 +100,7 @@ fn peer(peer: &Peer) -> String {
             format!("{{cidr: {}, except: [{}]}}", scalar(&block.to_string()), holes.join(", "))
         }
         Peer::Entity(entity) => format!("{{entity: {}}}", entity_name(*entity)),
+        Peer::Name(pattern) => format!("{{fqdn: {}}}", scalar(&pattern.to_string())),
         // Importers build no other peer; if one does, the reader of the result refuses this field.
         _ => "{unknown: true}".to_owned(),
     }

@@ -289,6 +289,16 @@ impl<'a> World<'a> {
             Peer::Cidr { block, except } => {
                 block.contains(address) && !except.iter().any(|cidr| cidr.contains(address))
             }
+            Peer::Nodes(labels) => {
+                let none = Labels::new();
+                let selected =
+                    |node: &str| labels_match(labels, self.inventory.node_labels.get(node).unwrap_or(&none));
+                let node =
+                    self.inventory.nodes.iter().any(|(node, own)| selected(node) && own.contains(&address));
+                let pods =
+                    self.inventory.pods.values().filter(|pod| pod.host_network && !pod.node.is_empty());
+                node || pods.into_iter().any(|pod| selected(&pod.node) && pod.addresses.contains(&address))
+            }
             Peer::Entity(entity) => self.in_entity(*entity, address),
             Peer::Unknown(_) | Peer::Name(_) => action != RuleAction::Allow,
         }

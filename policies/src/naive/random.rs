@@ -123,7 +123,8 @@ pub(crate) fn inventory(random: &mut Random) -> Inventory {
         let name = ObjectName { namespace: name.0.into(), name: name.1.into() };
         services.insert(name, Service { addresses: vec![v4(at), v6(at)], ports });
     }
-    Inventory { namespaces, pods, services, nodes }
+    let node_labels = [0, 1].map(|node| (format!("node-{node}"), labels(random))).into_iter().collect();
+    Inventory { namespaces, pods, services, nodes, node_labels }
 }
 
 fn selector(random: &mut Random) -> Selector {
@@ -171,7 +172,8 @@ fn cidr(random: &mut Random) -> Cidr {
 fn peer(random: &mut Random, own: &str) -> Peer {
     const ENTITIES: [Entity; 6] =
         [Entity::World, Entity::Cluster, Entity::Node, Entity::KubeApiserver, Entity::Dns, Entity::Metadata];
-    match random.below(13) {
+    match random.below(14) {
+        13 => Peer::Nodes(selector(random)),
         12 => Peer::Name(NamePattern::parse(random.pick(&NAME_PATTERNS)).unwrap()),
         0..=5 => Peer::Workloads { namespaces: namespaces(random, own), workloads: selector(random) },
         6 | 7 => Peer::Cidr { block: cidr(random), except: random.some(2, cidr) },

@@ -29,7 +29,7 @@ impl World {
     /// One difference, or now and then none.
     fn change(&mut self, random: &mut Random) {
         let (other, set) = (random::inventory(random), random::policy_set(random));
-        let Inventory { namespaces, pods, services, nodes } = &mut self.inventory;
+        let Inventory { namespaces, pods, services, nodes, node_labels } = &mut self.inventory;
         match random.below(16) {
             0..=3 => exchange(random, pods, &other.pods),
             4..=5 => remove(random, pods),
@@ -46,6 +46,7 @@ impl World {
             }
             14 if random.once_in(4) => exchange(random, namespaces, &other.namespaces),
             14 if random.once_in(3) => remove(random, nodes),
+            14 if random.once_in(2) => exchange(random, node_labels, &other.node_labels),
             14 => exchange(random, nodes, &other.nodes),
             15 if random.once_in(3) => self.set.collections = set.collections,
             _ => {

@@ -84,6 +84,7 @@ fn read_object(
         ("v1", "Node") => {
             let Some(object) = Object::open(report, node) else { return };
             let addresses = read_node_addresses(report, node);
+            inventory.node_labels.insert(object.name.to_owned(), object.labels(report));
             let fresh = inventory.nodes.insert(object.name.to_owned(), addresses).is_none();
             object.refuse_twice(report, fresh, kind);
         }
