@@ -101,7 +101,7 @@ pub(crate) trait Inspector {
 
     /// True if what is opaque from here on belongs to something that was asked about.
     fn is_judged(&self) -> bool {
-        true
+        false
     }
 
     /// Our own words to the client, once everything before them is through.
@@ -138,6 +138,9 @@ pub(crate) trait Inspector {
     /// From here on steps are obeyed (the gate), or everything leaves as it is (the tee). So many bytes of the client,
     /// the next to be shown, have left already.
     fn hold(&mut self, _: bool, _: usize) {}
+
+    /// So many bytes of the server, the next to be shown, have left already.
+    fn answers_left(&mut self, _: usize) {}
 
     /// True if steps must be obeyed from now on, whatever the policy says: what left was written anew.
     fn stays_held(&self) -> bool {

@@ -17,8 +17,7 @@ use crate::tls::Tls;
 #[derive(Debug, Default)]
 pub struct Conversation {
     state: State,
-    /// What the policy names, where it names one protocol only.
-    expected: Option<Protocol>,
+    named: Named,
     /// Steps are obeyed.
     gate: bool,
 }
@@ -37,6 +36,27 @@ enum State {
     Opaque(Protocol),
 }
 
+/// The protocols that the policy names, one bit each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Named(u32);
+
+impl Named {
+    fn of(protocols: impl IntoIterator<Item = Protocol>) -> Self {
+        Self(protocols.into_iter().fold(0, |bits, protocol| bits | 1 << (protocol as u32)))
+    }
+
+    fn contains(self, protocol: Protocol) -> bool {
+        self.0 & 1 << (protocol as u32) != 0
+    }
+
+    /// The protocol, where it is one only.
+    fn only(self) -> Option<Protocol> {
+        const PROTOCOLS: [Protocol; 4] =
+            [Protocol::Tls, Protocol::Redis, Protocol::Postgres, Protocol::Kafka];
+        PROTOCOLS.into_iter().find(|protocol| self.0 == 1 << (*protocol as u32))
+    }
+}
+
 /// The expression for the inspector that is at work, or the other one.
 macro_rules! inspector {
     ($self:expr, $inspector:ident => $then:expr, $otherwise:expr) => {
@@ -53,17 +73,28 @@ macro_rules! inspector {
 }
 
 impl Conversation {
-    /// A connection on which the policy names one protocol only, which settles what first bytes leave open.
-    pub fn expecting(expected: Option<Protocol>) -> Self {
-        Self { state: State::Detecting, expected, gate: false }
+    /// A connection on which the policy names these protocols. If it is one only, that settles what first bytes leave
+    /// open. Under the gate another one, HTTP aside, is opaque from its first byte on.
+    pub fn expecting(named: impl IntoIterator<Item = Protocol>) -> Self {
+        Self { state: State::Detecting, named: Named::of(named), gate: false }
+    }
+
+    /// The policy names other protocols now.
+    pub fn expect(&mut self, named: impl IntoIterator<Item = Protocol>) {
+        self.named = Named::of(named);
     }
 
     /// What to do with bytes from the client that were not yet let go.
     pub fn client<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
         if let State::Detecting = self.state {
-            match detect::client(bytes, self.expected) {
+            match detect::client(bytes, self.named.only()) {
                 None => return Step::NeedMore,
-                Some(protocol) => self.begin(protocol),
+                Some(protocol) => {
+                    self.begin(protocol);
+                    if self.gate && self.is_unnamed() {
+                        return Step::Opaque;
+                    }
+                }
             }
         }
         inspector!(&mut self.state, inspector => inspector.client(bytes), Step::Opaque)
@@ -84,6 +115,14 @@ impl Conversation {
     pub fn give_up_detection(&mut self) {
         if let State::Detecting = self.state {
             self.state = State::Opaque(Protocol::Unknown);
+        }
+    }
+
+    /// True if it speaks something that the policy does not name, HTTP aside.
+    pub fn is_unnamed(&self) -> bool {
+        match self.protocol() {
+            None | Some(Protocol::Http1 | Protocol::Http2) => false,
+            Some(protocol) => !self.named.contains(protocol),
         }
     }
 
@@ -163,6 +202,11 @@ impl Conversation {
     pub fn hold(&mut self, gate: bool, left: usize) {
         self.gate = gate;
         inspector!(&mut self.state, inspector => inspector.hold(gate, left), ());
+    }
+
+    /// So many bytes of the server, the next to be shown, have left already.
+    pub fn answers_left(&mut self, count: usize) {
+        inspector!(&mut self.state, inspector => inspector.answers_left(count), ());
     }
 
     /// True if steps must be obeyed from now on, whatever the policy says: what left was written anew.

@@ -31,6 +31,7 @@ pub struct Question<'a> {
 
 /// A request of one protocol.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a question lives on the stack for one call, as in `Step`")]
 pub enum Subject<'a> {
     /// A request of HTTP.
     Http(HttpHead<'a>),

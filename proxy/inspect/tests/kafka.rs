@@ -17,24 +17,24 @@ fn orders(question: &Question<'_>) -> bool {
 }
 
 fn string(text: &str) -> Vec<u8> {
-    [&i16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
+    [&i16::try_from(text.len()).expect("a sound test").to_be_bytes(), text.as_bytes()].concat()
 }
 
 fn compact(text: &str) -> Vec<u8> {
-    [&[u8::try_from(text.len() + 1).unwrap()], text.as_bytes()].concat()
+    [&[u8::try_from(text.len() + 1).expect("a sound test")], text.as_bytes()].concat()
 }
 
 fn request(api: i16, version: i16, body: &[u8]) -> Vec<u8> {
     let header =
         [api.to_be_bytes().as_slice(), &version.to_be_bytes(), &7i32.to_be_bytes(), &string("test")].concat();
-    let size = i32::try_from(header.len() + body.len()).unwrap().to_be_bytes();
+    let size = i32::try_from(header.len() + body.len()).expect("a sound test").to_be_bytes();
     [size.as_slice(), &header, body].concat()
 }
 
 /// Produces one small record to each topic.
 fn produce(acks: i16, topics: &[&str]) -> Vec<u8> {
     let mut body = [&[0xff, 0xff], acks.to_be_bytes().as_slice(), &[0, 0, 0, 9, 0, 0, 0]].concat();
-    body.push(u8::try_from(topics.len()).unwrap());
+    body.push(u8::try_from(topics.len()).expect("a sound test"));
     for topic in topics {
         body.extend([string(topic).as_slice(), &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3]].concat());
     }
@@ -44,7 +44,7 @@ fn produce(acks: i16, topics: &[&str]) -> Vec<u8> {
 /// The same in the flexible form.
 fn produce_flexible(topics: &[&str]) -> Vec<u8> {
     let mut body = vec![0, 0, 1, 0, 0, 0, 9];
-    body.push(u8::try_from(topics.len() + 1).unwrap());
+    body.push(u8::try_from(topics.len() + 1).expect("a sound test"));
     for topic in topics {
         body.extend([compact(topic).as_slice(), &[2, 0, 0, 0, 0, 4, 1, 2, 3, 0, 0]].concat());
     }
@@ -55,7 +55,7 @@ fn produce_flexible(topics: &[&str]) -> Vec<u8> {
 fn fetch(session: i32, epoch: i32, topics: &[&str]) -> Vec<u8> {
     let mut body = vec![0; 17];
     body.extend([session.to_be_bytes(), epoch.to_be_bytes()].concat());
-    body.extend([0, 0, 0, u8::try_from(topics.len()).unwrap()]);
+    body.extend([0, 0, 0, u8::try_from(topics.len()).expect("a sound test")]);
     for topic in topics {
         body.extend([string(topic).as_slice(), &[0, 0, 0, 1], &[0; 28]].concat());
     }
@@ -64,7 +64,7 @@ fn fetch(session: i32, epoch: i32, topics: &[&str]) -> Vec<u8> {
 }
 
 fn metadata(topics: Option<&[&str]>) -> Vec<u8> {
-    let count = topics.map_or(-1, |topics| i32::try_from(topics.len()).unwrap());
+    let count = topics.map_or(-1, |topics| i32::try_from(topics.len()).expect("a sound test"));
     let names: Vec<u8> = topics.unwrap_or_default().iter().flat_map(|topic| string(topic)).collect();
     request(3, 5, &[count.to_be_bytes().as_slice(), &names, &[1]].concat())
 }
@@ -83,7 +83,7 @@ fn broker(mut received: &[u8]) -> Vec<u8> {
             _ => &[1, 2, 3],
         };
         if !body.is_empty() {
-            let size = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+            let size = u32::try_from(body.len() + 4).expect("a sound test").to_be_bytes();
             out.extend([size.as_slice(), &CORRELATION, body].concat());
         }
         received = &received[4 + size..];
@@ -178,7 +178,7 @@ fn clients_are_offered_versions_that_can_be_read() {
 fn what_does_not_read_as_its_version_says_is_refused() {
     let mut cut = produce(1, &["orders.a"]);
     cut.truncate(cut.len() - 1);
-    let size = i32::try_from(cut.len() - 4).unwrap().to_be_bytes();
+    let size = i32::try_from(cut.len() - 4).expect("a sound test").to_be_bytes();
     cut[..4].copy_from_slice(&size);
     let long = request(3, 5, &[&1i32.to_be_bytes(), string("orders.a").as_slice(), &[1, 0]].concat());
     for hostile in [

@@ -20,7 +20,7 @@ fn readers(question: &Question<'_>) -> bool {
 }
 
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    let length = u32::try_from(body.len() + 4).expect("a length").to_be_bytes();
     [&[kind], length.as_slice(), body].concat()
 }
 
@@ -30,7 +30,7 @@ fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
         body.extend(format!("{name}\0{value}\0").bytes());
     }
     body.push(0);
-    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    let length = u32::try_from(body.len() + 4).expect("a length").to_be_bytes();
     [length.as_slice(), &body].concat()
 }
 
@@ -86,7 +86,7 @@ fn answers(mut received: &[u8], encryption: u8) -> Vec<u8> {
     out.extend([message(b'R', &[0; 4]), message(b'S', b"a\0b\0"), message(b'Z', &[status])].concat());
     let mut skips = false;
     while let Some(length) =
-        received.get(1..5).map(|length| u32::from_be_bytes(length.try_into().unwrap()) as usize)
+        received.get(1..5).map(|length| u32::from_be_bytes(length.try_into().expect("four bytes")) as usize)
     {
         let Some(body) = received.get(5..=length) else { break };
         let text = String::from_utf8_lossy(body).to_ascii_lowercase();
@@ -130,7 +130,7 @@ fn told(outcome: &Outcome) -> String {
     let mut bytes = outcome.to_client.as_slice();
     let mut out = String::new();
     while let Some(length) =
-        bytes.get(1..5).map(|length| u32::from_be_bytes(length.try_into().unwrap()) as usize)
+        bytes.get(1..5).map(|length| u32::from_be_bytes(length.try_into().expect("four bytes")) as usize)
     {
         let Some(body) = bytes.get(5..=length) else { break };
         match bytes[0] {

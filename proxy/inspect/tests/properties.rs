@@ -3,12 +3,12 @@
 mod support;
 
 use bulkhead_facts::{PathTemplate, UrlPath};
-use bulkhead_inspect::{Conversation, Step, signature};
+use bulkhead_inspect::{Step, signature};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use support::{OK, PLAIN, World, run};
+use support::{OK, PLAIN, World, gate, run};
 
 /// Pieces of HTTP, right and wrong, so that random sequences get past the first line.
 const PIECES: &[&str] = &[
@@ -104,7 +104,7 @@ proptest! {
         let request = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
         let answer = [format!("HTTP/1.1 {status} x\r\n").as_bytes(), &answer].concat();
         let ended = |piece: usize| {
-            let mut conversation = Conversation::default();
+            let mut conversation = gate();
             assert!(matches!(conversation.client(request), Step::Ask(_)));
             conversation.allow();
             assert!(matches!(conversation.client(request), Step::Forward(_)));
@@ -126,7 +126,7 @@ proptest! {
 
     #[test]
     fn a_decided_head_reads_the_same_later(input in http_like()) {
-        let mut conversation = Conversation::default();
+        let mut conversation = gate();
         if let Step::Ask(question) = conversation.client(&input) {
             let kept = question.keep();
             let again = kept.question().expect("the same head");

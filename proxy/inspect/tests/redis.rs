@@ -42,12 +42,13 @@ fn command(bytes: &[u8]) -> Option<(Vec<String>, &[u8])> {
         return Some((text.split_ascii_whitespace().map(str::to_owned).collect(), &bytes[end + 2..]));
     }
     let end = line(bytes)?;
-    let count: usize = std::str::from_utf8(&bytes[1..end]).unwrap().parse().unwrap();
+    let count: usize = std::str::from_utf8(&bytes[1..end]).expect("a sound test").parse().expect("a number");
     let mut rest = &bytes[end + 2..];
     let mut words = Vec::new();
     for _ in 0..count {
         let end = line(rest)?;
-        let size: usize = std::str::from_utf8(&rest[1..end]).unwrap().parse().unwrap();
+        let size: usize =
+            std::str::from_utf8(&rest[1..end]).expect("a sound test").parse().expect("a number");
         words.push(String::from_utf8_lossy(rest.get(end + 2..end + 2 + size)?).into_owned());
         rest = rest.get(end + 4 + size..)?;
     }

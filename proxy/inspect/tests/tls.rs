@@ -4,10 +4,11 @@
 mod gate;
 
 use bulkhead_facts::Reason;
-use bulkhead_inspect::Question;
+use bulkhead_inspect::{Protocol, Question};
 use gate::{End, World, describe, run, run_all_splits};
 
-const WORLD: World = World { expected: None, allow: not_secret, answer: |_| Vec::new(), opaque: false };
+const WORLD: World =
+    World { expected: Some(Protocol::Tls), allow: not_secret, answer: |_| Vec::new(), opaque: false };
 
 fn not_secret(question: &Question<'_>) -> bool {
     !describe(question).starts_with("secret")
@@ -17,7 +18,7 @@ const DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 const MALFORMED: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 
 fn length16(bytes: &[u8]) -> Vec<u8> {
-    let mut out = u16::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
+    let mut out = u16::try_from(bytes.len()).expect("a sound test").to_be_bytes().to_vec();
     out.extend_from_slice(bytes);
     out
 }
@@ -31,14 +32,16 @@ fn sni(name: &str) -> Vec<u8> {
 }
 
 fn alpn(names: &[&[u8]]) -> Vec<u8> {
-    let list: Vec<u8> =
-        names.iter().flat_map(|name| [&[u8::try_from(name.len()).unwrap()], *name].concat()).collect();
+    let list: Vec<u8> = names
+        .iter()
+        .flat_map(|name| [&[u8::try_from(name.len()).expect("a sound test")], *name].concat())
+        .collect();
     extension(16, &length16(&list))
 }
 
 fn versions(list: &[u16]) -> Vec<u8> {
     let list: Vec<u8> = list.iter().flat_map(|version| version.to_be_bytes()).collect();
-    extension(43, &[&[u8::try_from(list.len()).unwrap()], list.as_slice()].concat())
+    extension(43, &[&[u8::try_from(list.len()).expect("a sound test")], list.as_slice()].concat())
 }
 
 /// A hello with these extensions, as a handshake message.
@@ -49,7 +52,7 @@ fn message(version: u16, extensions: &[Vec<u8>]) -> Vec<u8> {
     body.extend(length16(&[0x13, 0x01, 0x0a, 0x0a]));
     body.extend([1, 0]);
     body.extend(length16(&extensions.concat()));
-    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    let length = u32::try_from(body.len()).expect("a sound test").to_be_bytes();
     [&[1], &length[1..], body.as_slice()].concat()
 }
 

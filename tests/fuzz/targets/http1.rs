@@ -7,7 +7,7 @@ mod support;
 
 use bulkhead_inspect::{Conversation, Side, Step};
 use libfuzzer_sys::fuzz_target;
-use support::{NOTICE, PLAIN, run};
+use support::{NOTICE, PLAIN, gate, run};
 
 fuzz_target!(|input: (u8, &[u8], &[u8])| {
     let (cut, client, server) = input;
@@ -18,7 +18,7 @@ fuzz_target!(|input: (u8, &[u8], &[u8])| {
 
 /// Shows pieces of both sides in turn; lets every second request pass.
 fn both_sides(mut cut: u8, client: &[u8], server: &[u8]) {
-    let mut conversation = Conversation::default();
+    let mut conversation = gate();
     let mut sent = [0usize; 2];
     let mut shown = [0usize; 2];
     let mut asked = 0u32;

@@ -13,8 +13,7 @@ const READY: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 
 fuzz_target!(|input: (u8, &[u8], &[u8])| {
     let (cut, client, server) = input;
-    let world =
-        World { expected: Some(Protocol::Postgres), allow: some, answer: ready, opaque: false };
+    let world = World { expected: Some(Protocol::Postgres), allow: some, answer: ready, opaque: false };
     let answers = [READY, server].concat();
     let length = u32::try_from(client.len() + 5).unwrap_or_default().to_be_bytes();
     let query = [SESSION, b"Q", &length, client, b"\0"].concat();

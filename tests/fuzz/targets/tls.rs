@@ -9,7 +9,6 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, &[u8], &[u8])| {
     let (cut, client, server) = input;
-    let world =
-        World { expected: Some(Protocol::Tls), allow: some, answer: |_| Vec::new(), opaque: false };
+    let world = World { expected: Some(Protocol::Tls), allow: some, answer: |_| Vec::new(), opaque: false };
     check(world, cut, client, server);
 });

@@ -329,6 +329,10 @@ impl Inspector for Http1 {
         self.last_exchange = true;
     }
 
+    fn is_judged(&self) -> bool {
+        true
+    }
+
     fn bytes_max(&self) -> usize {
         HEAD_BYTES_MAX
     }

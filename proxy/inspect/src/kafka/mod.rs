@@ -127,6 +127,10 @@ impl Inspector for Kafka {
         self.close()
     }
 
+    fn close_opaque(&mut self, _: &Notice<'_>) -> bool {
+        self.close()
+    }
+
     fn reply(&self) -> Option<&[u8]> {
         (self.closing && self.outstanding.is_empty() && self.answer_left == 0).then_some(&[])
     }

@@ -2,6 +2,7 @@
 //! our refusals stand in their turn.
 
 use crate::contract::Refusal;
+use crate::limits::{POSTGRES_OUTSTANDING_MAX, POSTGRES_REFUSALS_MAX};
 use crate::postgres::{frontend, malformed};
 use std::collections::VecDeque;
 
@@ -44,6 +45,8 @@ pub(super) struct Backend {
     /// What the client is told when it is over.
     instead: Option<Box<[u8]>>,
     outstanding: VecDeque<Expected>,
+    /// How many of them are refusals of ours.
+    refusals: usize,
     /// Requests that were answered and not yet taken note of.
     completed: usize,
     /// After an error the server skips what comes until a sync.
@@ -78,9 +81,19 @@ impl Backend {
                 self.skips = false;
                 self.outstanding.push_back(expected);
             }
+            Expected::Denied(..) if self.skips => {}
+            expected @ Expected::Denied(..) => {
+                self.refusals += 1;
+                self.outstanding.push_back(expected);
+            }
             expected if self.skips => self.completed += usize::from(expected.is_counted()),
             expected => self.outstanding.push_back(expected),
         }
+    }
+
+    /// True while so many refusals wait for their turn that further messages have to.
+    pub(super) fn is_full(&self) -> bool {
+        self.outstanding.len() >= POSTGRES_OUTSTANDING_MAX || self.refusals >= POSTGRES_REFUSALS_MAX
     }
 
     /// Messages that the server has to answer.
@@ -160,6 +173,7 @@ impl Backend {
 
     fn pop(&mut self) {
         if let Some(expected) = self.outstanding.pop_front() {
+            self.refusals -= usize::from(matches!(expected, Expected::Denied(..)));
             self.completed += usize::from(expected.is_counted());
         }
     }
@@ -169,6 +183,7 @@ impl Backend {
         match self.outstanding.front() {
             Some(Expected::Denied(..)) => {
                 let Some(Expected::Denied(told, simple)) = self.outstanding.pop_front() else { return };
+                self.refusals -= 1;
                 (self.hidden, self.instead) = (true, Some(told));
                 match simple {
                     true => self.outstanding.push_front(Expected::Sync),

@@ -11,7 +11,7 @@ mod startup;
 mod statement;
 
 use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
-use crate::limits::{POSTGRES_NAMED_MAX, POSTGRES_OUTSTANDING_MAX, POSTGRES_STATEMENT_BYTES_MAX};
+use crate::limits::{POSTGRES_NAMED_MAX, POSTGRES_STATEMENT_BYTES_MAX};
 use crate::question::{Question, Subject};
 use backend::{Backend, Expected, Passage};
 use bulkhead_facts::{PostgresStatement, Reason};
@@ -209,10 +209,6 @@ impl Inspector for Postgres {
         self.close(notice)
     }
 
-    fn is_judged(&self) -> bool {
-        false
-    }
-
     fn reply(&self) -> Option<&[u8]> {
         let in_turn = self.backend.is_between() && self.backend.outstanding() == 0;
         self.reply.as_deref().filter(|_| in_turn)
@@ -299,7 +295,7 @@ impl Inspector for Postgres {
 
 impl Postgres {
     fn waits(&self) -> bool {
-        self.backend.outstanding() >= POSTGRES_OUTSTANDING_MAX
+        self.backend.is_full()
     }
 
     fn first<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {

@@ -208,10 +208,15 @@ impl Inspector for Redis {
             return false;
         }
         let code = if refusal.reason == Reason::Malformed { "ERR Protocol error:" } else { "NOPERM" };
-        self.reply = Some(format!("-{code} {}\r\n", notice.line).into_bytes());
-        self.closes = true;
-        self.state = State::Ended;
-        true
+        self.close(code, notice)
+    }
+
+    fn close_opaque(&mut self, notice: &Notice<'_>) -> bool {
+        self.close("NOPERM", notice)
+    }
+
+    fn is_judged(&self) -> bool {
+        matches!(self.state, State::Stream)
     }
 
     fn reply(&self) -> Option<&[u8]> {
@@ -305,6 +310,14 @@ impl Default for State {
 }
 
 impl Redis {
+    /// Ends with an error.
+    fn close(&mut self, code: &str, notice: &Notice<'_>) -> bool {
+        self.reply = Some(format!("-{code} {}\r\n", notice.line).into_bytes());
+        self.closes = true;
+        self.state = State::Ended;
+        true
+    }
+
     /// Until the server has answered a `SELECT`, nobody knows which database the next command acts on.
     fn waits(&self) -> bool {
         self.outstanding.len() >= REDIS_OUTSTANDING_MAX

@@ -97,6 +97,14 @@ impl Inspector for Tls {
         self.close(if refusal.reason == Reason::Malformed { DECODE_ERROR } else { ACCESS_DENIED })
     }
 
+    fn close_opaque(&mut self, _: &Notice<'_>) -> bool {
+        self.close(ACCESS_DENIED)
+    }
+
+    fn is_judged(&self) -> bool {
+        matches!(self.state, State::Secret)
+    }
+
     fn reply(&self) -> Option<&[u8]> {
         self.reply.as_ref().map(<[u8; 7]>::as_slice)
     }

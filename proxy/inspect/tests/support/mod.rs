@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use bulkhead_facts::Reason;
-use bulkhead_inspect::{Conversation, HttpHead, Notice, Question, Step, Target};
+use bulkhead_inspect::{Conversation, HttpHead, Notice, Protocol, Question, Step, Target};
 
 /// What became of a client's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,11 +58,18 @@ pub(crate) fn not_below_no(question: &Question<'_>) -> bool {
     matches!(&head(question).target, Target::Path(path, _) if !path.normal().starts_with("/no"))
 }
 
+/// A conversation under the gate, where the policy names HTTP only.
+pub(crate) fn gate() -> Conversation {
+    let mut conversation = Conversation::expecting([Protocol::Http1]);
+    conversation.hold(true, 0);
+    conversation
+}
+
 /// Shows `input` in pieces of `piece` bytes.
 pub(crate) fn run(world: &World, input: &[u8], piece: usize) -> Outcome {
     let mut driver = Driver {
         world,
-        conversation: Conversation::default(),
+        conversation: gate(),
         pending: Vec::new(),
         unanswered: Vec::new(),
         outcome: Outcome {
