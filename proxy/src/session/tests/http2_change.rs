@@ -2,9 +2,11 @@
 
 use super::http2::{Http2Client, Http2Origin, request, send, whole};
 use super::*;
+use crate::session::limits::HEAD_TIMEOUT;
 use bytes::Bytes;
 use h2::Reason as Code;
 use http::StatusCode;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn under_the_tee_requests_pass_unchanged_and_are_reported() {
@@ -180,4 +182,42 @@ async fn a_websocket_over_http2_is_judged_like_the_get_that_it_stands_for() {
     assert_eq!(origin.asked(), ["GET /ok/a", "CONNECT /ok/socket"]);
     let flows = lines(&lab.flows());
     assert!(flows.contains(&"GET /ok/socket 2 allow/allow allowed_by_rule x1".to_owned()), "{flows:?}");
+}
+
+/// CVE-2026-22045, CVE-2026-25949, GO-2026-6089: a client that stops in any state is dropped on time.
+#[tokio::test(start_paused = true)]
+async fn cve_2026_22045_a_slow_client_is_dropped_in_every_state_and_a_waiting_one_is_not() {
+    let origin = Http2Origin::plain().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    let greeted = [&preface[..], settings].concat();
+    let half_block = b"\0\0\x03\x01\0\0\0\0\x01\x82\x86\x84";
+    for sent in [
+        preface[..10].to_vec(),
+        preface.clone(),
+        [&preface[..], &settings[..4]].concat(),
+        [&greeted[..], &half_block[..5]].concat(),
+        [&greeted[..], &half_block[..]].concat(),
+        [&greeted[..], &half_block[..], b"\0\0\x02\x09\0\0\0\0\x01\x86"].concat(),
+    ] {
+        let mut slow = lab.connect().await;
+        slow.send(&sent).await;
+        let start = Instant::now();
+        let mut rest = Vec::new();
+        let _ = slow.stream.read_to_end(&mut rest).await;
+        let after = start.elapsed();
+        assert!(after >= HEAD_TIMEOUT && after < HEAD_TIMEOUT * 2, "{after:?} after {} bytes", sent.len());
+        slow.finish().await;
+    }
+    // A stream that waits for its own client, or a connection without any, is as long-lived as anywhere else.
+    let mut waiting = lab.connect().await;
+    let head = b"\0\0\x0c\x01\x04\0\0\0\x01\x83\x86\x44\x05/ok/a\x41\x01a";
+    waiting.send([&greeted[..], &head[..]].concat()).await;
+    let quiet = tokio::time::timeout(HEAD_TIMEOUT * 20, async {
+        let mut bytes = [0; 1024];
+        while waiting.stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+    });
+    assert!(quiet.await.is_err(), "still open");
+    waiting.finish().await;
 }
