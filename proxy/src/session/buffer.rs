@@ -7,6 +7,9 @@
 use super::limits::{BUFFERS_POOLED_MAX, REWRITTEN_BYTES_MAX};
 use std::cell::RefCell;
 
+/// What fills less than this share of a buffer is kept in less, while nothing moves.
+const SHRINK_BELOW_SHARE: usize = 4;
+
 thread_local! {
     static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
@@ -45,8 +48,8 @@ impl Buffer {
 
     /// Room to read into; empty if there is none before something was sent and judged.
     pub(super) fn space(&mut self) -> &mut [u8] {
-        if self.bytes.is_empty() {
-            self.bytes = take(self.size);
+        if self.bytes.len() < self.size {
+            self.expand();
         }
         let start = self.sent.min(self.judged);
         if start == self.end {
@@ -187,8 +190,12 @@ impl Buffer {
         self.unjudged().len() >= self.size
     }
 
-    /// Gives the memory back if there is nothing in it.
+    /// Gives back memory that what is in it does not need: whoever sends half a head must not hold a whole buffer.
     pub(super) fn release(&mut self) {
+        let held = self.end - self.sent.min(self.judged);
+        if held > 0 && held <= self.base / SHRINK_BELOW_SHARE && self.bytes.len() == self.base {
+            self.shrink();
+        }
         if self.is_empty() && !self.bytes.is_empty() {
             (self.sent, self.judged, self.end) = (0, 0, 0);
             let bytes = std::mem::take(&mut self.bytes);
@@ -198,6 +205,23 @@ impl Buffer {
             self.size = self.base;
             self.rewritten = Vec::new();
         }
+    }
+
+    /// Holds what it holds in as little as that takes.
+    fn shrink(&mut self) {
+        let start = self.sent.min(self.judged);
+        let held = self.bytes.get(start..self.end).unwrap_or_default().into();
+        put(std::mem::replace(&mut self.bytes, held));
+        (self.sent, self.judged, self.end) = (self.sent - start, self.judged - start, self.end - start);
+    }
+
+    /// Has room for as much as it may hold.
+    fn expand(&mut self) {
+        let mut bytes = take(self.size);
+        if let (Some(front), Some(held)) = (bytes.get_mut(..self.end), self.bytes.get(..self.end)) {
+            front.copy_from_slice(held);
+        }
+        self.bytes = bytes;
     }
 }
 
@@ -302,6 +326,25 @@ mod tests {
         buffer.sent(20);
         buffer.release();
         assert_eq!(buffer.space().len(), 8);
+    }
+
+    #[test]
+    fn a_little_is_held_in_little_and_grows_again() {
+        let mut buffer = Buffer::new(64);
+        read(&mut buffer, b"abcdefgh");
+        buffer.approve(4);
+        buffer.sent(2);
+        buffer.release();
+        assert_eq!(
+            (buffer.bytes.len(), buffer.unsent(true), buffer.unjudged()),
+            (6, &b"cd"[..], &b"efgh"[..])
+        );
+        assert!(!buffer.is_full());
+        assert_eq!(read(&mut buffer, &[b'x'; 100]), 58);
+        assert_eq!(buffer.bytes.len(), 64);
+        assert_eq!(&buffer.unjudged()[..5], b"efghx");
+        buffer.release();
+        assert_eq!(buffer.bytes.len(), 64, "much stays where it is");
     }
 
     #[test]

@@ -139,17 +139,11 @@ pub(super) enum End {
 }
 
 impl Connection {
-    pub(super) fn new(
-        ends: Ends,
-        client: TcpStream,
-        server: Option<TcpStream>,
-        verdicts: Verdicts,
-        report: Report,
-    ) -> Self {
+    pub(super) fn new(ends: Ends, client: TcpStream, verdicts: Verdicts, report: Report) -> Self {
         Self {
             ends,
             client: Leg::new(client, CLIENT_BUFFER_BYTES),
-            server: server.map(|stream| Leg::new(stream, SERVER_BUFFER_BYTES)),
+            server: None,
             conversation: conversation(&verdicts),
             gate: verdicts.gate(),
             verdicts,
@@ -285,7 +279,8 @@ impl Connection {
             && (brings() || !self.server.as_ref().is_none_or(taken))
     }
 
-    async fn dial<D: Dial>(&mut self, dial: &D) -> Result<(), End> {
+    /// Reaches the destination.
+    pub(super) async fn dial<D: Dial>(&mut self, dial: &D) -> Result<(), End> {
         let stream = reach(dial, self.ends).await.map_err(|_| End::Reset)?;
         self.server = Some(Leg::new(stream, SERVER_BUFFER_BYTES));
         Ok(())
@@ -327,6 +322,7 @@ impl Connection {
             return Ok(now + IDLE_TIMEOUT);
         }
         add(&COUNTERS.timeouts, 1);
+        self.report_silence();
         Err(if self.is_stalled() { End::Reset } else { End::Closed })
     }
 
@@ -358,6 +354,14 @@ impl Connection {
         self.conversation.protocol().is_none() && self.client.inbound.is_empty()
     }
 
+    /// A client that says nothing may be one whose server speaks first, in a protocol that no rule here names.
+    fn report_silence(&mut self) {
+        let answers = self.verdicts.opaque();
+        if self.is_silent() && answers.enforced.effect == Effect::Deny {
+            self.report.denied(&self.verdicts.current, answers, None, "", None);
+        }
+    }
+
     /// Applies another program to everything that is open.
     fn rejudge(&mut self, current: Arc<Current>) -> Result<(), End> {
         if self.phase != Phase::Open {
@@ -365,6 +369,7 @@ impl Connection {
         }
         let (direction, peer, port) = (self.report.direction, self.report.peer, self.report.port);
         self.verdicts = Verdicts::new(current, direction, peer, port);
+        self.conversation.expect(self.verdicts.named());
         if let Some(denied) = self.denied_now() {
             add(&COUNTERS.resets_on_policy_change, 1);
             self.report.denied(&self.verdicts.current, denied, None, self.application(), None);
@@ -377,6 +382,9 @@ impl Connection {
             self.last_moved = Instant::now();
         }
         self.gate = gate || (self.gate && (replies || self.conversation.stays_held()));
+        if let Some(server) = &self.server {
+            self.conversation.answers_left(server.inbound.left());
+        }
         self.conversation.hold(self.gate, self.client.inbound.left());
         self.revoke_denied()?;
         self.end_if_answered_early();
@@ -392,6 +400,7 @@ impl Connection {
         let opaque = match self.reading {
             Reading::Opaque if !self.conversation.is_judged() => Some(self.verdicts.opaque()),
             Reading::Lost => Some(self.verdicts.unread()),
+            Reading::Understood if self.conversation.is_unnamed() => Some(self.verdicts.opaque()),
             Reading::Understood | Reading::Opaque => None,
         };
         // What can be ended alone is: see `revoke_denied`.
@@ -436,13 +445,13 @@ pub(super) fn end(event: Event) -> End {
 }
 
 fn conversation(verdicts: &Verdicts) -> Conversation {
-    let mut conversation = Conversation::expecting(verdicts.expected());
+    let mut conversation = Conversation::expecting(verdicts.named());
     conversation.hold(verdicts.gate(), 0);
     conversation
 }
 
 /// Reaches the destination within [`DIAL_TIMEOUT`]. A failure is nobody's denial.
-pub(super) async fn reach<D: Dial>(dial: &D, ends: Ends) -> io::Result<TcpStream> {
+async fn reach<D: Dial>(dial: &D, ends: Ends) -> io::Result<TcpStream> {
     let result = match timeout(DIAL_TIMEOUT, dial.dial(ends)).await {
         Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),

@@ -94,7 +94,8 @@ impl Connection {
         let Some(server) = &mut self.server else { return Ok(()) };
         loop {
             let to_client = self.conversation.insertion(Side::Client);
-            if to_client.is_empty() {
+            // Before what has left unjudged is through, nothing has a place.
+            if to_client.is_empty() || server.inbound.left() > 0 {
                 return Ok(());
             }
             self.report.bytes_to_source += u64::try_from(to_client.len()).unwrap_or_default();

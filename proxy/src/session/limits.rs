@@ -12,9 +12,9 @@ pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
 pub const REWRITTEN_BYTES_MAX: usize = 32 * 1024;
 /// Empty buffers of one size that a thread keeps. More: freed.
 pub const BUFFERS_POOLED_MAX: usize = 16;
-/// Bytes of heads kept of requests that are not answered yet, to judge them again when the policy changes. More:
-/// the head is not kept, and such a change resets the connection if it can deny anything.
-pub const HEADS_IN_FLIGHT_BYTES_MAX: usize = 32 * 1024;
+/// Bytes kept of requests that are not answered yet, to judge them again when the policy changes. More: a request is not
+/// kept, and such a change resets the connection if it can deny anything.
+pub const REQUESTS_IN_FLIGHT_BYTES_MAX: usize = 48 * 1024;
 /// Subscriptions kept of one connection, to judge them again when the policy changes. More: such a change resets the
 /// connection if it can deny anything.
 pub const LASTING_REQUESTS_MAX: usize = 64;

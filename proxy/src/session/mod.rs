@@ -30,7 +30,7 @@ use crate::drain::StageReceiver;
 use crate::flows::Recorder;
 use crate::policy::{Current, CurrentReceiver};
 use bulkhead_facts::{Direction, Effect};
-use connection::{Connection, reach};
+use connection::Connection;
 use report::Report;
 use std::future::Future;
 use std::io;
@@ -58,9 +58,36 @@ pub struct Shared {
 
 /// Serves one accepted connection to its end. Whoever opened it is `ends.client`; `direction` is seen from the
 /// workload.
-pub async fn serve<D: Dial>(direction: Direction, client: TcpStream, ends: Ends, shared: Shared, dial: &D) {
+// What is needed before the first wait is done at once, and the connection is used where it was captured: a future
+// keeps room for whatever is moved within it, and there is one for each connection.
+pub fn serve<D: Dial>(
+    direction: Direction,
+    client: TcpStream,
+    ends: Ends,
+    shared: Shared,
+    dial: &D,
+) -> impl Future<Output = ()> + Send {
     let Shared { mut policy, recorder, stage } = shared;
     let current = policy.borrow_and_update().clone();
+    let mut connection = admit(direction, client, ends, current, recorder);
+    async move {
+        let Some(connection) = &mut connection else { return };
+        let needed = needs_destination(direction, &connection.verdicts);
+        if needed && connection.dial(dial).await.is_err() {
+            return reset(&connection.client.stream);
+        }
+        connection.run(dial, policy, stage).await;
+    }
+}
+
+/// `None` if it may not be at all: then it is reset and reported.
+fn admit(
+    direction: Direction,
+    client: TcpStream,
+    ends: Ends,
+    current: Arc<Current>,
+    recorder: Arc<Recorder>,
+) -> Option<Connection> {
     let (peer, local) = match direction {
         Direction::Ingress => (ends.client, ends.destination),
         Direction::Egress => (ends.destination, ends.client),
@@ -71,17 +98,9 @@ pub async fn serve<D: Dial>(direction: Direction, client: TcpStream, ends: Ends,
     if let Plan::Reset(answers) = verdicts.plan {
         report.denied(&verdicts.current, answers, None, "", None);
         reset(&client);
-        return;
+        return None;
     }
-    let server = match needs_destination(direction, &verdicts) {
-        false => None,
-        true => match reach(dial, ends).await {
-            Ok(server) => Some(server),
-            Err(_) => return reset(&client),
-        },
-    };
-    let mut connection = Connection::new(ends, client, server, verdicts, report);
-    connection.run(dial, policy, stage).await;
+    Some(Connection::new(ends, client, verdicts, report))
 }
 
 /// True if something on such a connection can be denied.

@@ -1,7 +1,7 @@
 //! What a connection tells the flow recorder: each request once, each opaque connection once, and all bytes.
 
 use super::denial::About;
-use super::limits::{HEADS_IN_FLIGHT_BYTES_MAX, LASTING_REQUESTS_MAX};
+use super::limits::{LASTING_REQUESTS_MAX, REQUESTS_IN_FLIGHT_BYTES_MAX};
 use crate::flows::{HttpSignature, Observation, Recorder};
 use crate::policy::Current;
 use bulkhead_facts::{Direction, L4Protocol};
@@ -25,7 +25,7 @@ pub(super) struct Report {
     /// Answered, and open until the end all the same: subscriptions.
     lasting: Vec<Released>,
     /// What the bytes at the end belong to: a tunnel, or a protocol that we do not read.
-    tail: Option<(Released, &'static str)>,
+    tail: Option<Box<(Released, &'static str)>>,
     /// Bytes since the last observation.
     pub(super) bytes_to_destination: u64,
     pub(super) bytes_to_source: u64,
@@ -42,6 +42,8 @@ pub(super) struct Released {
     /// See [`Question::lasting`].
     lasting: bool,
     memory: Memory,
+    /// So many more like it follow it, which nobody can tell apart.
+    repeats: u32,
 }
 
 /// What is known of a request once it was decided on, to decide on it again when the policy changes.
@@ -81,12 +83,14 @@ impl Released {
             exchange: self.exchange,
             lasting: self.lasting,
             memory: self.memory.clone(),
+            repeats: 0,
         }
     }
 
+    /// Bytes that it takes.
     fn size(&self) -> usize {
         match &self.memory {
-            Memory::Kept(kept) => kept.size(),
+            Memory::Kept(kept) => size_of::<Self>() + kept.size(),
             Memory::Nothing | Memory::Forgotten => 0,
         }
     }
@@ -127,10 +131,10 @@ impl Report {
 
     /// A request is let through.
     pub(super) fn released(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) {
-        let size = question.size();
-        let memory = match self.kept_bytes + size <= HEADS_IN_FLIGHT_BYTES_MAX {
-            true => Memory::Kept(question.keep()),
-            false => Memory::Forgotten,
+        let memory = match self.kept_bytes + size_of::<Released>() + question.size() {
+            ..=REQUESTS_IN_FLIGHT_BYTES_MAX => Memory::Kept(question.keep()),
+            _ if self.repeats_last(current, answers, question) => return,
+            _ => Memory::Forgotten,
         };
         let released = Released {
             current: Arc::clone(current),
@@ -139,8 +143,13 @@ impl Report {
             exchange: question.exchange,
             lasting: question.lasting,
             memory,
+            repeats: 0,
         };
         self.kept_bytes += released.size();
+        if self.in_flight.capacity() == 0 {
+            // Most connections have one request at a time.
+            self.in_flight.reserve_exact(1);
+        }
         self.in_flight.push_back(released);
     }
 
@@ -158,6 +167,11 @@ impl Report {
         if !progress.completed {
             return;
         }
+        if let Some(several) = self.in_flight.get_mut(at).filter(|released| released.repeats > 0) {
+            several.repeats -= 1;
+            let one = several.copy();
+            return self.record(one, application, 1, None);
+        }
         let Some(released) = self.in_flight.remove(at) else { return };
         self.kept_bytes -= released.size().min(self.kept_bytes);
         if released.lasting {
@@ -167,6 +181,21 @@ impl Report {
             true => self.record_tail(released, application),
             false => self.record(released, application, 1, None),
         }
+    }
+
+    /// Counts a request that is not kept with the last one, where nothing tells them apart: so many commands are as
+    /// cheap as one.
+    fn repeats_last(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) -> bool {
+        let plain = question.exchange == 0 && !question.lasting && question.http().is_none();
+        let Some(last) = self.in_flight.back_mut().filter(|_| plain) else { return false };
+        let same = last.is_forgotten()
+            && !last.lasting
+            && last.http.is_none()
+            && last.exchange == 0
+            && last.answers == answers
+            && Arc::ptr_eq(&last.current, current);
+        last.repeats += u32::from(same);
+        same
     }
 
     /// It stays open though it is answered. Where there are too many, the last one stands for all, unreadable.
@@ -188,6 +217,7 @@ impl Report {
             exchange: 0,
             lasting: false,
             memory: Memory::Nothing,
+            repeats: 0,
         };
         self.record_tail(released, application);
     }
@@ -209,13 +239,14 @@ impl Report {
             exchange: 0,
             lasting: false,
             memory: Memory::Nothing,
+            repeats: 0,
         };
         self.observe(denied, application, 1, report_id, [0, 0]);
     }
 
     /// Everything that was let through and is not over.
     pub(super) fn open(&self) -> impl Iterator<Item = &Released> {
-        let tail = self.tail.iter().map(|(released, _)| released);
+        let tail = self.tail.iter().map(|tail| &tail.0);
         self.in_flight.iter().chain(&self.lasting).chain(tail)
     }
 
@@ -229,7 +260,11 @@ impl Report {
         while let Some(released) = self.in_flight.get(at) {
             match is_denied(released).filter(|_| released.ends_alone()) {
                 None => at += 1,
-                Some(answers) => taken.extend(self.in_flight.remove(at).map(|released| (released, answers))),
+                Some(answers) => {
+                    let Some(released) = self.in_flight.remove(at) else { break };
+                    self.kept_bytes -= released.size().min(self.kept_bytes);
+                    taken.push((released, answers));
+                }
             }
         }
         taken
@@ -238,7 +273,8 @@ impl Report {
     /// The connection is over. `otherwise` is recorded if nothing was until now.
     pub(super) fn close(&mut self, application: &'static str, otherwise: Option<(Arc<Current>, AnswerPair)>) {
         while let Some(released) = self.in_flight.pop_front() {
-            self.record(released, application, 1, None);
+            let count = u64::from(released.repeats) + 1;
+            self.record(released, application, count, None);
         }
         if self.observations == 0
             && let Some((current, answers)) = otherwise
@@ -246,7 +282,8 @@ impl Report {
             self.opaque(&current, answers, application);
         }
         let has_bytes = self.bytes_to_destination + self.bytes_to_source > 0;
-        if let Some((released, application)) = self.tail.take().filter(|_| has_bytes) {
+        if let Some(tail) = self.tail.take().filter(|_| has_bytes) {
+            let (released, application) = *tail;
             self.record(released, application, 0, None);
         }
     }
@@ -254,7 +291,7 @@ impl Report {
     fn record_tail(&mut self, released: Released, application: &'static str) {
         let kept = released.copy();
         self.record(released, application, 1, None);
-        self.tail = Some((kept, application));
+        self.tail = Some(Box::new((kept, application)));
     }
 
     fn record(

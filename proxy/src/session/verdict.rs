@@ -53,11 +53,6 @@ impl Sections {
         let asked = if asked == Protocol::Http2 { Protocol::Http1 } else { asked };
         self.0 & bit(Some(asked)) != 0
     }
-
-    /// The protocol, where all sections name the same one.
-    fn only(self) -> Option<Protocol> {
-        SECTION_PROTOCOLS.into_iter().find(|protocol| self.0 == bit(Some(*protocol)))
-    }
 }
 
 fn bit(protocol: Option<Protocol>) -> u8 {
@@ -91,12 +86,13 @@ impl Verdicts {
         }
     }
 
-    /// The protocol that the policy names here, where it names one only.
-    pub(super) fn expected(&self) -> Option<Protocol> {
-        match self.plan {
-            Plan::Reset(_) | Plan::Pass(_) => None,
-            Plan::Inspect { sections, .. } => sections.only(),
-        }
+    /// The protocols that the policy names here.
+    pub(super) fn named(&self) -> impl Iterator<Item = Protocol> + use<> {
+        let sections = match self.plan {
+            Plan::Reset(_) | Plan::Pass(_) => Sections::default(),
+            Plan::Inspect { sections, .. } => sections,
+        };
+        SECTION_PROTOCOLS.into_iter().filter(move |protocol| sections.names(*protocol))
     }
 
     /// What holds for a request.

@@ -339,3 +339,68 @@ async fn a_question_for_encryption_and_then_silence_ends_on_time() {
     assert!(after < crate::session::limits::HEAD_TIMEOUT * 3, "{after:?}");
     client.finish().await;
 }
+
+/// Bytes that begin a protocol, and what its clients are told where only requests of HTTP may pass.
+const OTHERS: [(&str, &[u8], &[u8]); 6] = [
+    ("redis", b"*1\r\n$8\r\nFLUSHALL\r\n", b"-NOPERM denied by bulkhead: protocol_mismatch"),
+    ("postgres", b"\0\0\0\x08\x04\xd2\x16\x2f", b"E"),
+    ("postgres", b"\0\0\0\x10\0\x03\0\0user\0a\0\0", b"E"),
+    ("tls", b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", b"\x15\x03\x03\0\x02\x02\x31"),
+    ("kafka", b"\0\0\0\x1e\0\x12\0\x03\0\0\0\x01\0\x04ruby", b""),
+    ("memcached", b"get key\r\n", b""),
+];
+
+#[tokio::test]
+async fn a_protocol_that_no_rule_names_is_refused_in_its_own_words_and_nothing_of_it_leaves() {
+    let origin = origin::raw(|mut stream, seen| async move {
+        let mut bytes = [0; 64];
+        while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+            seen.push(&bytes[..count]);
+        }
+    })
+    .await;
+    for (name, sent, told) in OTHERS {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let lab = Lab::new(Hold::Gate, direction, origin.address);
+            let mut client = lab.connect().await;
+            client.send(sent).await;
+            let mut answer = Vec::new();
+            // It ends in order where there is a word for it, else by a reset.
+            let end = timeout(PATIENCE, client.stream.read_to_end(&mut answer)).await.expect("in time");
+            assert!(answer.starts_with(told), "{name}: {}", answer.escape_ascii());
+            assert!(end.is_ok() || told.is_empty(), "{name}: {end:?}");
+            client.finish().await;
+            assert_eq!(lines(&lab.flows()), [format!("{name} deny/deny protocol_mismatch x1")]);
+        }
+    }
+    assert_eq!(origin.seen.text(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_for_its_server_to_speak_is_reported_when_it_is_dropped() {
+    let origin = origin::http().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let mut silent = lab.connect().await;
+    assert_eq!(silent.stream.read(&mut [0; 1]).await.ok(), Some(0), "closed in order");
+    silent.finish().await;
+    assert_eq!(lines(&lab.flows()), [" deny/deny protocol_mismatch x1"]);
+    assert_eq!(origin.seen.connections(), 0);
+}
+
+/// Nobody waits for the first byte of a client where its server may speak first.
+#[tokio::test]
+async fn a_server_that_speaks_first_is_reached_at_once_where_any_protocol_may_pass() {
+    let origin = origin::raw(|mut stream, _| async move {
+        stream.write_all(b"J\0\0\0\n8.0.36\0").await.expect("it is read");
+        // Until the client is gone.
+        let _ = stream.read(&mut [0; 1]).await;
+    })
+    .await;
+    for hold in [Hold::Open, Hold::Observe, Hold::Audit] {
+        let lab = Lab::inbound(hold, origin.address);
+        let mut client = lab.connect().await;
+        assert_eq!(client.read(12).await, b"J\0\0\0\n8.0.36\0", "{hold:?}");
+        client.finish().await;
+        assert!(lines(&lab.flows())[0].starts_with("mysql allow"), "{hold:?}: {:?}", lines(&lab.flows()));
+    }
+}

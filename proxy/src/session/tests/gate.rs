@@ -128,7 +128,7 @@ async fn malformed_requests_are_refused_before_any_rule() {
 }
 
 #[tokio::test]
-async fn another_protocol_is_reset_and_reported_by_name() {
+async fn another_protocol_is_refused_and_reported_by_name() {
     let origin = raw(|mut stream, seen| async move {
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes).await;
@@ -136,20 +136,21 @@ async fn another_protocol_is_reset_and_reported_by_name() {
     })
     .await;
     let lab = Lab::inbound(Hold::Gate, origin.address);
-    for bytes in
-        [&b"\x16\x03\x01\x02\x00\x01"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"*1\r\n$4\r\nPING\r\n"]
-    {
+    let told = [("\x15\x03\x03\0\x02\x021", true), ("", false), ("-NOPERM", true)];
+    let said = [&b"\x16\x03\x01\x02\x00\x01"[..], b"SSH-2.0-client\r\n", b"*1\r\n$4\r\nPING\r\n"];
+    for (bytes, (word, in_order)) in said.into_iter().zip(told) {
         let mut client = lab.connect().await;
         client.send(bytes).await;
-        assert!(!client.read_to_end().await.1, "reset");
+        let (text, orderly) = client.read_to_end().await;
+        assert!(text.starts_with(word) && orderly == in_order, "{text:?}");
         client.finish().await;
     }
     assert_eq!(origin.seen.connections(), 0);
     assert_eq!(
         lines(&lab.flows()),
         [
-            "http/2 deny/deny protocol_mismatch x1",
             "redis deny/deny protocol_mismatch x1",
+            "ssh deny/deny protocol_mismatch x1",
             "tls deny/deny protocol_mismatch x1"
         ]
     );

@@ -79,7 +79,9 @@ fn program(hold: Hold, direction: Direction) -> Program {
     let paths = ["/ok/**", "/ws"]
         .map(|path| HttpMatch { path: PathTemplate::parse(path).ok(), ..HttpMatch::default() });
     let section = match hold {
-        Hold::Narrow => vec![HttpMatch { path: PathTemplate::parse("/ok/left/**").ok(), ..HttpMatch::default() }],
+        Hold::Narrow => {
+            vec![HttpMatch { path: PathTemplate::parse("/ok/left/**").ok(), ..HttpMatch::default() }]
+        }
         Hold::Gate | Hold::Audit | Hold::Observe | Hold::Open | Hold::Closed => paths.into(),
     };
     let section = Some(L7Section::Http(section));
