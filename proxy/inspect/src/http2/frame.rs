@@ -126,13 +126,17 @@ pub(super) fn number(payload: &[u8]) -> u32 {
     payload.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes) & 0x7fff_ffff)
 }
 
-/// Appends the header of a frame with a payload of so many bytes.
-pub(super) fn put_header(out: &mut Vec<u8>, length: usize, kind: Kind, flags: u8, stream: u32) {
+/// The header of a frame with a payload of so many bytes.
+fn header(length: usize, kind: Kind, flags: u8, stream: u32) -> [u8; HEADER_BYTES] {
     // A payload that we write is bounded far below 16 MiB.
-    let [_, length @ ..] = u32::try_from(length).unwrap_or_default().to_be_bytes();
-    out.extend_from_slice(&length);
-    out.extend_from_slice(&[kind.byte(), flags]);
-    out.extend_from_slice(&stream.to_be_bytes());
+    let [_, l0, l1, l2] = u32::try_from(length).unwrap_or_default().to_be_bytes();
+    let [s0, s1, s2, s3] = stream.to_be_bytes();
+    [l0, l1, l2, kind.byte(), flags, s0, s1, s2, s3]
+}
+
+/// Appends the header of a frame with a payload of so many bytes.
+fn put_header(out: &mut Vec<u8>, length: usize, kind: Kind, flags: u8, stream: u32) {
+    out.extend_from_slice(&header(length, kind, flags, stream));
 }
 
 /// Appends a whole frame.
@@ -173,10 +177,8 @@ pub(super) fn frame_block(
     let length = out.len().saturating_sub(block_start);
     let flags = if end_stream { END_STREAM } else { 0 };
     if length <= payload_max {
-        let mut header = Vec::with_capacity(HEADER_BYTES);
-        put_header(&mut header, length, Kind::Headers, flags | END_HEADERS, stream);
         if let Some(room) = out.get_mut(start..block_start) {
-            room.copy_from_slice(&header);
+            room.copy_from_slice(&header(length, Kind::Headers, flags | END_HEADERS, stream));
         }
         return;
     }

@@ -214,7 +214,7 @@ async fn cve_2026_22045_a_slow_client_is_dropped_in_every_state_and_a_waiting_on
     let mut waiting = lab.connect().await;
     let head = b"\0\0\x0c\x01\x04\0\0\0\x01\x83\x86\x44\x05/ok/a\x41\x01a";
     waiting.send([&greeted[..], &head[..]].concat()).await;
-    let quiet = tokio::time::timeout(HEAD_TIMEOUT * 20, async {
+    let quiet = timeout(HEAD_TIMEOUT * 20, async {
         let mut bytes = [0; 1024];
         while waiting.stream.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
     });
