@@ -511,7 +511,7 @@ mod tests {
             let stored = custom_resource(kind);
             assert_eq!(stored.is_some(), !["PolicyTest", "PolicyProof"].contains(&kind), "{kind}");
         }
-        assert_eq!(json_schema(None).unwrap()["oneOf"].as_array().map(Vec::len), Some(5));
+        assert_eq!(json_schema(None).unwrap()["then"]["allOf"].as_array().map(Vec::len), Some(5));
         assert_eq!(json_schema(Some("Pod")), None);
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct DiffArguments {
     #[command(flatten)]
     date: DateArguments,
     /// Exit with 1 if access widens, or if anything changes
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "WHAT")]
     fail_on: Option<FailOn>,
     /// The answer that is compared
     #[arg(long, value_enum, default_value_t)]

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 pub(super) struct ExplainArguments {
     /// Who opens the flow: `NAMESPACE/NAME` of a pod or workload, or an address
     from: String,
-    /// Towards whom: also a Service
+    /// Towards whom: also a Service, or `fqdn/NAME` for a name outside
     to: String,
     /// `8080`, `udp/53` or `icmp/8`
     port: String,
