@@ -103,16 +103,6 @@ impl<'a> Question<'a> {
         }
     }
 
-    /// The name that the client means to reach, where it says one in clear: the server name of TLS, the host of HTTP.
-    /// For rules whose addresses several names share.
-    pub fn meant_host(&self) -> Option<&HostName> {
-        match &self.subject {
-            Subject::Http(head) => head.host.as_deref(),
-            Subject::Tls(hello) => hello.server_name.as_ref().filter(|_| !hello.encrypted),
-            Subject::Redis(_) | Subject::Postgres(_) | Subject::Kafka(_) => None,
-        }
-    }
-
     /// Why it can be read in two ways, if it can.
     pub fn ambiguity(&self) -> Option<PathError> {
         match &self.subject {

@@ -105,7 +105,7 @@ fn change(judge: &Judge, answer: Answer, about: About<'_>) -> String {
 }
 
 /// The section that the request belongs to, and the item of it that is this request.
-fn item(question: &Question<'_>) -> (&'static str, String) {
+pub(super) fn item(question: &Question<'_>) -> (&'static str, String) {
     match &question.subject {
         Subject::Http(head) => ("http", http_item(head)),
         Subject::Tls(hello) => ("tls", tls_item(hello)),

@@ -5,7 +5,7 @@
 
 use super::connection::{Connection, End, Event, Reading};
 use super::counters::{COUNTERS, add};
-use super::denial::{Denial, denial, new_report_id};
+use super::denial::{Denial, denial, item, new_report_id};
 use super::report::Report;
 use super::verdict::Verdicts;
 use bulkhead_facts::{Effect, Reason};
@@ -260,6 +260,7 @@ fn decide(verdicts: &Verdicts, report: &mut Report, gate: bool, question: &Quest
     let about = report.about(Some(question), None);
     let denial = denial(&verdicts.current.judge, answers.enforced, about);
     let application = question.protocol().as_str();
+    tracing::debug!(application, report = denial.report_id, request = item(question).1, "request denied");
     report.denied(&verdicts.current, answers, Some(question), application, Some(denial.report_id.clone()));
     Some(denial)
 }

@@ -8,7 +8,7 @@ use bulkhead_policies::model::{PostgresMatch, RedisMatch};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A server program on loopback, and its folder.
@@ -130,9 +130,9 @@ async fn between(
 }
 
 /// Runs a client to its end; what it printed.
-async fn client(program: &PathBuf, arguments: &[&str], input: &str) -> String {
+async fn client(program: &Path, arguments: &[&str], input: &str) -> String {
     let (program, arguments) =
-        (program.clone(), arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        (program.to_owned(), arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
     let input = input.to_owned();
     let run = move || {
         let mut child = Command::new(program)
