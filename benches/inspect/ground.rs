@@ -5,9 +5,14 @@
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+
+/// Begins the names of namespaces; then the process and the place.
+const PREFIX: &str = "bulkhead-bench";
 
 /// Where requests come from, and one place per contender.
 pub(crate) struct Ground {
@@ -24,7 +29,8 @@ impl Ground {
     /// # Errors
     /// If the machine lets us make none.
     pub(crate) fn new(pods: usize) -> Result<Self> {
-        let ground = Self { prefix: format!("bench{}", std::process::id()), pods };
+        remove_stale();
+        let ground = Self { prefix: format!("{PREFIX}{}-", std::process::id()), pods };
         let client = ground.client();
         run(Command::new("ip").args(["netns", "add", &client]))
             .context("namespaces need root and iproute2")?;
@@ -107,6 +113,23 @@ impl Drop for Ground {
         for space in (0..self.pods).map(|at| self.pod(at)).chain([self.client()]) {
             let _ = Command::new("ip").args(["netns", "delete", &space]).stderr(Stdio::null()).status();
         }
+    }
+}
+
+/// Ends what runs of this benchmark that were killed have left behind.
+fn remove_stale() {
+    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let Some((process, _)) = rest.split_once('-') else { continue };
+        if process.parse::<u32>().is_err() || Path::new("/proc").join(process).exists() {
+            continue;
+        }
+        if let Ok(inside) = Command::new("ip").args(["netns", "pids", &name]).output() {
+            let processes = String::from_utf8_lossy(&inside.stdout).into_owned();
+            let _ = Command::new("kill").args(processes.split_whitespace()).stderr(Stdio::null()).status();
+        }
+        let _ = Command::new("ip").args(["netns", "delete", &name]).stderr(Stdio::null()).status();
     }
 }
 

@@ -5,7 +5,7 @@ use super::cost::memory_kib;
 use super::ground::{Ground, Running, pod_address, within};
 use super::load::wrk_with;
 use super::program::{HTTP1_PORT, HTTP2_PORT};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
@@ -16,6 +16,8 @@ use std::time::Duration;
 const BEFORE: usize = 20;
 /// Connections that are counted.
 const COUNTED: usize = 1_000;
+/// Threads that open connections.
+const OPENERS: usize = 20;
 const SETTLED: Duration = Duration::from_millis(800);
 
 /// What a contender holds.
@@ -102,19 +104,29 @@ pub(crate) fn hold(arguments: &[String]) -> Result<()> {
     } else {
         (http2_request(), SETTINGS_SEEN)
     };
-    let mut connections = Vec::new();
-    for _ in 0..count {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(&request)?;
-        read_body(&mut stream)?;
-        stream.write_all(farewell)?;
-        connections.push(stream);
-    }
+    // Some proxies let a first answer wait, so several ask at a time.
+    let opened: Result<Vec<Vec<TcpStream>>> = thread::scope(|scope| {
+        let open = |count: usize| (0..count).map(|_| ask(address, &request, farewell)).collect();
+        let parts: Vec<_> =
+            (0..OPENERS).map(|part| scope.spawn(move || open((count + part) / OPENERS))).collect();
+        parts.into_iter().map(|part| part.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
+    });
+    let _connections = opened?;
     println!("open");
     loop {
         thread::park();
     }
+}
+
+/// A connection on which one request was answered.
+fn ask(address: SocketAddr, request: &[u8], farewell: &[u8]) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(request)?;
+    read_body(&mut stream)?;
+    stream.write_all(farewell)?;
+    Ok(stream)
 }
 
 /// Reads until 1 KiB of the body has come.
