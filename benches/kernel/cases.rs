@@ -7,7 +7,8 @@ use crate::traffic::{PORTS, PORTS_END, Ports, Traffic, helper};
 use crate::{program, system};
 use anyhow::{Context, Result};
 use bulkhead_netfilter::{
-    Batch, Chain, ChainType, Connection, Field, Hook, Policy, Rule, Table, connection_state, priority,
+    Batch, Chain, ChainType, Comparison, Connection, Field, Hook, Policy, Register, Rule, Table,
+    connection_state, priority,
 };
 use bulkhead_proxy::firewall::{Firewall, FirewallOptions};
 use bulkhead_proxy::flows::Recorder;
@@ -114,11 +115,12 @@ fn account(firewall: &mut Firewall) -> Result<i32> {
 fn linear(peers: u32) -> Vec<Rule> {
     let established = connection_state::ESTABLISHED | connection_state::RELATED;
     let mut rules = vec![Rule::new().field::<u32>(Field::ConnectionState).any_bit(established).accept()];
-    for peer in program::peers(peers) {
-        for port in PORTS..=PORTS_END {
-            rules.push(Rule::new().from_address(peer.into()).protocol(6).to_port(port).accept());
-        }
-    }
+    rules.extend(program::peers(peers).into_iter().map(|peer| {
+        let port =
+            Rule::new().from_address(peer.into()).protocol(6).load(Field::DESTINATION_PORT, Register::R0);
+        let from = port.compare(Register::R0, Comparison::AtLeast, PORTS);
+        from.compare(Register::R0, Comparison::AtMost, PORTS_END).accept()
+    }));
     rules
 }
 

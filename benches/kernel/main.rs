@@ -2,8 +2,8 @@
 //!
 //! Everything is measured in one run, round by round in turn, between two network namespaces of our own; what is compared is the
 //! ratio to a bare pair of namespaces that is measured right before or after. The table is the sidecar's: documents,
-//! compiled, applied by its own code. Needs root and `ip`. `--rounds N`, `--only CASE` and `--figure stream|request|connection|rate|apply`
-//! narrow a run; `--table FILE` adds a table in the language of `nft`, to try an idea.
+//! compiled, applied by its own code. Needs root and `ip`. `--rounds N`, `--only CASE` and `--figure NAME` (stream, request,
+//! connection, rate, apply) narrow a run; `--table FILE` adds a table in the language of `nft`, to try an idea.
 
 mod apply;
 mod cases;
@@ -50,14 +50,15 @@ fn main() -> Result<()> {
     let workers = kernel_threads::workers();
     for round in 0..=rounds {
         for (case, row) in &mut measured {
-            connections += f64::from(CONNECTIONS);
+            connections += opened(&asked.figure);
             measure(case, row, round, &asked.figure)?;
         }
     }
     for (case, row) in &mut measured {
-        add_accounting(case, row, rounds)?;
+        add_accounting(case, row, (rounds + 1) as f64 * opened(&asked.figure))?;
     }
-    let workers = kernel_threads::workers().saturating_sub(workers).as_secs_f64() * 1e6 / connections;
+    let workers =
+        kernel_threads::workers().saturating_sub(workers).as_secs_f64() * 1e6 / connections.max(1.0);
     let note = format!(
         "later, in the kernel's workers: {workers:.2} us of CPU per tracked connection (all cases together)"
     );
@@ -128,10 +129,17 @@ fn measure(case: &mut Case, row: &mut Row, round: usize, figure: &str) -> Result
     Ok(())
 }
 
+/// Connections of one round behind one case.
+fn opened(figure: &str) -> f64 {
+    let counts = [("connection", CONNECTIONS), ("rate", CROWD)].into_iter();
+    counts.filter(|(name, _)| name.contains(figure)).map(|(_, count)| f64::from(count)).sum()
+}
+
 /// What the threads that account did is told late, so it is shared out over all connections.
-fn add_accounting(case: &Case, row: &mut Row, rounds: usize) -> Result<()> {
-    let connections = (rounds + 1) as f64 * f64::from(CONNECTIONS);
-    row.connection.add_behind(cases::seconds(&case.accounting)? * 1e6 / connections);
+fn add_accounting(case: &Case, row: &mut Row, connections: f64) -> Result<()> {
+    if connections > 0.0 {
+        row.connection.add_behind(cases::seconds(&case.accounting)? * 1e6 / connections);
+    }
     Ok(())
 }
 
