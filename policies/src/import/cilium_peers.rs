@@ -1,4 +1,4 @@
-//! Peers of Cilium's rules: endpoints, address blocks, entities, Services.
+//! Peers of Cilium's rules: endpoints, address blocks, entities, Services, names.
 //!
 //! A block of addresses means nobody inside of the cluster there, and means them as well here: what belongs to the cluster is
 //! cut out of an allow.
@@ -9,7 +9,7 @@ use crate::diagnostics::Span;
 use crate::documents::NAMESPACE_NAME_LABEL;
 use crate::model::{Entity, NamespaceMatch, Operator, Peer, Peers, Requirement};
 use crate::yaml::Node;
-use bulkhead_facts::{Cidr, Direction};
+use bulkhead_facts::{Cidr, Direction, NamePattern};
 
 /// Whose rule it is.
 #[derive(Clone, Copy)]
@@ -98,6 +98,7 @@ fn one(carrier: &mut Carrier<'_>, item: &Node, kind: &str, sense: Sense, scope: 
         }
         "Entities" => return entity(carrier, item, sense),
         "Services" => vec![service(item)?],
+        "FQDNs" if sense == Sense::Allow => vec![Peer::Name(name(item)??)],
         _ => return None,
     };
     Some(Peers::These(peers))
@@ -226,6 +227,23 @@ fn entity(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Option<Peers>
         }
         _ => None,
     }
+}
+
+/// `matchName` or `matchPattern`; `Some(None)` is every name, `None` what cannot be expressed.
+pub(super) fn name(node: &Node) -> Option<Option<NamePattern>> {
+    let [entry] = node.as_map()? else { return None };
+    let text = entry.value.as_str()?;
+    match entry.key.as_str() {
+        "matchName" if !text.contains('*') => NamePattern::parse(text).ok().map(Some),
+        "matchPattern" if text == "*" => Some(None),
+        "matchPattern" => name_pattern(text).map(Some),
+        _ => None,
+    }
+}
+
+/// One star in front is one label there as well, two are one or more.
+pub(super) fn name_pattern(text: &str) -> Option<NamePattern> {
+    NamePattern::parse(text).ok()
 }
 
 fn service(node: &Node) -> Option<Peer> {

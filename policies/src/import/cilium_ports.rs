@@ -1,7 +1,11 @@
 //! Ports, ICMP messages and requests of Cilium's rules.
 
-use super::{Carrier, Sense, items, pattern, present};
-use crate::model::{HeaderMatch, HeaderValueMatch, HttpMatch, L7Section, PortMatch, Ports};
+use super::{Carrier, Sense, cilium_peers, items, pattern, present};
+use crate::documents::APIS;
+use crate::model::{
+    DnsMatch, HeaderMatch, HeaderValueMatch, HttpMatch, KafkaMatch, L7Section, PortMatch, Ports, TlsMatch,
+    TopicMatch,
+};
 use crate::yaml::Node;
 use bulkhead_facts::{L4Protocol, PortRange};
 
@@ -36,7 +40,7 @@ fn unexpressed(carrier: &mut Carrier<'_>, node: &Node, sense: Sense, what: &str)
 }
 
 fn read_opening(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Option<Opening> {
-    if let Some((what, _)) = carrier.unknown_fields(node, &["ports", "rules"]).first() {
+    if let Some((what, _)) = carrier.unknown_fields(node, &["ports", "rules", "serverNames"]).first() {
         return unexpressed(carrier, node, sense, what);
     }
     let all = items(carrier, node, "ports");
@@ -55,26 +59,116 @@ fn read_opening(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Option<
             }
         }
     }
+    let names = items(carrier, node, "serverNames");
     let Some(rules) = present(node, "rules") else {
-        return (!ports.is_empty()).then_some((Ports::These(ports), None));
+        if names.is_empty() {
+            return (!ports.is_empty()).then_some((Ports::These(ports), None));
+        }
+        let sni: Option<Vec<_>> =
+            names.iter().map(|name| name.as_str().and_then(cilium_peers::name_pattern)).collect();
+        let Some(sni) = sni.filter(|_| sense == Sense::Allow) else {
+            return unexpressed(carrier, node, sense, "these `serverNames`");
+        };
+        return narrowed(ports, L7Section::Tls(TlsMatch { sni, ..TlsMatch::default() }));
     };
-    if rules.child("http").is_none() || rules.as_map().is_none_or(|fields| fields.len() != 1) {
-        return unexpressed(carrier, rules, sense, "a section other than `http`");
+    if !names.is_empty() {
+        return unexpressed(carrier, node, sense, "`serverNames` together with `rules`");
     }
-    let mut requests = Vec::new();
-    for item in items(carrier, rules, "http") {
-        match read_request(carrier, item) {
-            Some(found) => requests.extend(found),
+    let fields = rules.as_map().unwrap_or_default();
+    let section = match fields.first().map(|entry| entry.key.as_str()).filter(|_| fields.len() == 1) {
+        Some("http") => {
+            let requests = each(carrier, rules, "http", sense, read_request);
+            L7Section::Http(requests.into_iter().flatten().collect())
+        }
+        Some("dns") if sense == Sense::Allow => {
+            L7Section::Dns(each(carrier, rules, "dns", sense, |_, item| {
+                let names = cilium_peers::name(item)?.into_iter().collect();
+                Some(DnsMatch { names, records: vec![] })
+            }))
+        }
+        Some("kafka") if sense == Sense::Allow => {
+            let requests = each(carrier, rules, "kafka", sense, read_kafka);
+            L7Section::Kafka(requests.into_iter().flatten().collect())
+        }
+        _ => return unexpressed(carrier, rules, sense, "this section"),
+    };
+    narrowed(ports, section)
+}
+
+/// The items of a section that can be expressed; the others are told.
+fn each<T>(
+    carrier: &mut Carrier<'_>,
+    rules: &Node,
+    name: &'static str,
+    sense: Sense,
+    read: impl Fn(&mut Carrier<'_>, &Node) -> Option<T>,
+) -> Vec<T> {
+    let mut found = Vec::new();
+    for item in items(carrier, rules, name) {
+        match read(carrier, item) {
+            Some(one) => found.push(one),
             None => carrier.lost(sense, item.span, "this kind of request"),
         }
     }
-    // HTTP is read on TCP.
+    found
+}
+
+/// The section on those of the ports that its protocol runs on; `None` if nothing is left of either.
+fn narrowed(mut ports: Vec<PortMatch>, section: L7Section) -> Option<Opening> {
     ports.retain(|port| match port {
-        PortMatch::Range(protocol, _) => *protocol == L4Protocol::TCP,
-        PortMatch::Named(protocol, _) => protocol.is_none_or(|protocol| protocol == L4Protocol::TCP),
+        PortMatch::Range(protocol, _) | PortMatch::Named(Some(protocol), _) => section.runs_on(*protocol),
+        PortMatch::Named(None, _) => true,
     });
-    let sound = !requests.is_empty() && !ports.is_empty();
-    sound.then_some((Ports::These(ports), Some(L7Section::Http(requests))))
+    let is_empty = match &section {
+        L7Section::Http(requests) => requests.is_empty(),
+        L7Section::Dns(questions) => questions.is_empty(),
+        L7Section::Kafka(requests) => requests.is_empty(),
+        L7Section::Tls(_) | L7Section::Redis(_) | L7Section::Postgres(_) => false,
+    };
+    (!is_empty && !ports.is_empty()).then_some((Ports::These(ports), Some(section)))
+}
+
+/// Requests that name no topic: a rule's topic does not narrow them.
+const WITHOUT_TOPICS: [&str; 6] =
+    ["api-versions", "find-coordinator", "join-group", "heartbeat", "leave-group", "sync-group"];
+
+/// A role is the requests that it needs. Which version or client a request is of is not read here, so that what asks for one
+/// cannot be carried.
+fn read_kafka(carrier: &mut Carrier<'_>, node: &Node) -> Option<Vec<KafkaMatch>> {
+    if !carrier.unknown_fields(node, &["role", "apiKey", "topic"]).is_empty() {
+        return None;
+    }
+    let field = |name| present(node, name).map(Node::as_str);
+    let names: Option<Vec<&str>> = match (field("role"), field("apiKey")) {
+        (Some(Some("produce")), None) => Some(vec!["produce", "metadata", "api-versions"]),
+        (Some(Some("consume")), None) => {
+            let own = ["fetch", "list-offsets", "metadata", "offset-commit", "offset-fetch"];
+            Some(own.into_iter().chain(WITHOUT_TOPICS).collect())
+        }
+        (None, Some(Some(api))) => Some(vec![api]),
+        (None, None) => None,
+        _ => return None,
+    };
+    let apis: Option<Vec<u16>> = names.into_iter().flatten().map(kafka_api).collect();
+    let apis = apis?;
+    let Some(topic) = field("topic") else { return Some(vec![KafkaMatch { apis, topics: vec![] }]) };
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let topic = topic.filter(|topic| !topic.is_empty() && topic.len() <= 249 && topic.bytes().all(legal))?;
+    let topics = vec![TopicMatch::Exact(topic.to_owned())];
+    if apis.is_empty() {
+        return Some(vec![KafkaMatch { apis, topics }]);
+    }
+    let without: Vec<u16> = WITHOUT_TOPICS.iter().filter_map(|name| kafka_api(name)).collect();
+    let (plain, named): (Vec<u16>, Vec<u16>) = apis.into_iter().partition(|api| without.contains(api));
+    let found = [KafkaMatch { apis: named, topics }, KafkaMatch { apis: plain, topics: vec![] }];
+    Some(found.into_iter().filter(|found| !found.apis.is_empty()).collect())
+}
+
+/// Names there are written without hyphens.
+fn kafka_api(name: &str) -> Option<u16> {
+    let plain = |name: &str| name.replace('-', "").to_ascii_lowercase();
+    let asked = if plain(name) == "offsets" { "listoffsets".to_owned() } else { plain(name) };
+    APIS.iter().find(|(known, _)| plain(known) == asked).map(|(_, api)| *api)
 }
 
 fn read_port(node: &Node) -> Option<Vec<PortMatch>> {

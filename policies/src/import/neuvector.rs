@@ -2,15 +2,15 @@
 //!
 //! A group is its criteria: `domain` is the namespace, a key of one's own a label; criteria of one key are alternatives. In the mode Protect a
 //! group is closed in both directions, in Discover and Monitor it is imported with `mode: audit`. Rules are ordered there; here every denial
-//! wins. Only the application `HTTP` can be told from others, so an allow of another application is left out. Rules for processes
+//! wins. Of applications HTTP, SSL, DNS, Redis, PostgreSQL and Kafka can be told from others; an allow of another one is left out. Rules for processes
 //! and files, and sensors, are no network policy.
 
 use super::statement::{Side, Statement, head, in_values, named_namespace, rule, selector};
 use super::{Carrier, Dialect, Sense, cilium_peers, items, present};
 use crate::documents::NAMESPACE_NAME_LABEL;
 use crate::model::{
-    Entity, HttpMatch, L7Section, NamespaceMatch, Peer, Peers, PolicyMode, PortMatch, Ports, Requirement,
-    Rule, RuleAction, Selector, Subject,
+    DnsMatch, Entity, HttpMatch, KafkaMatch, L7Section, NamespaceMatch, Peer, Peers, PolicyMode, PortMatch,
+    Ports, PostgresMatch, RedisMatch, Requirement, Rule, RuleAction, Selector, Subject, TlsMatch,
 };
 use crate::yaml::Node;
 use bulkhead_facts::{Cidr, Direction, L4Protocol, PortRange};
@@ -89,13 +89,13 @@ fn read_side(carrier: &mut Carrier<'_>, spec: &Node, direction: Direction) -> Si
 
 const RULE_FIELDS: [&str; 6] = ["name", "action", "applications", "ports", "priority", "selector"];
 
-fn read_rule(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Option<Rule> {
+fn read_rule(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Vec<Rule> {
     let unknown = carrier.unknown_fields(node, &RULE_FIELDS);
     for (what, span) in &unknown {
         carrier.lost(sense, *span, what);
     }
     if sense == Sense::Allow && !unknown.is_empty() {
-        return None;
+        return Vec::new();
     }
     let peers = match present(node, "selector").and_then(group) {
         Some(Group::Pods(namespaces, workloads)) => {
@@ -106,7 +106,7 @@ fn read_rule(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Option<Rul
         None => {
             carrier.lost(sense, node.span, "the group of this rule");
             if sense == Sense::Allow {
-                return None;
+                return Vec::new();
             }
             Peers::Any
         }
@@ -118,50 +118,64 @@ fn read_rule(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Option<Rul
             None => {
                 carrier.lost(sense, node.span, "these ports");
                 if sense == Sense::Allow {
-                    return None;
+                    return Vec::new();
                 }
                 Ports::Any
             }
         };
-    let (ports, l7) = applications(carrier, node, ports, sense)?;
     let action = if sense == Sense::Allow { RuleAction::Allow } else { RuleAction::Deny };
-    Some(Rule { l7, ..rule(action, peers, ports) })
+    let openings = applications(carrier, node, ports, sense);
+    openings.into_iter().map(|(ports, l7)| Rule { l7, ..rule(action, peers.clone(), ports) }).collect()
 }
 
-/// What the applications narrow to.
+/// What the applications narrow to, each in a rule of its own.
 fn applications(
     carrier: &mut Carrier<'_>,
     node: &Node,
     ports: Ports,
     sense: Sense,
-) -> Option<(Ports, Option<L7Section>)> {
+) -> Vec<(Ports, Option<L7Section>)> {
     let names: Vec<&str> =
         super::texts(carrier, node, "applications").into_iter().map(|(text, _)| text).collect();
     if names.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case("any")) {
-        return Some((ports, None));
+        return vec![(ports, None)];
     }
     if sense == Sense::Deny {
         carrier.lost(sense, node.span, "`applications`");
-        return Some((ports, None));
+        return vec![(ports, None)];
     }
-    let http = names.iter().any(|name| name.eq_ignore_ascii_case("HTTP"));
-    if !http || names.len() > 1 {
-        carrier.lost(sense, node.span, "an application other than HTTP");
-    }
-    let ports = match ports {
-        Ports::Any => Ports::Any,
-        Ports::These(mut ports) => {
-            ports
-                .retain(|port| matches!(port, PortMatch::Range(protocol, _) if *protocol == L4Protocol::TCP));
-            Ports::These(ports)
+    let mut found = Vec::new();
+    for name in names {
+        match application(name) {
+            Some(section) => found.extend(narrowed(&ports, section)),
+            None => carrier.lost(sense, node.span, &format!("the application `{name}`")),
         }
+    }
+    found
+}
+
+/// All of a protocol that rules can tell from others.
+fn application(name: &str) -> Option<L7Section> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "http" => L7Section::Http(vec![HttpMatch::default()]),
+        "ssl" => L7Section::Tls(TlsMatch::default()),
+        "dns" => L7Section::Dns(vec![DnsMatch::default()]),
+        "redis" => L7Section::Redis(vec![RedisMatch::default()]),
+        "postgresql" => L7Section::Postgres(vec![PostgresMatch::default()]),
+        "kafka" => L7Section::Kafka(vec![KafkaMatch::default()]),
+        _ => return None,
+    })
+}
+
+/// The section on those ports that its protocol runs on; `None` if there is none.
+fn narrowed(ports: &Ports, section: L7Section) -> Option<(Ports, Option<L7Section>)> {
+    let all = [L4Protocol::TCP, L4Protocol::UDP].map(|protocol| PortMatch::Range(protocol, PortRange::ALL));
+    let mut ports = match ports {
+        Ports::Any => all.to_vec(),
+        Ports::These(these) => these.clone(),
     };
-    let sound = http && ports != Ports::These(Vec::new());
-    let ports = match ports {
-        Ports::Any => Ports::These(vec![PortMatch::Range(L4Protocol::TCP, PortRange::ALL)]),
-        these @ Ports::These(_) => these,
-    };
-    sound.then(|| (ports, Some(L7Section::Http(vec![HttpMatch::default()]))))
+    ports.retain(|port| matches!(port, PortMatch::Range(protocol, _) if section.runs_on(*protocol)));
+    (!ports.is_empty()).then_some((Ports::These(ports), Some(section)))
 }
 
 /// `any`, or `tcp/80,udp/53,tcp/8000-8010,8080`; a bare number is TCP in an allow and both in a deny.

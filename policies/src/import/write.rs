@@ -3,10 +3,10 @@
 //! Only what importers build: a peer that is `Unknown` has no document and never gets here.
 
 use crate::diagnostics::Source;
-use crate::documents::{API_VERSION, NAMESPACE_NAME_LABEL};
+use crate::documents::{API_VERSION, APIS, NAMESPACE_NAME_LABEL};
 use crate::model::{
-    Entity, HeaderValueMatch, HttpMatch, L7Section, NamespaceMatch, Operator, Peer, Peers, Policy,
-    PolicyMode, PortMatch, Ports, Requirement, Rule, RuleAction, Selector,
+    Entity, HeaderValueMatch, HttpMatch, KafkaMatch, L7Section, NamespaceMatch, Operator, Peer, Peers,
+    Policy, PolicyMode, PortMatch, Ports, Requirement, Rule, RuleAction, Selector, TopicMatch,
 };
 use crate::yaml;
 use bulkhead_facts::{Direction, L4Protocol, PortRange, Tier};
@@ -73,12 +73,50 @@ fn write_rule(out: &mut String, rule: &Rule, direction: Direction, cluster: bool
     if let Ports::These(ports) = &rule.ports {
         write_list(out, "ports", ports.iter().map(port));
     }
-    if let Some(L7Section::Http(requests)) = &rule.l7 {
-        let _ = writeln!(out, "      http:");
-        for found in requests {
-            let _ = writeln!(out, "        - {}", request(found));
+    match &rule.l7 {
+        None => {}
+        Some(L7Section::Http(requests)) => write_items(out, "http", requests.iter().map(request)),
+        Some(L7Section::Tls(hello)) => {
+            let _ =
+                writeln!(out, "      tls: {{{}}}", texts("sni", hello.sni.iter().map(ToString::to_string)));
         }
+        Some(L7Section::Dns(questions)) => {
+            let names = questions.iter().map(|dns| texts("names", dns.names.iter().map(ToString::to_string)));
+            write_items(out, "dns", names.map(|fields| format!("{{{fields}}}")));
+        }
+        Some(L7Section::Kafka(requests)) => write_items(out, "kafka", requests.iter().map(kafka)),
+        // Importers name no command and no user.
+        Some(L7Section::Redis(_)) => write_items(out, "redis", std::iter::once("{}".to_owned())),
+        Some(L7Section::Postgres(_)) => write_items(out, "postgres", std::iter::once("{}".to_owned())),
     }
+}
+
+fn write_items(out: &mut String, field: &str, items: impl Iterator<Item = String>) {
+    let _ = writeln!(out, "      {field}:");
+    items.for_each(|item| {
+        let _ = writeln!(out, "        - {item}");
+    });
+}
+
+/// `field: [a, b]`, or nothing for an empty list.
+fn texts(field: &str, items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.map(|item| scalar(&item)).collect();
+    if items.is_empty() { String::new() } else { format!("{field}: [{}]", items.join(", ")) }
+}
+
+fn kafka(request: &KafkaMatch) -> String {
+    let api = |api: &u16| match APIS.iter().find(|(_, known)| known == api) {
+        Some((name, _)) => (*name).to_owned(),
+        None => format!("api-{api}"),
+    };
+    let topic = |topic: &TopicMatch| match topic {
+        TopicMatch::Exact(text) => text.clone(),
+        TopicMatch::Prefix(text) => format!("{text}*"),
+    };
+    let fields =
+        [texts("apis", request.apis.iter().map(api)), texts("topics", request.topics.iter().map(topic))];
+    let written: Vec<String> = fields.into_iter().filter(|field| !field.is_empty()).collect();
+    format!("{{{}}}", written.join(", "))
 }
 
 fn write_list(out: &mut String, field: &str, items: impl Iterator<Item = String>) {
