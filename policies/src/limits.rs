@@ -1,4 +1,12 @@
 //! Limits of this crate, each with what happens when it is reached.
+//!
+//! They are part of the programs: whoever needs more changes the number here and builds controller, command line and sidecars
+//! anew. Every message about one says its name.
+
+/// What to do where a limit is reached.
+pub fn help(limit: &'static str, instead: &str) -> String {
+    format!("{instead}, or raise `{limit}` in policies/src/limits.rs and build anew")
+}
 
 /// Bytes of one source of policies. Larger: refused; split the file.
 pub const POLICY_SOURCE_BYTES_MAX: usize = 16 << 20;

@@ -99,7 +99,8 @@ impl fmt::Display for CompileError {
             }
             Self::TooMany { pod, what, limit } => write!(
                 f,
-                "program of pod `{}/{}` needs more {what} than the limit of {limit}: select fewer peers or join rules",
+                "program of pod `{}/{}` needs more {what} than the limit of {limit}: select fewer peers or join rules, or raise the limit in \
+                 policies/src/limits.rs and build anew",
                 pod.namespace, pod.name
             ),
         }

@@ -6,7 +6,7 @@
 
 pub mod formats;
 
-use crate::limits::{DIAGNOSTICS_MAX, QUOTE_CHARS_MAX};
+use crate::limits::{self, DIAGNOSTICS_MAX, QUOTE_CHARS_MAX};
 use std::fmt;
 
 /// One file, or standard input, with its whole text.
@@ -181,6 +181,18 @@ impl Report {
     /// Adds an error.
     pub fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>) -> &mut Diagnostic {
         self.add(Severity::Error, code, span, message.into())
+    }
+
+    /// Adds an error for something larger than a limit, by the limit's name in [`crate::limits`]: what to do instead, and
+    /// where the limit is raised.
+    pub fn over_limit(
+        &mut self,
+        limit: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        instead: &str,
+    ) -> &mut Diagnostic {
+        self.error("limit", span, message).help(limits::help(limit, instead))
     }
 
     /// Adds a warning.

@@ -50,7 +50,12 @@ fn items<'a>(report: &mut Report, spec: &mut Fields<'a>, name: &'static str) -> 
     let Some(node) = spec.get(report, name) else { return &[] };
     let found = node.expect_list(report, name).unwrap_or_default();
     if found.len() > RULE_ITEMS_MAX {
-        report.error("limit", node.span, format!("more than {RULE_ITEMS_MAX} entries in `{name}`"));
+        report.over_limit(
+            "RULE_ITEMS_MAX",
+            node.span,
+            format!("more than {RULE_ITEMS_MAX} entries in `{name}`"),
+            "remove those that are past",
+        );
         return &[];
     }
     found

@@ -19,9 +19,12 @@ pub(super) fn read(report: &mut Report, node: &Node) -> Option<Vec<HttpMatch>> {
         return None;
     }
     if items.len() > RULE_ITEMS_MAX {
-        report
-            .error("limit", node.span, format!("more than {RULE_ITEMS_MAX} kinds of requests"))
-            .help("split the rule");
+        report.over_limit(
+            "RULE_ITEMS_MAX",
+            node.span,
+            format!("more than {RULE_ITEMS_MAX} kinds of requests"),
+            "split the rule",
+        );
         return None;
     }
     let mut requests: Vec<HttpMatch> = items.iter().filter_map(|item| read_request(report, item)).collect();
@@ -83,9 +86,12 @@ fn check_length(report: &mut Report, node: &Node, name: &str, length: Option<usi
             .help(format!("remove `{name}` if any will do"));
     }
     if length.is_some_and(|length| length > REQUEST_ITEMS_MAX) {
-        report
-            .error("limit", span, format!("more than {REQUEST_ITEMS_MAX} items in `{name}`"))
-            .help("split the request");
+        report.over_limit(
+            "REQUEST_ITEMS_MAX",
+            span,
+            format!("more than {REQUEST_ITEMS_MAX} items in `{name}`"),
+            "split the request",
+        );
     }
 }
 
@@ -265,7 +271,12 @@ fn header_value(report: &mut Report, node: &Node, field: &str, text: &str) -> Op
         return None;
     }
     if text.len() > HEADER_VALUE_BYTES_MAX {
-        report.error("limit", span, format!("`{field}` is longer than {HEADER_VALUE_BYTES_MAX} bytes"));
+        report.over_limit(
+            "HEADER_VALUE_BYTES_MAX",
+            span,
+            format!("`{field}` is longer than {HEADER_VALUE_BYTES_MAX} bytes"),
+            "ask for how it begins",
+        );
         return None;
     }
     let bare = text.trim_matches([' ', '\t']) == text

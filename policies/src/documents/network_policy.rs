@@ -111,7 +111,12 @@ fn read_rules(
 ) -> (Vec<Rule>, Vec<RulePlace>) {
     let items = spec.list(report, direction.as_str()).unwrap_or_default();
     if items.len() > RULES_MAX {
-        report.error("limit", spec.span(), format!("more than {RULES_MAX} rules")).help("split the policy");
+        report.over_limit(
+            "RULES_MAX",
+            spec.span(),
+            format!("more than {RULES_MAX} rules"),
+            "split the policy",
+        );
         return Default::default();
     }
     items
@@ -153,9 +158,12 @@ fn read_rule(
 pub(super) fn within_limit(report: &mut Report, span: Span, count: usize) -> Option<()> {
     let sound = count <= RULE_ITEMS_MAX;
     if !sound {
-        report
-            .error("limit", span, format!("{count} items in a rule, at most {RULE_ITEMS_MAX} are read"))
-            .help("split the rule");
+        report.over_limit(
+            "RULE_ITEMS_MAX",
+            span,
+            format!("{count} items in a rule, at most {RULE_ITEMS_MAX} are read"),
+            "split the rule",
+        );
     }
     sound.then_some(())
 }

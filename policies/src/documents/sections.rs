@@ -47,9 +47,12 @@ fn each<T: Ord>(
         return None;
     }
     if items.len() > RULE_ITEMS_MAX {
-        report
-            .error("limit", node.span, format!("more than {RULE_ITEMS_MAX} items in `{name}`"))
-            .help("split the rule");
+        report.over_limit(
+            "RULE_ITEMS_MAX",
+            node.span,
+            format!("more than {RULE_ITEMS_MAX} items in `{name}`"),
+            "split the rule",
+        );
         return None;
     }
     let mut found: Vec<T> = items.iter().filter_map(|item| read(report, item)).collect();
@@ -85,9 +88,12 @@ fn check_length(report: &mut Report, span: Span, name: &str, length: usize) {
             .help(format!("remove `{name}` if any will do"));
     }
     if length > REQUEST_ITEMS_MAX {
-        report
-            .error("limit", span, format!("more than {REQUEST_ITEMS_MAX} items in `{name}`"))
-            .help("split the item");
+        report.over_limit(
+            "REQUEST_ITEMS_MAX",
+            span,
+            format!("more than {REQUEST_ITEMS_MAX} items in `{name}`"),
+            "split the item",
+        );
     }
 }
 

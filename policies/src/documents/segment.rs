@@ -134,9 +134,12 @@ fn read_directions(
     for direction in Direction::BOTH {
         let items = spec.list(report, direction.as_str()).unwrap_or_default();
         if items.len() > RULES_MAX {
-            report
-                .error("limit", items[RULES_MAX].span, format!("more than {RULES_MAX} {direction} rules"))
-                .help("split the policy");
+            report.over_limit(
+                "RULES_MAX",
+                items[RULES_MAX].span,
+                format!("more than {RULES_MAX} {direction} rules"),
+                "split the policy",
+            );
             continue;
         }
         for (index, node) in items.iter().enumerate() {

@@ -48,6 +48,7 @@ fn short_requirement(report: &mut Report, entry: &Entry, of: Of) -> Option<Requi
             .error("matches-nobody", entry.value.span, format!("label {} has no values", quoted(&entry.key)))
             .help("an empty list matches nobody: name the values or remove the line");
     }
+    limited(report, entry.value.span, nodes.len())?;
     let mut values = Vec::new();
     for node in nodes {
         let value = node.expect_text(report, &entry.key)?;
@@ -159,10 +160,11 @@ fn requirement(key: &str, operator: Operator) -> Requirement {
 fn limited(report: &mut Report, span: Span, count: usize) -> Option<()> {
     let sound = count <= SELECTOR_ITEMS_MAX;
     if !sound {
-        report.error(
-            "limit",
+        report.over_limit(
+            "SELECTOR_ITEMS_MAX",
             span,
             format!("{count} items in a selector, at most {SELECTOR_ITEMS_MAX} are read"),
+            "select by a label that they share",
         );
     }
     sound.then_some(())

@@ -14,11 +14,16 @@ pub(super) struct Refusal {
     code: &'static str,
     span: Span,
     message: String,
+    /// The limit that was reached, and what to do instead.
+    limit: Option<(&'static str, &'static str)>,
 }
 
 impl Refusal {
     pub(super) fn report(self, report: &mut Report) {
-        report.error(self.code, self.span, self.message);
+        match self.limit {
+            Some((limit, instead)) => report.over_limit(limit, self.span, self.message, instead),
+            None => report.error(self.code, self.span, self.message),
+        };
     }
 }
 
@@ -32,7 +37,11 @@ pub(super) fn read(text: &str) -> Result<Vec<Node>, Refusal> {
             return Ok(documents);
         }
         if documents.len() == DOCUMENTS_MAX {
-            return Err(reader.refuse("limit", format!("more than {DOCUMENTS_MAX} documents"), true));
+            return Err(reader.over_limit(
+                "DOCUMENTS_MAX",
+                "split the file",
+                format!("more than {DOCUMENTS_MAX} documents"),
+            ));
         }
         if !documents.is_empty() && reader.peek() != Some(b'{') {
             return Err(reader.syntax("goes on after its end"));
@@ -53,7 +62,11 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn value(&mut self, depth: usize) -> Result<Node, Refusal> {
         if depth > DEPTH_MAX {
-            return Err(self.refuse("limit", format!("nested deeper than {DEPTH_MAX} levels"), true));
+            return Err(self.over_limit(
+                "DEPTH_MAX",
+                "nest less",
+                format!("nested deeper than {DEPTH_MAX} levels"),
+            ));
         }
         match self.peek() {
             Some(b'{') => self.map(depth),
@@ -97,7 +110,13 @@ impl<'a> Reader<'a> {
         }
         if let Some((_, second)) = duplicate_keys(&entries).first() {
             let message = format!("key {} is there twice", quoted(&second.key));
-            return Err(Refusal { is_final: true, code: "duplicate-key", span: second.key_span, message });
+            return Err(Refusal {
+                is_final: true,
+                code: "duplicate-key",
+                span: second.key_span,
+                message,
+                limit: None,
+            });
         }
         Ok(Node { span, value: Value::Map(entries) })
     }
@@ -241,7 +260,11 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse(&self, code: &'static str, message: String, is_final: bool) -> Refusal {
-        Refusal { is_final, code, span: self.span(1), message }
+        Refusal { is_final, code, span: self.span(1), message, limit: None }
+    }
+
+    fn over_limit(&self, limit: &'static str, instead: &'static str, message: String) -> Refusal {
+        Refusal { limit: Some((limit, instead)), ..self.refuse("limit", message, true) }
     }
 }
 

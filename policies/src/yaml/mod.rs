@@ -19,7 +19,7 @@ pub use format::format;
 pub use scalar::{Scalar, ScalarKind};
 
 use crate::diagnostics::{Diagnostic, Report, Source, Span};
-use crate::limits::POLICY_SOURCE_BYTES_MAX;
+use crate::limits::{INVENTORY_SOURCE_BYTES_MAX, POLICY_SOURCE_BYTES_MAX};
 
 /// A value with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,13 +67,13 @@ pub fn parse_within(source: &Source, bytes_max: usize) -> Result<Vec<Node>, Vec<
     let mut report = Report::new(&*source.name);
     let text = source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
     if text.len() > bytes_max {
-        report
-            .error(
-                "limit",
-                Span::default(),
-                format!("source has {} bytes, at most {bytes_max} are read", text.len()),
-            )
-            .help("split it into several files");
+        let limit = if bytes_max == INVENTORY_SOURCE_BYTES_MAX {
+            "INVENTORY_SOURCE_BYTES_MAX"
+        } else {
+            "POLICY_SOURCE_BYTES_MAX"
+        };
+        let message = format!("source has {} bytes, at most {bytes_max} are read", text.len());
+        report.over_limit(limit, Span::default(), message, "split it into several files");
         return Err(report.finish());
     }
     let is_json = source.name.ends_with(".json");

@@ -33,7 +33,7 @@ pub(super) fn read(text: &str, report: &mut Report) -> Option<Vec<Node>> {
 
 fn syntax_error(report: &mut Report, span: Span, info: &str, text: &str) {
     if info.contains("recursion limit") {
-        report.error("limit", span, format!("nested deeper than {DEPTH_MAX} levels"));
+        report.over_limit("DEPTH_MAX", span, format!("nested deeper than {DEPTH_MAX} levels"), "nest less");
         return;
     }
     let diagnostic = report.error("syntax", span, format!("not YAML: {info}"));
@@ -114,7 +114,12 @@ impl Builder<'_> {
 
     fn begin(&mut self, open: Open) -> bool {
         if self.open.len() >= DEPTH_MAX {
-            self.report.error("limit", open.span, format!("nested deeper than {DEPTH_MAX} levels"));
+            self.report.over_limit(
+                "DEPTH_MAX",
+                open.span,
+                format!("nested deeper than {DEPTH_MAX} levels"),
+                "nest less",
+            );
             return false;
         }
         if let Some(Open { content: Content::Map { key: None, .. }, .. }) = self.open.last() {
@@ -165,7 +170,12 @@ impl Builder<'_> {
         };
         let (node, size) = (anchored.node.clone(), anchored.size);
         if self.open.len() + anchored.height > DEPTH_MAX {
-            self.report.error("limit", span, format!("nested deeper than {DEPTH_MAX} levels"));
+            self.report.over_limit(
+                "DEPTH_MAX",
+                span,
+                format!("nested deeper than {DEPTH_MAX} levels"),
+                "nest less",
+            );
             return false;
         }
         self.spend(size, span) && self.finished(node, 0)
@@ -175,13 +185,12 @@ impl Builder<'_> {
     fn spend(&mut self, nodes: usize, span: Span) -> bool {
         self.expanded += nodes;
         if self.expanded > ALIAS_NODES_MAX {
-            self.report
-                .error(
-                    "limit",
-                    span,
-                    format!("anchors and aliases stand for more than {ALIAS_NODES_MAX} nodes"),
-                )
-                .help("write the values out");
+            self.report.over_limit(
+                "ALIAS_NODES_MAX",
+                span,
+                format!("anchors and aliases stand for more than {ALIAS_NODES_MAX} nodes"),
+                "write the values out",
+            );
         }
         self.expanded <= ALIAS_NODES_MAX
     }
@@ -215,9 +224,12 @@ impl Builder<'_> {
 
     fn document(&mut self, node: Node) -> bool {
         if self.documents.len() == DOCUMENTS_MAX {
-            self.report
-                .error("limit", node.span, format!("more than {DOCUMENTS_MAX} documents"))
-                .help("split the file");
+            self.report.over_limit(
+                "DOCUMENTS_MAX",
+                node.span,
+                format!("more than {DOCUMENTS_MAX} documents"),
+                "split the file",
+            );
             return false;
         }
         if !node.is_null() {
