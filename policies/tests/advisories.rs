@@ -15,7 +15,7 @@ use bulkhead_policies::inventory::ObjectName;
 use bulkhead_policies::yaml::{self, Node};
 use support::{source, suite};
 
-#[allow(dead_code, reason = "this binary uses a part")]
+
 mod support;
 
 const INVENTORY: &str = r#"
