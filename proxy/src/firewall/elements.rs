@@ -41,6 +41,13 @@ pub(super) fn captures(judge: &Judge) -> bool {
     judge.has_names() || boxes.any(|b| !matches!(b.action, Action::Answer(_)))
 }
 
+/// True if there may be UDP for the inspector.
+pub(super) fn inspects_datagrams(judge: &Judge) -> bool {
+    let mut boxes = Direction::BOTH.into_iter().flat_map(|direction| &tables(judge, direction).boxes);
+    let holds_udp = |b: &PortBox| b.protocol_first <= L4Protocol::UDP && L4Protocol::UDP <= b.protocol_last;
+    judge.has_names() || boxes.any(|b| holds_udp(b) && matches!(b.action, Action::Inspect { .. }))
+}
+
 fn tables(judge: &Judge, direction: Direction) -> &DirectionProgram {
     match direction {
         Direction::Ingress => &judge.program().ingress,
@@ -121,7 +128,7 @@ fn parts(b: &PortBox, direction: Direction, judge: &Judge) -> Vec<Part> {
 }
 
 /// Where name servers are asked.
-const NAME_SERVER_PORT: u16 = 53;
+pub(super) const NAME_SERVER_PORT: u16 = 53;
 
 /// A protocol whose bytes can be inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 
 mod answers;
 mod chains;
+mod datagrams;
 mod denials;
 mod elements;
 mod foreign;
@@ -49,9 +50,7 @@ use judgement::Generation;
 use kernel_options::REDIRECT_OPTION;
 use queues::Queues;
 use readers::LocalAddresses;
-use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use table::Content;
 
@@ -310,6 +309,8 @@ impl Firewall {
         self.judge = Some(judge.clone());
         self.named = names::loaded(named);
         self.transactions = None;
+        // The program is in force without: such conversations are refused until they are forgotten.
+        let _ = self.forget_uncaptured_datagrams(judge);
         if !captures {
             // The program is in force; what is left costs time only.
             let _ = self.end_capturing();
@@ -470,16 +471,6 @@ impl Firewall {
         const EITHER: u32 = Class::MASK & !(Class::KernelAllow.bits() ^ Class::Learn.bits());
         let flows = self.conntrack.flows(Class::KernelAllow.bits(), EITHER)?;
         Ok(flows.iter().filter_map(|flow| self.local.kernel_flow(flow)).collect())
-    }
-
-    /// The addresses outside that connections through the kernel and the inspector are open to.
-    pub fn open_destinations(&mut self) -> Result<BTreeSet<IpAddr>, FirewallError> {
-        let mut open = BTreeSet::new();
-        for class in [Class::KernelAllow, Class::Learn, Class::Upstream] {
-            let flows = self.conntrack.flows(class.bits(), Class::MASK)?;
-            open.extend(flows.iter().map(|flow| flow.original.destination.to_canonical()));
-        }
-        Ok(open)
     }
 
     /// Forgets replaced programs of which no flow is left. For every minute or so.

@@ -8,11 +8,12 @@ use super::Firewall;
 use super::FirewallError;
 use super::elements::class_key;
 use super::limits::NAMED_ADDRESS_MARGIN;
+use super::mark::Class;
 use super::sets::{PerGeneration, kept_map, named_map};
 use bulkhead_facts::{Direction, IpFamily};
 use bulkhead_netfilter::{Batch, Element, Key, LoadedElement, NetlinkError, Set};
 use bulkhead_policies::program::ClassId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -92,6 +93,16 @@ impl Firewall {
             Err(error) if error.is_not_found() => Ok(self.refill_named()?),
             result => Ok(result?),
         }
+    }
+
+    /// The addresses outside that connections through the kernel and the inspector are open to.
+    pub fn open_destinations(&mut self) -> Result<BTreeSet<IpAddr>, FirewallError> {
+        let mut open = BTreeSet::new();
+        for class in [Class::KernelAllow, Class::Learn, Class::Upstream] {
+            let flows = self.conntrack.flows(class.bits(), Class::MASK)?;
+            open.extend(flows.iter().map(|flow| flow.original.destination.to_canonical()));
+        }
+        Ok(open)
     }
 
     fn refill_named(&mut self) -> Result<(), NetlinkError> {

@@ -5,6 +5,7 @@ use crate::policy::SERVERS;
 use crate::server::{A, AAAA, TXT, ask, ask_by, ask_tcp, question_message};
 use crate::support::in_own_network;
 use crate::{Ground, ground, ground_under, policy};
+use bulkhead_proxy::control::last_good::LastGood;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -206,6 +207,27 @@ fn under_audit_everything_passes_and_is_told() {
         let asked = ask_tcp(PEER[0], &[("secret.evil.example", TXT)]).expect("answered");
         assert_eq!(asked[0].code, 0);
     });
+}
+
+#[test]
+fn a_socket_that_asked_before_questions_were_judged_is_judged_from_then_on() {
+    in_own_network(
+        "questions::a_socket_that_asked_before_questions_were_judged_is_judged_from_then_on",
+        &[],
+        || {
+            let Ground { server, mut sidecar, peer: _peer } =
+                ground("socket", &format!("    - {{name: names, {SERVERS}}}"));
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
+            assert_eq!(ask_by(&socket, PEER[0], "secret.evil.example", A).expect("answered").code, 0);
+            sidecar.terminate();
+            sidecar.wait();
+            LastGood::within(&sidecar.state()).write(&policy::program(&named())).expect("written");
+            sidecar.start_until_ready();
+            assert_eq!(ask_by(&socket, PEER[0], "secret.evil.example", A).expect("refused").code, 5);
+            assert_eq!(ask_by(&socket, PEER[0], "api.card.example", A).expect("answered").records, 1);
+            assert_eq!(server.names(), ["secret.evil.example", "api.card.example"]);
+        },
+    );
 }
 
 #[test]
