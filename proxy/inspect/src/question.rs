@@ -1,6 +1,6 @@
 //! What is asked about: one request of one protocol, borrowed from the bytes that leave if it is allowed.
 //!
-//! [`Question::request`] is the form that rules know. [`Question::keep`] makes an owned copy of as little as it
+//! [`Question::with_request`] shows the form that rules know. [`Question::keep`] makes an owned copy of as little as it
 //! takes to ask again when the policy changes.
 
 use crate::detect::Protocol;

@@ -3,7 +3,7 @@
 //! A question is read strictly ([`Query::parse`]) and released in the form in which it was decided on
 //! ([`Query::released`]): whatever else a sender packed into its message stays here. Of an answer only what follows from the
 //! question by an unbroken chain of aliases counts ([`Answer::parse`]); glue, authority and additional records teach nobody
-//! anything. Refusals are built by [`refusal`]. Sockets, identifiers and the clock are the caller's.
+//! anything. Refusals are built by [`refusal()`]. Sockets, identifiers and the clock are the caller's.
 
 mod address;
 mod answer;

@@ -1,7 +1,7 @@
 //! What statements can do: their classes, told by a strict reading of the text.
 //!
 //! A text may hold several statements, and one statement may do several things (`WITH d AS (DELETE ...) SELECT ...`): all
-//! count. In doubt more classes are told than there are, or [`PostgresStatement::Other`], which no allow that names classes
+//! count. In doubt more classes are told than there are, or [`Class::Other`], which no allow that names classes
 //! matches. Names of functions are known for those of the server that do more than read; what others do is the database's to
 //! restrict.
 
