@@ -15,7 +15,6 @@ use bulkhead_policies::inventory::ObjectName;
 use bulkhead_policies::yaml::{self, Node};
 use support::{source, suite};
 
-
 mod support;
 
 const INVENTORY: &str = r#"

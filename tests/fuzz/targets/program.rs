@@ -3,9 +3,12 @@
 #![no_main]
 
 use bulkhead_api::v1;
-use bulkhead_facts::{Direction, L4Protocol};
+use bulkhead_facts::{
+    Direction, DnsQuestion, HostName, HttpRequest, KafkaRequest, L4Protocol, PostgresMessage,
+    PostgresStatement, RedisCommand, Request, TlsHello, TlsVersion, UrlPath,
+};
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::program::{Action, Program};
+use bulkhead_policies::program::{Action, L7ChainId, Program};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,6 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     let again = v1::Program::decode(written.as_slice()).expect("what we write can be read");
     assert_eq!(Program::try_from(again).ok().as_ref(), Some(&program));
     let Ok(judge) = Judge::new(program) else { return };
+    ask_about_bytes(&judge);
     for direction in Direction::BOTH {
         let tables = judge.program().direction(direction);
         let v4 = tables.v4.iter().flat_map(|span| [span.first, span.last]).chain([0, u32::MAX]);
@@ -33,3 +37,44 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
 });
+
+/// Every chain is asked about every protocol, with words that short inputs are likely to hold.
+fn ask_about_bytes(judge: &Judge) {
+    let (Ok(name), Ok(path)) = (HostName::parse("a.a"), UrlPath::parse("/a")) else { return };
+    let hello = |server_name, encrypted| TlsHello {
+        server_name,
+        lowest: TlsVersion::V1_2,
+        highest: TlsVersion::V1_3,
+        application_protocols: &["a"],
+        encrypted,
+    };
+    let redis = |keys| RedisCommand { name: "A", keys, database: Some(0) };
+    let requests = [
+        Request::Opaque,
+        Request::Http(HttpRequest {
+            method: "a",
+            path: &path,
+            query: Some("a"),
+            host: Some(&name),
+            headers: &[],
+        }),
+        Request::Tls(hello(Some(&name), false)),
+        Request::Tls(hello(None, true)),
+        Request::Dns(DnsQuestion { name: &name, record: 1 }),
+        Request::Redis(redis(&[b"a", b"aa"])),
+        Request::Redis(redis(&[])),
+        Request::Postgres(PostgresMessage {
+            user: "a",
+            database: "a",
+            statements: &[PostgresStatement::Other],
+        }),
+        Request::Kafka(KafkaRequest { api: 0, topics: &["a", "aa"] }),
+        Request::Kafka(KafkaRequest { api: 1, topics: &[] }),
+    ];
+    for chain in (0u32..).take(judge.program().l7_chains.len()) {
+        for request in &requests {
+            let pair = judge.decide_l7(L7ChainId(chain), request);
+            assert!(pair.enforced.rule.is_none_or(|rule| (rule.0 as usize) < judge.program().rules.len()));
+        }
+    }
+}
