@@ -13,6 +13,12 @@ pub(crate) fn deferred() -> Result<Duration> {
     threads.iter().map(time_of).sum()
 }
 
+/// The same of all CPUs.
+pub(crate) fn deferred_anywhere() -> Result<Duration> {
+    static THREADS: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    THREADS.get_or_init(|| named("ksoftirqd/")).iter().map(time_of).sum()
+}
+
 /// CPU time of the kernel's workers, which forget ended connections among other things.
 pub(crate) fn workers() -> Duration {
     // They come and go.

@@ -65,6 +65,11 @@ pub(crate) fn cpu_time_of(thread: i32) -> io::Result<Duration> {
     clock((!thread) << 3 | 4 | 2)
 }
 
+/// CPU time that all threads of this process have had, those that have ended included.
+pub(crate) fn cpu_time_of_all() -> io::Result<Duration> {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
 fn clock(id: libc::clockid_t) -> io::Result<Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is that of a live value.

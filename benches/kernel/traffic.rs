@@ -3,10 +3,11 @@
 //! Client and servers stay on one CPU, so that no wake-up of an idle CPU is measured and nothing is done elsewhere. CPU time is
 //! that of their threads: this kernel accounts to them what it does for their packets. Other programs on the machine
 //! do not count. Connections are opened a second time, on all CPUs, by several clients to a server that starts a thread for each,
-//! to see how many there are in a second.
+//! to see how many there are in a second of the
+//! processors' time, which is a second where nothing else runs.
 
 use crate::network::{Link, POD};
-use crate::system;
+use crate::{kernel_threads, system};
 use anyhow::{Context, Result};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -120,10 +121,12 @@ impl Traffic {
         Ok((self.cpu_time()? - before).as_secs_f64() * 1e6 / f64::from(count))
     }
 
-    /// Opens so many connections from several clients; connections per second.
+    /// Opens so many connections from several clients; connections per second of all CPUs, as far as they worked for them.
     pub(crate) fn open_many(&mut self, link: &Link, count: u32) -> Result<f64> {
         let to = self.ports.at(CROWD);
-        let started = Instant::now();
+        let cpu_time =
+            || -> Result<Duration> { Ok(kernel_threads::deferred_anywhere()? + system::cpu_time_of_all()?) };
+        let before = cpu_time()?;
         let results: Vec<Result<io::Result<()>>> = thread::scope(|scope| {
             let client = || {
                 system::stay_anywhere()?;
@@ -134,11 +137,12 @@ impl Traffic {
             clients.into_iter().map(ended).collect()
         });
         results.into_iter().try_for_each(|result| result.and_then(|result| Ok(result?)))?;
-        Ok(f64::from(count) / started.elapsed().as_secs_f64())
+        let cpus = (system::last_cpu() + 1) as f64;
+        Ok(f64::from(count) * cpus / (cpu_time()? - before).as_secs_f64())
     }
 
     fn cpu_time(&self) -> Result<Duration> {
-        let mut sum = crate::kernel_threads::deferred()?;
+        let mut sum = kernel_threads::deferred()?;
         for thread in &self.threads {
             sum += system::cpu_time_of(*thread)?;
         }
