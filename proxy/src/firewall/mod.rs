@@ -8,6 +8,7 @@
 
 mod answers;
 mod chains;
+mod counters;
 mod datagrams;
 mod denials;
 mod elements;
@@ -28,6 +29,7 @@ mod sets;
 mod table;
 
 pub use answers::{Answers, MarkedAnswer};
+pub use counters::Counter;
 pub use denials::{Denials, DeniedEdge};
 pub use kernel_options::{KernelOption, missing_kernel_option};
 pub use mark::{Class, Guard, Mark};
@@ -126,17 +128,6 @@ pub enum TableState {
     Intact,
     /// It was changed by somebody else and has been put back; what was found.
     Restored(String),
-}
-
-/// What a named rule of the table saw.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counter {
-    /// The name, for example `neighbour discovery in`.
-    pub name: String,
-    /// Packets.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
 }
 
 /// What of the promises holds here.
@@ -444,25 +435,6 @@ impl Firewall {
             }
         }
         Ok(self.connection.commit(&batch)?)
-    }
-
-    /// Every named counter of the table: what the infrastructure's rules, the guards and the verdicts saw since this
-    /// sidecar took over.
-    pub fn counters(&mut self) -> Result<Vec<Counter>, FirewallError> {
-        let mut rules = self.connection.rules(&self.packets)?;
-        rules.extend(self.connection.rules(&self.frames)?);
-        let mut counters: Vec<Counter> = Vec::new();
-        for rule in rules {
-            let Some(name) = rule.name else { continue };
-            match counters.iter_mut().find(|counter| counter.name == name) {
-                Some(counter) => {
-                    counter.packets += rule.packets;
-                    counter.bytes += rule.bytes;
-                }
-                None => counters.push(Counter { name, packets: rule.packets, bytes: rule.bytes }),
-            }
-        }
-        Ok(counters)
     }
 
     /// The open connections that the kernel passes by itself.
