@@ -1,6 +1,8 @@
 //! What is written is read back the same, and what is wrong is refused with the name of its field.
 
-use bulkhead_api::{Flow, FlowAnswer, FlowBatch, HttpSignature, InvalidMessage, v1};
+use bulkhead_api::{
+    Capability, Flow, FlowAnswer, FlowBatch, HttpSignature, InvalidMessage, SidecarReport, Weakness, v1,
+};
 use bulkhead_facts::{
     Direction, Effect, HostPattern, IpFamily, L4Protocol, Mode, NamePattern, PathTemplate, PolicyRef,
     PortRange, PostgresStatement, Reason, Tier, TlsVersion, WorkloadRef,
@@ -31,6 +33,24 @@ proptest! {
         let wire = v1::FlowBatch::from(&batch);
         prop_assert_eq!(FlowBatch::try_from(wire), Ok(batch));
     }
+}
+
+#[test]
+fn what_weakens_a_sidecar_survives_the_wire_and_an_unknown_weakness_is_refused() {
+    let report = SidecarReport {
+        revision: 7,
+        capability: Capability::L4Only,
+        connections_open: 3,
+        tampering: 1,
+        weaknesses: Weakness::ALL.into(),
+    };
+    let wire = v1::SidecarStatus::from(&report);
+    assert_eq!(SidecarReport::try_from(wire.clone()), Ok(report));
+    let unknown = v1::SidecarStatus { weaknesses: vec![99], ..wire.clone() };
+    let error = SidecarReport::try_from(unknown).expect_err("refused").to_string();
+    assert!(error.contains("status.weaknesses") && error.contains("99"), "{error}");
+    let none = v1::SidecarStatus { weaknesses: vec![0], ..wire };
+    assert_eq!(SidecarReport::try_from(none), Err(InvalidMessage::Missing("status.weaknesses")));
 }
 
 #[test]

@@ -155,6 +155,28 @@ mod tests {
         assert_eq!((sidecar.revision, sidecar.error.as_deref()), (6, Some("too large")));
     }
 
+    #[test]
+    fn what_a_sidecar_can_promise_is_what_it_reported_last() {
+        let fleet = Fleet::default();
+        let stream = fleet.attach("uid", &hello(1), 1);
+        let mut report = SidecarReport {
+            revision: 1,
+            capability: Capability::Advisory,
+            connections_open: 0,
+            tampering: 0,
+            weaknesses: [Weakness::FailOpen].into(),
+        };
+        let said = || {
+            let sidecar = fleet.sidecars()["uid"].clone();
+            (sidecar.capability, sidecar.weaknesses)
+        };
+        fleet.reported("uid", stream, &report, 2);
+        assert_eq!(said(), (Capability::Advisory, [Weakness::FailOpen].into()));
+        report.weaknesses.clear();
+        fleet.reported("uid", stream, &report, 3);
+        assert_eq!(said(), (Capability::Advisory, BTreeSet::new()));
+    }
+
     fn hello(revision: u64) -> Hello {
         Hello { version: "0.1.0".into(), revision, capability: Capability::Enforced, instance: "run".into() }
     }
