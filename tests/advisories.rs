@@ -11,7 +11,7 @@ const CLASSES: [&str; 11] = ["01", "02", "03", "05", "06", "07", "08", "09", "20
 /// Rows that are held by a test of another name.
 const HELD: &[(&str, &str)] = &[
     ("calico 233fbb38c2", "calico_233fbb38c2"),
-    ("ISTIO HBONE", "istio_hbone_connect"),
+    ("ISTIO HBONE", "connect_names_a_host_and_a_port_and_nothing_else"),
     ("cilium #31803", "cilium_31803_another_name_on_an_admitted_address_is_refused_where_it_shows"),
     ("cilium CNAME #20191", "cilium_20191"),
     ("DoH/DoT/ECH", "an_encrypted_hello_is_a_fact_and_its_outer_name_is_not_the_one_that_is_meant"),
