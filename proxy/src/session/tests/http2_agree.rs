@@ -109,6 +109,8 @@ fn drive_client(
                 }
                 if !conversation.survives() {
                     outcome.refused = Some(refusal.detail);
+                    // What was to be said before that, in whatever step that was.
+                    outcome.released.extend_from_slice(conversation.insertion(Side::Server));
                     return false;
                 }
             }
