@@ -46,8 +46,8 @@ pub(crate) fn measure(rounds: usize) -> Result<Applied> {
     for round in 0..=rounds {
         let revision = 4 * round as u64;
         let steps = [shifted.as_slice(), &small, &peers, &small];
-        for (step, peers) in (0u64..).zip(steps) {
-            let judge = program::compiled(peers, false, revision + step + 1)?;
+        for (step, peers) in steps.into_iter().enumerate() {
+            let judge = program::compiled(peers, false, revision + step as u64 + 1)?;
             // The sidecar does this once a second, before it knows of a change.
             firewall.verify()?;
             firewall.prepare_next()?;
@@ -55,7 +55,7 @@ pub(crate) fn measure(rounds: usize) -> Result<Applied> {
             let took = timed(|| firewall.apply(&judge))?;
             transactions = if step == 2 { kernel.generation()?.wrapping_sub(before) } else { transactions };
             if round > 0 && step > 0 {
-                changes[step as usize - 1].push(took);
+                changes[step - 1].push(took);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::system;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use std::time::Duration;
 pub(crate) fn deferred() -> Result<Duration> {
     static THREADS: OnceLock<Vec<PathBuf>> = OnceLock::new();
     let threads = THREADS.get_or_init(|| named(&format!("ksoftirqd/{}", system::last_cpu())));
-    threads.iter().map(time_of).sum()
+    threads.iter().map(|thread| time_of(thread)).sum()
 }
 
 /// The same of all CPUs.
 pub(crate) fn deferred_anywhere() -> Result<Duration> {
     static THREADS: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    THREADS.get_or_init(|| named("ksoftirqd/")).iter().map(time_of).sum()
+    THREADS.get_or_init(|| named("ksoftirqd/")).iter().map(|thread| time_of(thread)).sum()
 }
 
 /// CPU time of the kernel's workers, which forget ended connections among other things.
@@ -33,7 +33,7 @@ fn named(prefix: &str) -> Vec<PathBuf> {
     entries.flatten().map(|entry| entry.path()).filter(is).collect()
 }
 
-fn time_of(folder: &PathBuf) -> Result<Duration> {
+fn time_of(folder: &Path) -> Result<Duration> {
     let text = std::fs::read_to_string(folder.join("schedstat")).context("the kernel tells no CPU time")?;
     let nanoseconds = text.split_whitespace().next().unwrap_or_default();
     Ok(Duration::from_nanos(nanoseconds.parse().context("the kernel's CPU time")?))

@@ -105,9 +105,11 @@ impl Row {
     }
 }
 
+type Work = fn(&mut Side) -> Result<f64>;
+
 /// One round of one case; the first does not count. Which side comes first alternates.
 fn measure(case: &mut Case, row: &mut Row, round: usize, figure: &str) -> Result<()> {
-    let works: [(&str, fn(&mut Side) -> Result<f64>); 4] = [
+    let works: [(&str, Work); 4] = [
         ("stream", |side| side.traffic.stream(STREAM_BYTES)),
         ("request", |side| side.traffic.request(REQUESTS)),
         ("connection", |side| side.traffic.open(&side.link, CONNECTIONS)),
