@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Bytes read from a client and not yet sent on; a request head has to fit. More: reading waits.
 pub const CLIENT_BUFFER_BYTES: usize = 16 * 1024;
 /// Bytes read from a server and not yet sent on. More: reading waits.
-pub const SERVER_BUFFER_BYTES: usize = 64 * 1024;
+pub const SERVER_BUFFER_BYTES: usize = 128 * 1024;
 /// Bytes that were rewritten and not yet sent. More: nothing further is judged until they have left.
 pub const REWRITTEN_BYTES_MAX: usize = 32 * 1024;
 /// Empty buffers of one size that a thread keeps. More: freed.
@@ -18,8 +18,9 @@ pub const REQUESTS_IN_FLIGHT_BYTES_MAX: usize = 48 * 1024;
 /// Subscriptions kept of one connection, to judge them again when the policy changes. More: such a change resets the
 /// connection if it can deny anything.
 pub const LASTING_REQUESTS_MAX: usize = 64;
-/// A body or tunnel of so many bytes goes through the kernel instead of a buffer.
-pub const SPLICE_BYTES_MIN: u64 = 32 * 1024;
+/// A body or tunnel of so many bytes goes through the kernel instead of a buffer; what a buffer takes at once costs
+/// less in it (`docs/decisions/0009-bodies.md`).
+pub const SPLICE_BYTES_MIN: u64 = 128 * 1024;
 /// Bytes of a pipe that bodies go through.
 pub const PIPE_BYTES: usize = 256 * 1024;
 /// Pipes in use by the whole process, each of which may hold [`PIPE_BYTES`]: 64 MiB, what the kernel gives one
