@@ -64,7 +64,7 @@ fn measure(options: &Options, results: &Path, work: &Path) -> Result<()> {
         measure_memory(options, &ground, results, work)?;
     }
     if options.workloads.is_empty() {
-        return Ok(());
+        return table::summarise(results);
     }
     let contenders = start(options, &ground, work)?;
     for placement in &options.placements {
@@ -75,7 +75,7 @@ fn measure(options: &Options, results: &Path, work: &Path) -> Result<()> {
             table::report(results, *workload, *placement, &rows)?;
         }
     }
-    Ok(())
+    table::summarise(results)
 }
 
 fn start(options: &Options, ground: &Ground, work: &Path) -> Result<Vec<Contender>> {

@@ -6,7 +6,8 @@ use super::load::Workload;
 use super::memory::Memory;
 use super::options::Placement;
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -86,7 +87,7 @@ pub(crate) fn report(folder: &Path, workload: Workload, placement: Placement, ro
     write(folder, &name, &document)
 }
 
-fn row_json(row: &Row) -> serde_json::Value {
+fn row_json(row: &Row) -> Value {
     let spread =
         |spread: Spread| json!({"median": spread.median, "least": spread.least, "most": spread.most});
     json!({"name": row.kind.name(), "cpu_seconds_per_million": spread(row.cost), "p50_us": spread(row.p50_us),
@@ -168,7 +169,59 @@ pub(crate) fn report_memory(folder: &Path, rows: &[(Kind, Memory)]) -> Result<()
     )
 }
 
-fn write(folder: &Path, name: &str, document: &serde_json::Value) -> Result<()> {
+/// Writes what all runs have left in the folder as one page of tables, `inspect.md`, for the README.
+///
+/// # Errors
+/// If a file cannot be read or written.
+pub(crate) fn summarise(folder: &Path) -> Result<()> {
+    let mut text = String::new();
+    for placement in Placement::ALL {
+        let _ = writeln!(
+            text,
+            "Processor seconds for a million requests, `{}`: median (range), p50 / p99 in microseconds.\n\n\
+             | workload | {} |\n|---|{}",
+            placement.name(),
+            Kind::ALL.map(Kind::name).join(" | "),
+            "---|".repeat(Kind::ALL.len())
+        );
+        for workload in Workload::ALL {
+            let name = format!("inspect-{}-{}.json", workload.name(), placement.name());
+            let Ok(document) = fs::read_to_string(folder.join(name)) else { continue };
+            let document: Value = serde_json::from_str(&document)?;
+            let cells = Kind::ALL.map(|kind| cell(&document, kind));
+            let _ = writeln!(text, "| {} | {} |", workload.title(), cells.join(" | "));
+        }
+        text.push('\n');
+    }
+    text += "Limits, all of the pass `one-core` but the memory:\n\n";
+    for name in Workload::ALL
+        .map(|workload| format!("{}-one-core", workload.name()))
+        .iter()
+        .chain(&["memory".to_owned()])
+    {
+        let Ok(document) = fs::read_to_string(folder.join(format!("inspect-{name}.json"))) else { continue };
+        let document: Value = serde_json::from_str(&document)?;
+        for limit in document["limits"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let _ = writeln!(text, "* {name}: {limit}");
+        }
+    }
+    fs::write(folder.join("inspect.md"), text)?;
+    Ok(())
+}
+
+fn cell(document: &Value, kind: Kind) -> String {
+    let rows = document["rows"].as_array().into_iter().flatten();
+    let Some(row) = rows.into_iter().find(|row| row["name"] == kind.name()) else { return "-".to_owned() };
+    let number = |figure: &str, which: &str| row[figure][which].as_f64().unwrap_or(f64::NAN);
+    let cost = |which: &str| number("cpu_seconds_per_million", which);
+    let times = format!("{:.0} / {:.0}", number("p50_us", "median"), number("p99_us", "median"));
+    match kind {
+        Kind::Direct => times,
+        _ => format!("{:.1} ({:.1}-{:.1}), {times}", cost("median"), cost("least"), cost("most")),
+    }
+}
+
+fn write(folder: &Path, name: &str, document: &Value) -> Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join(name), serde_json::to_string_pretty(document)? + "\n")?;
     Ok(())
