@@ -11,7 +11,7 @@ use bulkhead_api::rest::{Diagnostic, Refusal};
 use bulkhead_index::{Change, Index};
 use bulkhead_policies::compile::CompileError;
 use bulkhead_policies::documents;
-use bulkhead_policies::inventory::Inventory;
+use bulkhead_policies::inventory::{Inventory, ObjectName, Pod};
 use bulkhead_policies::model::Date;
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ pub(super) struct Keeper {
     /// The policies that the index holds, and the day that their schedules were looked at for: while both stay, only the
     /// inventory is compared.
     held: Option<(Arc<Policies>, Date)>,
+    /// What the policies name in vain, for the policies and the inventory that it was looked up for.
+    references: Option<(Arc<Policies>, Arc<Inventory>, Vec<String>)>,
     /// What the last readings said, so that a change of one folder does not read the other again.
     policies: Option<(Reading, Result<Arc<Policies>, Refusal>)>,
     inventory: Option<(Reading, Result<Arc<Inventory>, Refusal>)>,
@@ -32,7 +34,13 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Begins with nothing in force; the first program gets the revision after `last_revision`.
     pub(super) fn new(last_revision: u64) -> Self {
-        Self { index: Index::new(last_revision), held: None, policies: None, inventory: None }
+        Self {
+            index: Index::new(last_revision),
+            held: None,
+            references: None,
+            policies: None,
+            inventory: None,
+        }
     }
 
     /// The world after these readings, with collections in the mode that their schedules have come to `today`.
@@ -96,12 +104,32 @@ impl Keeper {
         Ok(change)
     }
 
-    fn adopt(&self, mut next: World, change: &Change) -> World {
+    fn adopt(&mut self, mut next: World, change: &Change) -> World {
         next.revision = self.index.revision();
         next.pods = Arc::new(self.index.pods().clone());
         next.addresses = Arc::new(Addresses::new(&next.inventory));
-        next.warnings = warnings(&next, change);
+        next.warnings = self.warnings(&next, change);
         next
+    }
+
+    fn warnings(&mut self, world: &World, change: &Change) -> Vec<String> {
+        let found = world.policies.loaded.diagnostics.iter().map(ToString::to_string);
+        found.chain(self.references(world)).chain(change.warnings.iter().map(ToString::to_string)).collect()
+    }
+
+    /// What the policies name in vain: looked up anew only where a name or a label has changed, since there are many rules.
+    fn references(&mut self, world: &World) -> Vec<String> {
+        let last = self.references.as_ref().filter(|(policies, inventory, _)| {
+            Arc::ptr_eq(policies, &world.policies) && named_alike(inventory, &world.inventory)
+        });
+        if let Some((_, _, found)) = last {
+            return found.clone();
+        }
+        let set = world.policies.set();
+        let found = documents::references(set, &world.policies.loaded.places, &world.inventory);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        self.references = Some((world.policies.clone(), world.inventory.clone(), found.clone()));
+        found
     }
 }
 
@@ -130,11 +158,16 @@ fn once<T>(
     outcome
 }
 
-fn warnings(world: &World, change: &Change) -> Vec<String> {
-    let set = world.policies.set();
-    let references = documents::references(set, &world.policies.loaded.places, &world.inventory);
-    let found = world.policies.loaded.diagnostics.iter().chain(&references).map(ToString::to_string);
-    found.chain(change.warnings.iter().map(ToString::to_string)).collect()
+/// True if everything that policies refer to has the same names and labels in both.
+fn named_alike(one: &Inventory, other: &Inventory) -> bool {
+    let same = |((name, pod), (other, second)): ((&ObjectName, &Pod), (&ObjectName, &Pod))| {
+        name == other && pod.host_network == second.host_network && pod.labels == second.labels
+    };
+    one.namespaces == other.namespaces
+        && one.node_labels == other.node_labels
+        && one.services.keys().eq(other.services.keys())
+        && one.pods.len() == other.pods.len()
+        && one.pods.iter().zip(&other.pods).all(same)
 }
 
 fn read_policies(reading: &Reading) -> Result<Policies, Refusal> {
@@ -271,6 +304,22 @@ mod tests {
 
     fn today() -> Date {
         Date::parse("2026-11-25").expect("a day")
+    }
+
+    #[test]
+    fn what_is_named_in_vain_is_told_until_it_is_there() {
+        let policy = "apiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {name: web, namespace: shop}\nspec: {workloads: \
+             {app: gone}, ingress: []}\n";
+        let policies: Reading = Arc::new(Ok(vec![source("policies.yaml", policy)]));
+        let mut keeper = Keeper::new(0);
+        let first = keeper.next(&World::default(), &policies, &inventory("shop"), today());
+        assert!(!first.warnings.is_empty());
+        let again = keeper.next(&first, &policies, &inventory("other"), today());
+        assert_eq!(again.warnings, first.warnings, "another label of the namespace");
+        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: web-0, namespace: shop, uid: u, labels: {app: gone}}\nspec: {containers: \
+             []}\nstatus: {phase: Running, podIP: 10.0.0.1}\n";
+        let there: Reading = Arc::new(Ok(vec![source("inventory.yaml", text)]));
+        assert!(keeper.next(&again, &policies, &there, today()).warnings.is_empty());
     }
 
     #[test]
