@@ -160,8 +160,11 @@ impl Gate {
                     if side == Side::Server || !self.conversation.reject(&refusal, &NOTICE) {
                         self.outcome.end = End::Reset(refusal.reason);
                     }
-                    self.from_client.clear();
-                    return true;
+                    // Of HTTP/2 one request is refused, and the connection goes on.
+                    if self.outcome.end != End::Open || !self.conversation.survives() {
+                        self.from_client.clear();
+                        return true;
+                    }
                 }
             }
             moved = true;
