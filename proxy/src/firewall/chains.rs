@@ -108,6 +108,9 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
 fn arrival(options: &FirewallOptions) -> Vec<Rule> {
     let ingress = Direction::Ingress;
     let mut rules = vec![own_conversations()];
+    // Within the pod too nobody who holds the administrative port is taken for us; the others are refused on the way out.
+    let within = Rule::new().input_device(LOOPBACK_INDEX);
+    rules.push(hooks::stolen_port(within, TCP, options.admin_port, options));
     rules.push(Rule::new().named("loopback").input_device(LOOPBACK_INDEX).accept());
     rules.push(Rule::new().ipv6().jump(ARRIVAL_V6));
     rules.extend(infrastructure::dhcp_v4("in", options));
@@ -133,7 +136,7 @@ fn arrival_v6(options: &FirewallOptions) -> Vec<Rule> {
 /// What arrives for our own ports, or ports between them.
 fn arrival_own(options: &FirewallOptions) -> Vec<Rule> {
     let mut rules = own_ports(Direction::Ingress).to_vec();
-    rules.push(hooks::stolen_port(TCP, options.admin_port, options));
+    rules.push(hooks::stolen_port(Rule::new(), TCP, options.admin_port, options));
     if !options.infrastructure.administrative_port {
         return rules;
     }
