@@ -59,3 +59,6 @@ pub const CHAIN_TEXT_BYTES_MAX: usize = 1 << 28;
 pub const REQUEST_KINDS_MAX: usize = 1 << 18;
 /// Kinds of requests that one change lists. More: counted.
 pub const KINDS_LISTED_MAX: usize = 5;
+/// Stand-in addresses for pods that have none yet: those of 198.18.0.0/15. Pods beyond them stay without, and without
+/// answers.
+pub const LENT_ADDRESSES_MAX: u32 = (1 << 17) - 2;

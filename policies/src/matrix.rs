@@ -117,7 +117,7 @@ impl<'a> Matrix<'a> {
         Self { request: Some(request), ..self }
     }
 
-    /// Every row, by source, destination, probe. Pods without an address have none.
+    /// Every row, by source, destination, probe. Pods that have no address of one family have none.
     pub fn rows(&self, probes: &[Probe]) -> impl Iterator<Item = Row<'a>> {
         let pods = &self.inventory.pods;
         let pairs = pods.iter().flat_map(move |from| pods.iter().map(move |to| (from, to)));

@@ -338,6 +338,35 @@ fn explain_asks_in_the_words_of_every_protocol() {
 }
 
 #[test]
+fn matrix_asks_about_pods_that_do_not_run_yet() {
+    let folder = std::env::temp_dir().join(format!("bulkhead-matrix-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let pod = |name: &str, phase: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: x, labels: {{app: {name}}}}}, spec: {{containers: [{{name: c}}]}}, status: {{phase: {phase}}}}}\n"
+        )
+    };
+    let policy = "---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: x}, spec: {podSelector: {matchLabels: {app: b}}, ingress: [{from: [{podSelector: {matchLabels: {app: a}}}]}]}}\n";
+    let text = ["a", "b", "c"].map(|name| pod(name, "Pending")).concat() + &pod("done", "Succeeded") + policy;
+    std::fs::write(folder.join("all.yaml"), text).expect("written");
+    let folder_text = folder.display().to_string();
+    let found = bulkhead(&["matrix", "--probe", "TCP/80", "--format=json", &folder_text]);
+    std::fs::remove_dir_all(&folder).expect("removed");
+    assert_eq!(code(&found), 0, "{}", err(&found));
+    assert!(err(&found).contains("no address yet: pod `x/a` and 2 more"), "{}", err(&found));
+    let table = json(&found);
+    let denied: Vec<String> = table
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter(|row| row["verdict"] == "deny")
+        .map(|row| format!("{} {}", row["from"], row["to"]))
+        .collect();
+    assert_eq!(denied, [r#""x/c" "x/b""#]);
+    assert_eq!(table.as_array().map(Vec::len), Some(3 * 3));
+}
+
+#[test]
 fn matrix_reads_lab_files_and_asks_with_a_request() {
     let lab = examples().join("../../deploy/lab/shop.yaml").display().to_string();
     let found = json(&bulkhead(&[

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// Print the truth table of all pairs of pods
 ///
 /// Without `--request`, a port on which requests are inspected is allowed if some request passes; `inspected` says so.
-/// Exit code 0, or 2 for bad input. Pods without an address have no rows.
+/// Exit code 0, or 2 for bad input. Pods that have no address of one family have no row.
 #[derive(clap::Args, Debug)]
 pub(super) struct MatrixArguments {
     /// Policy files or folders
@@ -72,7 +72,10 @@ pub(super) fn run(arguments: &MatrixArguments) -> u8 {
         set.inventory.pods.iter().partition(|(_, pod)| pod.addresses.is_empty());
     let pods: Vec<&ObjectName> = there.into_iter().map(|(name, _)| name).collect();
     for (name, _) in absent {
-        eprintln!("note: pod `{}` has no address: it has no rows", shown(name));
+        eprintln!(
+            "note: pod `{}` has no address: it has no rows, as its node is not in the inventory",
+            shown(name)
+        );
     }
     let probes: Vec<Probe> =
         arguments.probes.iter().map(|(protocol, port)| Probe { protocol: *protocol, port: *port }).collect();

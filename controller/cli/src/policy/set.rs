@@ -2,7 +2,7 @@
 
 use super::{BAD_INPUT, DateArguments, Format, InventoryArguments, read, report};
 use bulkhead_policies::compile::Compiler;
-use bulkhead_policies::diagnostics::Source;
+use bulkhead_policies::diagnostics::{Diagnostic, Source};
 use bulkhead_policies::documents::{self, Loaded};
 use bulkhead_policies::inventory::Inventory;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ impl Set {
         report::print(Format::Text, &loaded.diagnostics, &sources);
         // Without a file of its own the inventory stands beside the policies.
         let objects = if stock.is_empty() { &sources } else { &stock };
-        let inventory = documents::load_inventory(objects).map_err(|found| {
+        let inventory = inventory_of(objects).map_err(|found| {
             report::print(Format::Text, &found, objects);
             BAD_INPUT
         })?;
@@ -53,4 +53,20 @@ impl Set {
             BAD_INPUT
         })
     }
+}
+
+/// Reads the inventory; pods that do not run yet are asked about with stand-ins.
+pub(super) fn inventory_of(objects: &[Source]) -> Result<Inventory, Vec<Diagnostic>> {
+    let mut inventory = documents::load_inventory(objects)?;
+    if let Some((first, rest)) = inventory.lend_addresses().split_first() {
+        let others = match rest.len() {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        eprintln!(
+            "note: no address yet: pod `{}/{}`{others}; asked with stand-ins of 198.18.0.0/15 and 2001:2::/48, or the node's",
+            first.namespace, first.name
+        );
+    }
+    Ok(inventory)
 }

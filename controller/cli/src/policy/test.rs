@@ -3,6 +3,7 @@
 //! A folder that holds a `PolicyTest` is one set: its policies, its inventory (Kubernetes objects in any file) and its
 //! cases, with all folders below it. A folder without one is looked through for such folders.
 
+use super::set::inventory_of;
 use super::{BAD_INPUT, DOES_NOT_HOLD, DateArguments, Format, HOLDS, InventoryArguments, read, report};
 use bulkhead_policies::cases::{self, Outcome, Suite};
 use bulkhead_policies::compile::Compiler;
@@ -64,7 +65,7 @@ fn test(sources: &[Source], inventory: &[Source], date: DateArguments) -> Tested
     let (suites, in_cases) = cases::load(sources);
     let mut found = loaded.diagnostics.clone();
     found.extend(in_cases.into_iter().filter(|diagnostic| !loaded.diagnostics.contains(diagnostic)));
-    let inventory = match documents::load_inventory(&[sources, inventory].concat()) {
+    let inventory = match inventory_of(&[sources, inventory].concat()) {
         Ok(inventory) => inventory,
         Err(in_inventory) => {
             found.extend(
