@@ -41,6 +41,7 @@ pub(super) const LOCAL_LEG_RULE: &str = "leg to the app";
 /// Names of the connection timeouts.
 pub(super) const TCP_TIMEOUTS: [(&str, bool); 2] = [("tcp4", true), ("tcp6", false)];
 
+const ARRIVAL_LOOPBACK: &str = "arrival_loopback";
 const ARRIVAL_V6: &str = "arrival_v6";
 const ARRIVAL_OWN: &str = "arrival_own";
 const DEPARTURE_V6: &str = "departure_v6";
@@ -75,6 +76,7 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
     let mut chains = vec![
         regular(ARRIVAL, arrival(options)),
         regular(DEPARTURE, departure(options)),
+        regular(ARRIVAL_LOOPBACK, arrival_loopback(options)),
         regular(ARRIVAL_V6, arrival_v6(options)),
         regular(ARRIVAL_OWN, arrival_own(options)),
         regular(DEPARTURE_V6, departure_v6(options)),
@@ -108,10 +110,7 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
 fn arrival(options: &FirewallOptions) -> Vec<Rule> {
     let ingress = Direction::Ingress;
     let mut rules = vec![own_conversations()];
-    // Within the pod too nobody who holds the administrative port is taken for us; the others are refused on the way out.
-    let within = Rule::new().input_device(LOOPBACK_INDEX);
-    rules.push(hooks::stolen_port(within, TCP, options.admin_port, options));
-    rules.push(Rule::new().named("loopback").input_device(LOOPBACK_INDEX).accept());
+    rules.push(Rule::new().input_device(LOOPBACK_INDEX).goto(ARRIVAL_LOOPBACK));
     rules.push(Rule::new().ipv6().jump(ARRIVAL_V6));
     rules.extend(infrastructure::dhcp_v4("in", options));
     for field in [Field::SOURCE_V4, Field::DESTINATION_V4] {
@@ -125,6 +124,11 @@ fn arrival(options: &FirewallOptions) -> Vec<Rule> {
     rules
 }
 
+/// What the pod's own containers say to each other: was judged when it left.
+fn arrival_loopback(options: &FirewallOptions) -> Vec<Rule> {
+    vec![hooks::stolen_port(TCP, options.admin_port, options), Rule::new().named("loopback").accept()]
+}
+
 fn arrival_v6(options: &FirewallOptions) -> Vec<Rule> {
     let loopback = [Field::SOURCE_V6, Field::DESTINATION_V6].map(|field| {
         let loopback = Rule::new().ipv6().field(field).equals(Ipv6Addr::LOCALHOST);
@@ -136,7 +140,7 @@ fn arrival_v6(options: &FirewallOptions) -> Vec<Rule> {
 /// What arrives for our own ports, or ports between them.
 fn arrival_own(options: &FirewallOptions) -> Vec<Rule> {
     let mut rules = own_ports(Direction::Ingress).to_vec();
-    rules.push(hooks::stolen_port(Rule::new(), TCP, options.admin_port, options));
+    rules.push(hooks::stolen_port(TCP, options.admin_port, options));
     if !options.infrastructure.administrative_port {
         return rules;
     }

@@ -108,15 +108,12 @@ pub(super) fn listener(options: &FirewallOptions) -> Vec<Rule> {
         direct.no_bit(connection_status::DESTINATION_NAT).counter().drop_packet()
     });
     let stolen = capturing.into_iter().chain([(TCP, options.admin_port)]);
-    direct
-        .into_iter()
-        .chain(stolen.map(|(carrier, port)| stolen_port(Rule::new(), carrier, port, options)))
-        .collect()
+    direct.into_iter().chain(stolen.map(|(carrier, port)| stolen_port(carrier, port, options))).collect()
 }
 
 /// Refuses what would reach somebody else who holds a port of ours. On arrival, for new connections, or on delivery.
-pub(super) fn stolen_port(rule: Rule, carrier: u8, port: u16, options: &FirewallOptions) -> Rule {
-    let to = rule.named("listener of somebody else").protocol(carrier).to_port(port);
+pub(super) fn stolen_port(carrier: u8, port: u16, options: &FirewallOptions) -> Rule {
+    let to = Rule::new().named("listener of somebody else").protocol(carrier).to_port(port);
     to.field(Field::SocketMark).not_equals(options.marks.listener).counter().drop_packet()
 }
 
