@@ -1,6 +1,6 @@
-//! The chains that live as long as the table: hooks, guards, what happens to the admitted and the denied.
+//! The chains that live as long as the table: guards, what happens to the admitted and the denied. See `hooks.rs` for hooks.
 //!
-//! The way of an arriving packet: `prerouting` → `arrived_G` (of generation G: same generation and confirmed? pass) →
+//! The way of an arriving packet: `prerouting` (generation G and confirmed? pass) → `arrived_G` →
 //! [`ARRIVAL`] (guards) → `ingress_G` or, for answers, `egress_G` (the two look-ups; the mark found goes to the packet) →
 //! [`weigh`] (denied, or cut, or marked and let pass). A packet that is made here goes the same way by
 //! `output` → `departed_G` → [`DEPARTURE`]. A conversation is judged by its first packet's addresses, whichever way the
@@ -21,7 +21,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 /// A chain with its rules.
 pub(super) type Rules = (Chain, Vec<Rule>);
 
-/// The hook of arriving packets; its only rule goes to the generation in force.
+/// The hook of arriving packets; it knows the generation in force and goes there.
 pub(super) const PREROUTING: &str = "prerouting";
 /// The hook of packets made here; likewise.
 pub(super) const OUTPUT: &str = "output";
@@ -64,13 +64,13 @@ pub(super) fn deny(direction: Direction) -> String {
     format!("deny_{direction}")
 }
 
-/// The two hooks whose rule names a generation.
+/// The two hooks whose rules name a generation.
 pub(super) fn switching_hooks() -> [Chain; 2] {
     let hook = |name, hook| Chain::base(name, ChainType::Filter, hook, priority::MANGLE, Policy::Drop);
     [hook(PREROUTING, Hook::Prerouting), hook(OUTPUT, Hook::Output)]
 }
 
-/// Every other chain that lives as long as the table; those of [`hooks::capturing`] once they are needed.
+/// Every other chain that lives as long as the table; those of [`hooks::capturing`] while there can be captured flows.
 pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
     let regular = |name: &str, rules| (Chain::regular(name), rules);
     let mut chains = vec![
