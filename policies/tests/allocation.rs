@@ -1,7 +1,10 @@
-//! Deciding allocates nothing, at layer 4 and for an HTTP request: counted by an allocator of our own.
+//! Deciding allocates nothing, at layer 4 and for a request of any protocol: counted by an allocator of our own.
 #![allow(unsafe_code, reason = "a global allocator can only be written with unsafe")]
 
-use bulkhead_facts::{Direction, HeaderField, HostName, HttpRequest, L4Protocol, Request, UrlPath};
+use bulkhead_facts::{
+    Direction, DnsQuestion, HeaderField, HostName, HttpRequest, KafkaRequest, L4Protocol, PostgresMessage,
+    PostgresStatement, RedisCommand, Request, TlsHello, TlsVersion, UrlPath,
+};
 use bulkhead_policies::compile::Compiler;
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::diagnostics::Source;
@@ -44,6 +47,11 @@ spec:
       from: [{cidr: 10.0.0.0/8}]
       ports: [80]
       http: [{methods: [GET], path: "/orders/{id}", hosts: ["*.shop.test"], headers: [{name: x-tenant, present: true}]}]
+    - {name: two, from: [{cidr: 10.0.0.0/8}], ports: [443], tls: {sni: ["*.shop.test"], min: "1.2", alpn: [h2]}}
+    - {name: three, from: [{cidr: 10.0.0.0/8}], ports: [53], dns: [{names: ["*.shop.test"], types: [A]}]}
+    - {name: four, from: [{cidr: 10.0.0.0/8}], ports: [6379], redis: [{commands: [get], keyPrefix: "cart:", databases: [0]}]}
+    - {name: five, from: [{cidr: 10.0.0.0/8}], ports: [5432], postgres: [{users: [shop], databases: [shop], statements: [select]}]}
+    - {name: six, from: [{cidr: 10.0.0.0/8}], ports: [9092], kafka: [{apis: [produce], topics: [orders]}]}
 "#;
 
 const INVENTORY: &str = r#"
@@ -70,6 +78,27 @@ fn a_decision_allocates_nothing() {
     let host = HostName::parse("API.shop.test.").expect("a host");
     let http = HttpRequest { method: "GET", path: &path, query: None, host: Some(&host), headers: &headers };
     let read = judge.decide(Direction::Ingress, peer, L4Protocol::TCP, 80, &Request::Http(http));
+    let hello = TlsHello {
+        server_name: Some(&host),
+        lowest: TlsVersion::V1_2,
+        highest: TlsVersion::V1_3,
+        application_protocols: &["h2"],
+        encrypted: false,
+    };
+    let question = DnsQuestion { name: &host, record: 1 };
+    let command = RedisCommand { name: "GET", keys: &[b"cart:1"], database: Some(0) };
+    let message =
+        PostgresMessage { user: "shop", database: "shop", statements: &[PostgresStatement::Select] };
+    let produce = KafkaRequest { api: 0, topics: &["orders"] };
+    let others = [
+        (443, Request::Tls(hello)),
+        (53, Request::Dns(question)),
+        (6379, Request::Redis(command)),
+        (5432, Request::Postgres(message)),
+        (9092, Request::Kafka(produce)),
+    ];
+    let others =
+        others.map(|(port, request)| judge.decide(Direction::Ingress, peer, L4Protocol::TCP, port, &request));
     let opaque = judge.decide(Direction::Ingress, peer, L4Protocol::TCP, 80, &Request::Opaque);
     let denied = judge.decide(Direction::Ingress, peer, L4Protocol::UDP, 80, &Request::Opaque);
     let after = ALLOCATIONS.with(Cell::get);
@@ -77,5 +106,6 @@ fn a_decision_allocates_nothing() {
     assert_eq!(after - before, 0, "reading a usual path and host, and deciding, allocates nothing");
     let effects = [read, opaque, denied].map(|pair| pair.enforced.effect.as_str());
     assert_eq!(effects, ["allow", "deny", "deny"]);
+    assert_eq!(others.map(|pair| pair.enforced.effect.as_str()), ["allow"; 5]);
     assert!(before > 0, "the allocator counts");
 }
