@@ -76,7 +76,7 @@ fn changed(script: &[Vec<u8>], random: &mut Random) -> Vec<Vec<u8>> {
                 let byte = random.below(frame.len().max(1));
                 if let Some(byte) = frame.get_mut(byte) {
                     *byte =
-                        if random.byte() % 2 == 0 { *byte ^ 1 << (random.byte() % 8) } else { random.byte() };
+                        if random.byte().is_multiple_of(2) { *byte ^ 1 << (random.byte() % 8) } else { random.byte() };
                 }
             }
         }
