@@ -75,8 +75,11 @@ fn changed(script: &[Vec<u8>], random: &mut Random) -> Vec<Vec<u8>> {
                 let frame = &mut frames[at];
                 let byte = random.below(frame.len().max(1));
                 if let Some(byte) = frame.get_mut(byte) {
-                    *byte =
-                        if random.byte().is_multiple_of(2) { *byte ^ 1 << (random.byte() % 8) } else { random.byte() };
+                    *byte = if random.byte().is_multiple_of(2) {
+                        *byte ^ 1 << (random.byte() % 8)
+                    } else {
+                        random.byte()
+                    };
                 }
             }
         }
