@@ -12,7 +12,7 @@ use bulkhead_index::{Change, Index};
 use bulkhead_policies::compile::CompileError;
 use bulkhead_policies::documents;
 use bulkhead_policies::inventory::{Inventory, ObjectName, Pod};
-use bulkhead_policies::model::Date;
+use bulkhead_policies::model::{Collection, Date};
 use std::sync::Arc;
 
 /// The code of a refusal since a folder is not there any more.
@@ -21,14 +21,21 @@ pub(super) const FOLDER_GONE: &str = "folder-gone";
 /// Makes worlds.
 pub(super) struct Keeper {
     index: Index,
-    /// The policies that the index holds, and the day that their schedules were looked at for: while both stay, only the
-    /// inventory is compared.
-    held: Option<(Arc<Policies>, Date)>,
+    /// What the index holds: while policies and day stay, only the inventory is compared.
+    held: Option<Held>,
     /// What the policies name in vain, for the policies and the inventory that it was looked up for.
     references: Option<(Arc<Policies>, Arc<Inventory>, Vec<String>)>,
     /// What the last readings said, so that a change of one folder does not read the other again.
     policies: Option<(Reading, Result<Arc<Policies>, Refusal>)>,
     inventory: Option<(Reading, Result<Arc<Inventory>, Refusal>)>,
+}
+
+/// Policies as their schedules hold them on a day. The world of before may lack them: it stays while a store that fails
+/// keeps a new one back.
+struct Held {
+    policies: Arc<Policies>,
+    day: Date,
+    collections: Arc<Vec<Collection>>,
 }
 
 impl Keeper {
@@ -92,15 +99,16 @@ impl Keeper {
 
     /// Brings the index up to date; only what changed is compared and compiled.
     fn update(&mut self, next: &mut World, today: Date) -> Result<Change, Vec<CompileError>> {
-        let is_held =
-            |(held, day): &(Arc<Policies>, Date)| Arc::ptr_eq(held, &next.policies) && *day == today;
-        if self.held.as_ref().is_some_and(is_held) {
+        let is_held = |held: &&Held| Arc::ptr_eq(&held.policies, &next.policies) && held.day == today;
+        if let Some(held) = self.held.as_ref().filter(is_held) {
+            next.collections = held.collections.clone();
             return self.index.update_inventory(&next.inventory);
         }
         let set = next.policies.set().on(today);
         let change = self.index.update(&set, &next.inventory)?;
-        self.held = Some((next.policies.clone(), today));
         next.collections = Arc::new(set.collections);
+        let (policies, collections) = (next.policies.clone(), next.collections.clone());
+        self.held = Some(Held { policies, day: today, collections });
         Ok(change)
     }
 
@@ -285,6 +293,9 @@ mod tests {
         let after = keeper.next(&before, &policies, &inventory("shop"), tomorrow);
         assert_eq!((after.revision, modes(&after)), (2, vec![Mode::Enforce]));
         assert_eq!(after.collections[0].mode, Mode::Enforce, "what is told is what is held");
+        let again = keeper.next(&before, &policies, &inventory("shop"), tomorrow);
+        assert_eq!((again.revision, modes(&again)), (2, vec![Mode::Enforce]), "the world of before stayed");
+        assert_eq!(again.collections[0].mode, Mode::Enforce, "and what is told is still what is held");
     }
 
     #[test]

@@ -99,14 +99,14 @@ pub async fn follow(
     let mut day = today();
     loop {
         tokio::select! {
-            () = sleep(DAY_LOOKED_AT) => if today() == day { continue },
+            () = sleep(DAY_LOOKED_AT) => if onwards(day, today()) == day { continue },
             changed = inventory.changed() => if changed.is_err() { return Ok(()) },
             changed = policies.changed() => if changed.is_err() { return Ok(()) },
             () = world.closed() => return Ok(()),
         }
         // Both are looked at: at the start, and often later, they change together.
         let readings = (policies.borrow_and_update().clone(), inventory.borrow_and_update().clone());
-        day = today();
+        day = onwards(day, today());
         let next = step(&mut keeper, &current, readings, day).await;
         if let Err(error) = remember(&records, &current, &next).await {
             tracing::error!(%error, "a new policy waits: its revision cannot be stored");
@@ -141,6 +141,14 @@ async fn step(
         }
         Err(panic) => keeper::refused_by_panic(last, &panic.to_string()),
     }
+}
+
+/// The day that schedules are held on: a clock that is set back takes back no step, which might open what is enforced.
+fn onwards(last: Date, now: Date) -> Date {
+    if now < last {
+        tracing::warn!(%last, %now, "the clock was set back: schedules stay where they are; restart if it was ahead before");
+    }
+    last.max(now)
 }
 
 fn today() -> Date {
@@ -185,5 +193,18 @@ fn without_place(code: &str, message: &str, help: &str) -> Diagnostic {
         column: 0,
         message: message.to_owned(),
         help: help.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_takes_no_step_back() {
+        let [before, after] = ["2026-11-25", "2026-11-26"].map(|day| Date::parse(day).expect("a day"));
+        assert_eq!(onwards(before, after), after);
+        assert_eq!(onwards(after, before), after);
+        assert_eq!(onwards(after, after), after);
     }
 }
