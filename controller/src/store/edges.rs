@@ -120,37 +120,24 @@ impl Place<'_> {
     }
 
     fn update(&self, key: &str, totals: &Totals) -> rusqlite::Result<bool> {
-        let mut update = self.transaction.prepare_cached(
-            "UPDATE edges SET count = min(count + ?4, ?12), \
+        let update = "UPDATE edges SET count = min(count + ?4, ?12), \
              bytes_to_destination = min(bytes_to_destination + ?5, ?12), \
              bytes_to_source = min(bytes_to_source + ?6, ?12), first_seen_ms = min(first_seen_ms, ?7), \
              last_seen_ms = max(last_seen_ms, ?8), revision = max(revision, ?9), \
              sender_uid = coalesce(?10, sender_uid), report_id = coalesce(?11, report_id) \
-             WHERE day = ?1 AND pod_uid = ?2 AND edge = ?3",
-        )?;
-        let changed = update.execute(params![
-            to_sql(self.day),
-            self.pod_uid,
-            key,
-            to_sql(totals.count.min(COUNT_MAX)),
-            to_sql(totals.bytes_to_destination.min(COUNT_MAX)),
-            to_sql(totals.bytes_to_source.min(COUNT_MAX)),
-            to_sql(totals.first_seen_ms),
-            to_sql(totals.last_seen_ms),
-            to_sql(totals.revision),
-            totals.sender_uid,
-            totals.report_id,
-            to_sql(COUNT_MAX),
-        ])?;
-        Ok(changed > 0)
+             WHERE day = ?1 AND pod_uid = ?2 AND edge = ?3";
+        self.write(update, key, totals, to_sql(COUNT_MAX)).map(|changed| changed > 0)
     }
 
     fn insert(&self, key: &str, totals: &Totals, share: Share) -> rusqlite::Result<()> {
-        let mut insert = self.transaction.prepare_cached(
-            "INSERT INTO edges (day, pod_uid, edge, count, bytes_to_destination, bytes_to_source, first_seen_ms, \
-             last_seen_ms, revision, sender_uid, report_id, share) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?;
-        let values = params![
+        let insert = "INSERT INTO edges (day, pod_uid, edge, count, bytes_to_destination, bytes_to_source, first_seen_ms, \
+             last_seen_ms, revision, sender_uid, report_id, share) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        self.write(insert, key, totals, share as i64).map(drop)
+    }
+
+    /// Runs a statement of twelve parameters, of which the last is its own; returns how many rows it changed.
+    fn write(&self, statement: &str, key: &str, totals: &Totals, last: i64) -> rusqlite::Result<usize> {
+        self.transaction.prepare_cached(statement)?.execute(params![
             to_sql(self.day),
             self.pod_uid,
             key,
@@ -162,8 +149,7 @@ impl Place<'_> {
             to_sql(totals.revision),
             totals.sender_uid,
             totals.report_id,
-            share as i64,
-        ];
-        insert.execute(values).map(drop)
+            last,
+        ])
     }
 }
