@@ -62,6 +62,23 @@ impl Sqlite {
         Ok(store)
     }
 
+    fn append_together(&mut self, batches: &[Batch]) -> Result<Vec<Appended>, StoreError> {
+        let transaction = self.connection.transaction().map_err(failed("begin"))?;
+        let mut is_full = self.is_full;
+        let mut append = |batch: &Batch| {
+            is_full = edges::used_bytes(&transaction)? >= self.flow_bytes_max;
+            append_one(&transaction, &mut self.room, batch, is_full)
+        };
+        let outcome = batches.iter().map(&mut append).collect::<Result<Vec<_>, _>>();
+        let outcome = outcome.map_err(failed("store flows"))?;
+        transaction.commit().map_err(failed("store flows"))?;
+        if is_full && !self.is_full {
+            tracing::error!("flows have used up their part of the store: new edges are counted as lost");
+        }
+        self.is_full = is_full;
+        Ok(outcome)
+    }
+
     fn migrate(&mut self, path: &Path) -> Result<(), StoreError> {
         let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
         loop {
@@ -87,21 +104,12 @@ impl Sqlite {
 
 impl Store for Sqlite {
     fn append(&mut self, batches: &[Batch]) -> Result<Vec<Appended>, StoreError> {
-        let transaction = self.connection.transaction().map_err(failed("begin"))?;
-        // A transaction that fails leaves the counts of before, which are then too high at most.
-        let mut is_full = self.is_full;
-        let mut append = |batch: &Batch| {
-            is_full = edges::used_bytes(&transaction)? >= self.flow_bytes_max;
-            append_one(&transaction, &mut self.room, batch, is_full)
-        };
-        let outcome = batches.iter().map(&mut append).collect::<Result<Vec<_>, _>>();
-        let outcome = outcome.map_err(failed("store flows"))?;
-        transaction.commit().map_err(failed("store flows"))?;
-        if is_full && !self.is_full {
-            tracing::error!("flows have used up their part of the store: new edges are counted as lost");
+        let outcome = self.append_together(batches);
+        if outcome.is_err() {
+            // It holds what was not stored: counted anew, or a disk that is full for an hour uses up the limits of the day.
+            self.room = Room::default();
         }
-        self.is_full = is_full;
-        Ok(outcome)
+        outcome
     }
 
     fn each_edge(&mut self, since_day: u64, take: &mut dyn FnMut(SeenEdge)) -> Result<(), StoreError> {

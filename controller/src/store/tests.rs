@@ -88,15 +88,6 @@ fn a_pod_that_fills_its_share_loses_new_edges_only_and_the_loss_is_counted() {
 fn what_a_pod_does_outside_crowds_out_nothing_inside_and_is_told_by_network() {
     with_store(|store| {
         let mut flood = batch("a", 1, 1);
-        let first = flood.edges[0].clone();
-        let outside = |number: usize| {
-            let mut edge = first.clone();
-            let address = std::net::Ipv4Addr::from_bits(0x0808_0000 + u32::try_from(number).expect("small"));
-            edge.0.destination.address = address.into();
-            let (kind, name) = (PartyKind::Outside, address.to_string());
-            edge.0.destination.party = Party { kind, namespace: None, name };
-            edge
-        };
         flood.edges = (0..EDGES_OUTSIDE_PER_POD_AND_DAY_MAX + 3).map(outside).collect();
         store.append(&[flood, batch("a", 2, 1)]).expect("stored");
         let names: Vec<_> = edges(store).into_iter().map(|one| one.edge.destination.party.name).collect();
@@ -153,6 +144,22 @@ fn no_room_at_all_is_told_from_other_failures() {
     one.edges[0].0.application = "x".repeat(512 << 10);
     assert_eq!(store.append(&[one]), Err(StoreError::Full { what: "store flows" }));
     assert_eq!(store.append(&[batch("a", 2, 1)]), Ok(vec![Appended::Stored]), "what fits is stored");
+}
+
+#[test]
+fn what_was_not_stored_uses_up_no_limit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bounds = Bounds { flow_bytes_max: 1 << 30, bytes_max: 16 << 20 };
+    let mut store = Sqlite::open_bounded(&folder.path().join("store.sqlite"), bounds).expect("made");
+    let mut flood = batch("a", 1, 1);
+    let mut huge = flood.edges[0].clone();
+    huge.0.application = "x".repeat(32 << 20);
+    flood.edges = (0..EDGES_OUTSIDE_PER_POD_AND_DAY_MAX).map(outside).chain([huge]).collect();
+    assert_eq!(store.append(&[flood]), Err(StoreError::Full { what: "store flows" }));
+    let mut one = batch("a", 2, 1);
+    one.edges = vec![outside(0)];
+    assert_eq!(store.append(&[one]), Ok(vec![Appended::Stored]));
+    assert_eq!(edges(&mut store)[0].edge, outside(0).0, "itself, not its network");
 }
 
 #[test]
@@ -316,6 +323,16 @@ fn edges(store: &mut dyn Store) -> Vec<SeenEdge> {
 
 fn count(store: &mut dyn Store) -> u64 {
     edges(store).iter().map(|edge| edge.totals.count).sum()
+}
+
+/// An edge to another address of one network outside.
+fn outside(number: usize) -> (Edge, Totals) {
+    let mut edge = batch("a", 1, 1).edges.remove(0);
+    let address = std::net::Ipv4Addr::from_bits(0x0808_0000 + u32::try_from(number).expect("small"));
+    edge.0.destination.address = address.into();
+    let (kind, name) = (PartyKind::Outside, address.to_string());
+    edge.0.destination.party = Party { kind, namespace: None, name };
+    edge
 }
 
 fn batch(instance: &str, sequence: u64, count: u64) -> Batch {
