@@ -4,7 +4,7 @@ mod support;
 
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::load;
-use bulkhead_policies::import::{Dialect, ImportOptions, import};
+use bulkhead_policies::import::{Dialect, ImportOptions, Imported, import};
 use bulkhead_policies::yaml;
 use support::{expect, files, here, source};
 
@@ -47,4 +47,38 @@ fn files_without_a_policy_of_the_format_are_an_error() {
     let source =
         Source { name: "a.yaml".into(), text: "{apiVersion: v1, kind: Pod, metadata: {name: a}}".into() };
     assert!(import(Dialect::Istio, &[source], &ImportOptions::default()).has_errors());
+}
+
+fn imported(dialect: Dialect, text: &str) -> Imported {
+    let source = Source { name: "a.yaml".into(), text: text.into() };
+    import(dialect, &[source], &ImportOptions::default())
+}
+
+#[test]
+fn a_deny_of_cilium_that_names_requests_denies_every_byte() {
+    for rules in ["[{path: \"/public.*\"}]", "[{method: GET}, {path: \"/v[0-9]\"}]"] {
+        let found = imported(
+            Dialect::Cilium,
+            &format!(
+                "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: a, namespace: shop}}\nspec:\n  endpointSelector: {{}}\n  ingressDeny:\n    - fromEndpoints: [{{}}]\n      toPorts: [{{ports: [{{port: \"80\", protocol: TCP}}], rules: {{http: {rules}}}}}]\n"
+            ),
+        );
+        assert!(!found.has_errors() && found.has_losses(), "{:?}", found.diagnostics);
+        assert!(found.documents.contains("action: deny"), "{}", found.documents);
+        assert!(!found.documents.contains("http:"), "{}", found.documents);
+        assert!(!found.documents.contains("ports:"), "{}", found.documents);
+    }
+}
+
+#[test]
+fn a_condition_of_istio_without_values_or_with_a_misspelt_field_is_refused() {
+    for condition in ["key: \"request.headers[x]\"", "key: source.ip, value: [192.0.2.1]"] {
+        let found = imported(
+            Dialect::Istio,
+            &format!(
+                "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a, namespace: shop}}\nspec: {{rules: [{{when: [{{{condition}}}]}}]}}\n"
+            ),
+        );
+        assert!(found.has_errors() && found.documents.is_empty(), "{}", found.documents);
+    }
 }

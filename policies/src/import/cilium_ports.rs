@@ -76,18 +76,16 @@ fn read_opening(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Option<
     }
     let fields = rules.as_map().unwrap_or_default();
     let section = match fields.first().map(|entry| entry.key.as_str()).filter(|_| fields.len() == 1) {
-        Some("http") => {
-            let requests = each(carrier, rules, "http", sense, read_request);
+        Some("http") if sense == Sense::Allow => {
+            let requests = each(carrier, rules, "http", read_request);
             L7Section::Http(requests.into_iter().flatten().collect())
         }
-        Some("dns") if sense == Sense::Allow => {
-            L7Section::Dns(each(carrier, rules, "dns", sense, |_, item| {
-                let names = cilium_peers::name(item)?.into_iter().collect();
-                Some(DnsMatch { names, records: vec![] })
-            }))
-        }
+        Some("dns") if sense == Sense::Allow => L7Section::Dns(each(carrier, rules, "dns", |_, item| {
+            let names = cilium_peers::name(item)?.into_iter().collect();
+            Some(DnsMatch { names, records: vec![] })
+        })),
         Some("kafka") if sense == Sense::Allow => {
-            let requests = each(carrier, rules, "kafka", sense, read_kafka);
+            let requests = each(carrier, rules, "kafka", read_kafka);
             L7Section::Kafka(requests.into_iter().flatten().collect())
         }
         _ => return unexpressed(carrier, rules, sense, "this section"),
@@ -95,19 +93,18 @@ fn read_opening(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Option<
     narrowed(ports, section)
 }
 
-/// The items of a section that can be expressed; the others are told.
+/// The items of an allow's section that can be expressed; the others are told.
 fn each<T>(
     carrier: &mut Carrier<'_>,
     rules: &Node,
     name: &'static str,
-    sense: Sense,
     read: impl Fn(&mut Carrier<'_>, &Node) -> Option<T>,
 ) -> Vec<T> {
     let mut found = Vec::new();
     for item in items(carrier, rules, name) {
         match read(carrier, item) {
             Some(one) => found.push(one),
-            None => carrier.lost(sense, item.span, "this kind of request"),
+            None => carrier.lost(Sense::Allow, item.span, "this kind of request"),
         }
     }
     found

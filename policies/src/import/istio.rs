@@ -300,8 +300,15 @@ fn peers_of(carrier: &mut Carrier<'_>, node: &Node, sense: Sense, sources: Sourc
 fn read_conditions(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Option<(Operation, Sources)> {
     let (mut operation, mut sources) = (Operation::default(), Sources::default());
     for item in items(carrier, node, "when") {
-        let key = item.child("key").and_then(Node::as_str).unwrap_or_default();
         let lists = [("values", false), ("notValues", true)];
+        if !carrier.knows_all(item, &["key", "values", "notValues"]) {
+            return None;
+        }
+        if lists.iter().all(|(list, _)| present(item, list).is_none()) {
+            carrier.refused(item.span, "a condition without values, which Istio refuses");
+            return None;
+        }
+        let key = item.child("key").and_then(Node::as_str).unwrap_or_default();
         for (list, negated) in lists.into_iter().filter(|(list, _)| present(item, list).is_some()) {
             let values: Vec<&str> = texts(carrier, item, list).into_iter().map(|(text, _)| text).collect();
             match (key, negated) {
