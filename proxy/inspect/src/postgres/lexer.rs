@@ -105,7 +105,7 @@ impl<'a> Lexer<'a> {
         let word = self.while_true(|byte| begins_word(byte) || byte.is_ascii_digit() || byte == b'$');
         let prefix = word.first().filter(|_| word.len() == 1).map(u8::to_ascii_lowercase);
         match (prefix, self.rest) {
-            (Some(b'e'), [b'\'', ..]) => self.escape_string(),
+            (Some(b'e'), [b'\'', ..]) => self.string(true),
             (Some(b'b' | b'x'), [b'\'', ..]) => self.string(false),
             (Some(b'n'), [b'\'', ..]) => self.string(self.escapes),
             (Some(b'u'), [b'&', b'\'', ..]) => {
@@ -118,16 +118,44 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// In some encodings of clients a backslash is the second byte of a character, which no reader of bytes can tell.
-    fn escape_string(&mut self) -> Result<Token<'a>, Unreadable> {
+    /// A string with all that goes on with it, which is read as it is: behind an end of line, another quote.
+    fn string(&mut self, escapes: bool) -> Result<Token<'a>, Unreadable> {
         let before = self.rest;
-        let token = self.string(true)?;
+        self.part(escapes)?;
+        while self.skip_to_next_part() {
+            self.part(escapes)?;
+        }
+        // In some encodings of clients a backslash is the second byte of a character, which no reader of bytes can tell.
         let text = before.get(..before.len() - self.rest.len()).unwrap_or_default();
-        let doubtful = text.windows(2).any(|pair| matches!(pair, [0x80..=0xff, b'\\']));
-        if doubtful { Err(Unreadable) } else { Ok(token) }
+        let doubtful = escapes && text.windows(2).any(|pair| matches!(pair, [0x80..=0xff, b'\\']));
+        if doubtful { Err(Unreadable) } else { Ok(Token::Value) }
     }
 
-    fn string(&mut self, escapes: bool) -> Result<Token<'a>, Unreadable> {
+    /// True where the string that ended goes on; then its next quote is what follows.
+    fn skip_to_next_part(&mut self) -> bool {
+        let before = self.rest;
+        let mut line_ended = false;
+        loop {
+            match self.rest {
+                [b'\n' | b'\r', ..] => {
+                    line_ended = true;
+                    self.advance(1);
+                }
+                [b' ' | b'\t' | 0x0b | 0x0c, ..] => self.advance(1),
+                [b'-', b'-', ..] => {
+                    self.while_true(|byte| byte != b'\n' && byte != b'\r');
+                }
+                [b'\'', ..] if line_ended => return true,
+                _ => {
+                    self.rest = before;
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// What stands between two quotes.
+    fn part(&mut self, escapes: bool) -> Result<(), Unreadable> {
         self.advance(1);
         loop {
             match self.rest {
@@ -136,7 +164,7 @@ impl<'a> Lexer<'a> {
                 [b'\\', _, ..] if escapes => self.advance(2),
                 [b'\'', ..] => {
                     self.advance(1);
-                    return Ok(Token::Value);
+                    return Ok(());
                 }
                 _ => self.advance(1),
             }

@@ -92,6 +92,8 @@ struct Statement<'a> {
     seen: Classes,
     front: Front,
     prepares: bool,
+    /// A list of queries says in which order to search (`) SEARCH`, `) CYCLE`): the statement behind it follows a name.
+    ordered: bool,
 }
 
 /// What stands before the statement that counts.
@@ -118,7 +120,11 @@ impl<'a> Statement<'a> {
             }
             Token::Symbol(b')') => self.depth = self.depth.saturating_sub(1),
             Token::Word(word) => self.word(word),
-            Token::Quoted(_) | Token::Value => self.target(None),
+            Token::Quoted(_) => {
+                self.target(None);
+                self.quoted_option();
+            }
+            Token::Value => self.target(None),
             Token::Symbol(_) => {}
         }
         self.previous = Some(token);
@@ -149,6 +155,13 @@ impl<'a> Statement<'a> {
         }
     }
 
+    /// An option of `EXPLAIN` in quotes is one as well, however it is spelled.
+    fn quoted_option(&mut self) {
+        if let Front::Explain { .. } = self.front {
+            self.front = Front::Explain { analyzes: true };
+        }
+    }
+
     /// The statement that counts begins behind this word.
     fn inner(&mut self) {
         (self.first, self.second, self.front) = (None, None, Front::None);
@@ -175,6 +188,7 @@ impl<'a> Statement<'a> {
     fn modification(&mut self, word: &[u8]) {
         let behind = |text: &str| matches!(self.previous, Some(Token::Word(word)) if is(word, text));
         let bracket = matches!(self.previous, Some(Token::Symbol(b'(' | b')')));
+        self.ordered |= bracket && (is(word, "search") || is(word, "cycle"));
         let class = match () {
             () if is(word, "insert") => Class::Insert,
             () if is(word, "update") => Class::Update,
@@ -187,7 +201,8 @@ impl<'a> Statement<'a> {
             }
             () => return,
         };
-        if bracket || behind("as") || behind("materialized") || behind("do") {
+        let locks = behind("for");
+        if bracket || behind("as") || behind("materialized") || behind("do") || (self.ordered && !locks) {
             self.seen.add(class);
         }
     }
@@ -278,7 +293,8 @@ fn class(first: &[u8], second: &[u8]) -> Option<Class> {
 const SETTING: [&[u8]; 2] = [b"set_config", b"pg_notify"];
 
 /// How functions begin that write, reach files, other servers or sessions, or carry out a text.
-const ACTING: [&[u8]; 30] = [
+const ACTING: [&[u8]; 38] = [
+    b"connectby",
     b"crosstab",
     b"cursor_to_xml",
     b"database_to_xml",
@@ -288,6 +304,8 @@ const ACTING: [&[u8]; 30] = [
     b"lowrite",
     b"pg_backup",
     b"pg_cancel_backend",
+    b"pg_clear_",
+    b"pg_copy_",
     b"pg_create_",
     b"pg_drop_",
     b"pg_export",
@@ -300,10 +318,15 @@ const ACTING: [&[u8]; 30] = [
     b"pg_read_",
     b"pg_reload_conf",
     b"pg_replication_",
+    b"pg_restore_",
     b"pg_rotate_logfile",
+    b"pg_start_",
     b"pg_stat_file",
+    b"pg_stat_reset",
+    b"pg_stop_",
     b"pg_switch_",
     b"pg_terminate_backend",
+    b"pg_wal_replay_",
     b"query_to_xml",
     b"setval",
     b"ts_rewrite",
@@ -402,6 +425,27 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_behind_an_order_of_search_is_told() {
+        let list = "WITH RECURSIVE a AS (SELECT 1 UNION ALL SELECT 2 FROM a)";
+        check(&format!("{list} SEARCH DEPTH FIRST BY b SET c DELETE FROM d"), "delete");
+        check(&format!("{list} SEARCH BREADTH FIRST BY b SET \"c\" UPDATE d SET e = 1"), "update");
+        check(&format!("{list} CYCLE b SET c USING key UPDATE d SET e = 1"), "update");
+        check(&format!("{list} CYCLE b SET c TO 1 DEFAULT 0 USING p MERGE INTO d USING a ON true"), "merge");
+        check(
+            &format!("WITH x AS ({list} CYCLE b SET c USING p DELETE FROM d RETURNING 1) SELECT 1"),
+            "delete",
+        );
+        check(&format!("{list} CYCLE b SET c USING p SELECT * FROM a FOR UPDATE"), "select");
+    }
+
+    #[test]
+    fn options_in_quotes_are_options() {
+        check("EXPLAIN (\"analyze\") DELETE FROM a", "delete");
+        check("EXPLAIN (COSTS off, \"analyze\" true) UPDATE a SET b = 1", "update");
+        check("EXPLAIN DELETE FROM \"analyze\"", "select");
+    }
+
+    #[test]
     fn copies_other_than_with_the_client_are_told_apart() {
         check("COPY a FROM STDIN", "copy");
         check("COPY a (b, c) TO STDOUT WITH (FORMAT csv)", "copy");
@@ -418,6 +462,8 @@ mod tests {
         check("select pg_terminate_backend(1)", "select call");
         check("select \"pg_read_file\"('/etc/passwd')", "select call");
         check("select pg_catalog.lo_export(1, '/tmp/a')", "select call");
+        check("select pg_wal_replay_pause()", "select call");
+        check("select * from pg_copy_logical_replication_slot('a', 'b')", "select call");
         check("select lower(a), nextval('s') from b", "select");
         check("select set_config('role', 'a', false)", "select session");
         check("select query_to_xml('select 1', true, true, '')", "select call");
@@ -432,8 +478,13 @@ mod tests {
         check("select 'open", "other");
         check("select /* open", "other");
         check("select $a$ open $b$", "other");
+        check("select E'a' -- b\n \t'\\'' ; delete from a; --'", "select delete");
+        // Each plain reading of this one is wrong: what goes on escapes as what it goes on with.
+        check("select '\\' /*' , $q$ */ , E'a'\n'\\'' ; delete from a; --' -- $q$", "select delete");
         let doubtful = b"select E'\x95\\'; delete from a; --'";
         assert_eq!(meaning(doubtful, Classes::default()).classes.to_vec(), [Class::Other]);
+        let doubtful = b"select '\x95\\'; delete from a; --'";
+        assert!(meaning(doubtful, Classes::default()).classes.to_vec().contains(&Class::Other));
     }
 
     #[test]
