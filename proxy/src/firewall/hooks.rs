@@ -8,7 +8,7 @@ use super::mark::{Class, Mark};
 use super::options::{
     DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, OUTBOUND_PORT, ROUTE_MARK,
 };
-use super::{Firewall, FirewallError, sets, table};
+use super::{Firewall, FirewallError, goes_without_redirects, sets, table};
 use bulkhead_facts::L4Protocol;
 use bulkhead_netfilter::conntrack::Flow;
 use bulkhead_netfilter::route::LOOPBACK_INDEX;
@@ -133,14 +133,22 @@ fn postrouting(options: &FirewallOptions) -> Vec<Rule> {
 }
 
 impl Firewall {
-    /// Makes the hooks of captured flows, unless they are there.
+    /// Makes the hooks of captured flows, unless they are there. Where the kernel has no redirects the table is closed for
+    /// what needs them, with what is left of the hooks.
     pub(super) fn begin_capturing(&mut self) -> Result<(), FirewallError> {
-        if !self.generation.captures {
-            let begun = table::begin_capturing(&mut self.connection, &self.packets, &self.options);
-            begun.map_err(|error| self.explained(error))?;
-            self.generation.captures = true;
-            self.transactions = None;
+        if self.generation.captures {
+            return Ok(());
         }
+        let begun = table::begin_capturing(&mut self.connection, &self.packets, &self.options);
+        match begun.map_err(|error| self.explained(error)) {
+            Err(error) if goes_without_redirects(&mut self.options, &error) => {
+                self.generation.captures = true;
+                return self.close();
+            }
+            begun => begun?,
+        }
+        self.generation.captures = true;
+        self.transactions = None;
         Ok(())
     }
 

@@ -519,13 +519,7 @@ impl Firewall {
         let tables = (&self.packets, &self.frames);
         let loaded = table::load_closed(&mut self.connection, tables, &self.options, closed, &self.devices);
         match loaded.map_err(|error| self.explained(error)) {
-            // Addresses and ports can be held to policy all the same; what needs the inspector is denied.
-            Err(FirewallError::KernelOption { option, .. })
-                if option.name == REDIRECT_OPTION && self.options.hands_over =>
-            {
-                self.options.hands_over = false;
-                return self.close();
-            }
+            Err(error) if goes_without_redirects(&mut self.options, &error) => return self.close(),
             loaded => loaded?,
         }
         self.generation = closed;
@@ -571,5 +565,30 @@ impl Firewall {
             count if count > limits::DEVICES_MAX => Err(FirewallError::TooManyDevices { devices: count }),
             _ => Ok(devices),
         }
+    }
+}
+
+/// True if the kernel only lacks redirects, and this is found out now: addresses and ports can be held to policy all the
+/// same, by a table that denies what needs the inspector.
+fn goes_without_redirects(options: &mut FirewallOptions, error: &FirewallError) -> bool {
+    let lacks = matches!(error, FirewallError::KernelOption { option, .. } if option.name == REDIRECT_OPTION);
+    lacks && std::mem::replace(&mut options.hands_over, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lacking(name: &'static str) -> FirewallError {
+        let source = NetlinkError::Refused { message: "a rule".to_owned(), errno: libc::ENOENT, text: None };
+        FirewallError::KernelOption { option: KernelOption { name, purpose: "a test" }, source }
+    }
+
+    #[test]
+    fn a_kernel_without_redirects_is_gone_without_once_and_one_that_lacks_something_else_never() {
+        let mut options = FirewallOptions::new(1).expect("random");
+        assert!(!goes_without_redirects(&mut options, &lacking("CONFIG_NFT_CT")) && options.hands_over);
+        assert!(goes_without_redirects(&mut options, &lacking(REDIRECT_OPTION)) && !options.hands_over);
+        assert!(!goes_without_redirects(&mut options, &lacking(REDIRECT_OPTION)), "refused again");
     }
 }
