@@ -130,6 +130,25 @@ fn the_database_is_followed_and_unknown_where_it_cannot_be() {
 }
 
 #[test]
+fn where_replies_cannot_be_told_apart_the_database_is_unknown() {
+    let asked = |lines: &[&str]| run_all_splits(WORLD, &array(lines)).asked.pop().expect("a question");
+    // Each channel is confirmed for itself, so a later reply is not the one to the `SELECT`.
+    assert_eq!(asked(&["SUBSCRIBE a b", "UNSUBSCRIBE", "SELECT 5", "GET x"]), "get [x] ?");
+    assert_eq!(asked(&["SUBSCRIBE a", "CLIENT REPLY ON", "SELECT 5", "GET x"]), "get [x] ?");
+    // In a transaction it is answered like everything that is queued.
+    assert_eq!(asked(&["MULTI", "CLIENT REPLY SKIP", "DISCARD", "SELECT 5", "GET x"]), "get [x] ?");
+}
+
+#[test]
+fn a_command_with_too_many_arguments_does_nothing_but_is_answered() {
+    let asked = |lines: &[&str]| run_all_splits(WORLD, &array(lines)).asked.pop().expect("a question");
+    assert_eq!(asked(&["CLIENT REPLY SKIP x", "PING", "SELECT 5", "GET x"]), "get [x] 5");
+    assert_eq!(asked(&["MULTI", "DISCARD x", "SELECT 5", "GET x"]), "get [x] ?", "it is still open");
+    assert_eq!(asked(&["MULTI", "EXEC x", "SELECT 5", "GET x"]), "get [x] ?", "it is still open");
+    assert_eq!(asked(&["MULTI x", "SELECT 5", "GET x"]), "get [x] 5", "it was never begun");
+}
+
+#[test]
 fn a_database_that_the_server_refuses_is_not_selected() {
     let refuses =
         |received: &[u8]| "-ERR DB index is out of range\r\n".repeat(commands(received).len()).into();

@@ -336,7 +336,8 @@ impl Redis {
             Err(refusal) => return Step::Refuse(refusal),
             Ok(name) => name,
         };
-        let effect = effect(name, &arguments, self.transaction);
+        let count = arguments.len() + head.arguments_left;
+        let effect = effect(name, &arguments, count, self.transaction);
         let elsewhere = keys::leaves_database(name.as_bytes(), &arguments);
         let command =
             Command { name, keys: keys::keys(&arguments), database: self.database.filter(|_| !elsewhere) };
@@ -371,8 +372,11 @@ impl Redis {
         let mut expected = Expected::Reply;
         match effect {
             Effect::Nothing => {}
-            Effect::Select(Some(database)) => expected = Expected::Selected(database),
-            Effect::Select(None) => self.database = None,
+            // Among replies that come unasked nobody can tell the one to this.
+            Effect::Select(Some(database)) if self.answers != Answers::AndMore => {
+                expected = Expected::Selected(database);
+            }
+            Effect::Select(_) => self.database = None,
             Effect::Multi if self.transaction == Transaction::None => self.transaction = Transaction::Open,
             Effect::Multi => {}
             Effect::Exec | Effect::Discard => self.transaction = Transaction::None,
@@ -387,9 +391,13 @@ impl Redis {
                 self.progress = Progress { completed: true, tunnel: true, ..Progress::default() };
                 return;
             }
+            Effect::Silent(_) if self.answers == Answers::AndMore => {}
             Effect::Silent(Answers::Each) => self.answers = Answers::Each,
             Effect::Silent(answers) => {
-                self.answers = answers;
+                // Where nothing is answered, nothing is left to skip.
+                if self.answers != Answers::Never {
+                    self.answers = answers;
+                }
                 self.progress.completed = true;
                 return;
             }
@@ -447,18 +455,21 @@ fn name(bytes: &[u8]) -> Result<&str, Refusal> {
     Ok(text)
 }
 
-fn effect(name: &str, arguments: &[&[u8]], transaction: Transaction) -> Effect {
+/// What a command of `count` arguments does. One with too many does nothing: the server refuses it, and answers.
+fn effect(name: &str, arguments: &[&[u8]], count: usize, transaction: Transaction) -> Effect {
     let argument = |at: usize| arguments.get(at).map(|argument| argument.to_ascii_lowercase());
     match name.to_ascii_lowercase().as_str() {
         "select" => Effect::Select(selected(arguments).filter(|_| transaction == Transaction::None)),
-        "multi" => Effect::Multi,
-        "exec" => Effect::Exec,
-        "discard" => Effect::Discard,
-        "reset" => Effect::Reset,
+        "multi" if count == 1 => Effect::Multi,
+        "exec" if count == 1 => Effect::Exec,
+        "discard" if count == 1 => Effect::Discard,
+        "reset" if count == 1 => Effect::Reset,
         "subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe"
         | "monitor" => Effect::Subscribe,
         "sync" | "psync" => Effect::Replicate,
-        "client" if argument(1).as_deref() == Some(b"reply") => match argument(2).as_deref() {
+        "client" if count == 3 && argument(1).as_deref() == Some(b"reply") => match argument(2).as_deref() {
+            // It takes effect in the middle of the answers to a transaction.
+            Some(_) if transaction != Transaction::None => Effect::Subscribe,
             Some(b"off") => Effect::Silent(Answers::Never),
             Some(b"skip") => Effect::Silent(Answers::SkipNext),
             _ => Effect::Silent(Answers::Each),
