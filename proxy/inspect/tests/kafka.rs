@@ -151,6 +151,11 @@ fn what_a_session_goes_on_fetching_is_what_it_was_told_before() {
     // A session of another connection: nobody knows what it fetches.
     check(&[fetch(9, 1, &[])], &["1 []"], 0, End::Told);
     check(&[fetch(9, 1, &["orders.a"])], &["1 []"], 0, End::Told);
+    // Nor once something was added to it, as it may be where everything passes until the policy changes.
+    let everything = World { allow: |_| true, ..WORLD };
+    let outcome =
+        run_all_splits(everything, &[fetch(9, 1, &["orders.a"]), fetch(9, 2, &["orders.b"])].concat());
+    assert_eq!((outcome.asked, outcome.end), (vec!["1 []".to_owned(); 2], End::Open));
 }
 
 #[test]

@@ -292,7 +292,8 @@ impl Kafka {
             Some(expected) => self.outstanding.push_back(expected),
             None => self.progress.completed = true,
         }
-        if let Some((session, topics)) = adds {
+        // What is added to a session that was not begun here tells nothing of what else it fetches.
+        if let Some((session, topics)) = adds.filter(|(session, _)| self.sessions.contains_key(session)) {
             self.remember(session, topics);
         }
         let here = length.min(shown);
