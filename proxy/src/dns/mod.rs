@@ -15,6 +15,8 @@ mod names;
 mod report;
 mod stream;
 #[cfg(test)]
+mod stream_tests;
+#[cfg(test)]
 mod tests;
 mod verdict;
 

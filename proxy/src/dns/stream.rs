@@ -8,12 +8,15 @@ use super::exchange::{Asked, Came, Open};
 use super::limits::{DIAL_TIMEOUT, QUESTION_BYTES_MAX, STREAM_IDLE_TIMEOUT, STREAM_QUESTIONS_MAX};
 use super::verdict::{Verdict, Way, verdict};
 use crate::drain::Stage;
-use crate::policy::CurrentReceiver;
+use crate::policy::{Current, CurrentReceiver};
 use crate::session::{Dial, Ends};
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_inspect::dns::{Frame, Query, QueryFault, frame};
 use std::collections::HashMap;
+use std::future::pending;
 use std::io;
+use std::mem::take;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -49,12 +52,13 @@ pub async fn serve<D: Dial>(
         from_server: Vec::new(),
         client_ended: false,
     };
-    match conversation.run(&mut client, &mut server).await {
-        Ok(End::Closed) => {
+    let mut end = conversation.run(&mut client, &mut server).await;
+    if let Ok(End::Tunnel) = end {
+        end = conversation.tunnel(&mut client, &mut server).await;
+    }
+    match end {
+        Ok(End::Closed | End::Tunnel) => {
             let _ = client.shutdown().await;
-        }
-        Ok(End::Tunnel) => {
-            let _ = conversation.tunnel(&mut client, &mut server).await;
         }
         Ok(End::Reset) | Err(_) => {
             reset(&client);
@@ -218,11 +222,31 @@ impl Conversation<'_> {
         }
     }
 
-    /// Passes what was read and everything that comes.
-    async fn tunnel(&mut self, client: &mut TcpStream, server: &mut TcpStream) -> io::Result<()> {
-        server.write_all(&self.from_client).await?;
-        client.write_all(&self.from_server).await?;
-        copy_bidirectional(client, server).await.map(drop)
+    /// Passes what was read and everything that comes, as long as no program denies what is no question; then both ends
+    /// are reset.
+    async fn tunnel(&mut self, client: &mut TcpStream, server: &mut TcpStream) -> io::Result<End> {
+        let (from_client, from_server) = (take(&mut self.from_client), take(&mut self.from_server));
+        let carried = async {
+            server.write_all(&from_client).await?;
+            client.write_all(&from_server).await?;
+            copy_bidirectional(client, server).await.map(|_| End::Closed)
+        };
+        tokio::select! {
+            carried = carried => carried,
+            () = self.denied() => Ok(End::Reset),
+        }
+    }
+
+    /// Returns when a program denies what is no question.
+    async fn denied(&mut self) {
+        let way = self.way;
+        let allows = |current: &Arc<Current>| {
+            matches!(verdict(current, way, Err(QueryFault::NoQuestion)), Verdict::Release { .. })
+        };
+        // Without its sender no program comes any more.
+        if self.policy.wait_for(|current| !allows(current)).await.is_err() {
+            pending().await
+        }
     }
 }
 
