@@ -30,9 +30,9 @@ lab: binaries ## Run the main job: learn, propose, enforce, attack, report
 .PHONY: test
 test: binaries ## Every test, the lab with real programs among them
 	@deploy/tools.sh lab
-	@if command -v go >/dev/null; then deploy/tools.sh h2spec || true; fi
 	@mkdir -p target
-	BULKHEAD_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) test --locked --workspace 2>&1 | tee target/test.log
+	@# The harness hides what passing tests print, and with it what was skipped, unless it is told to show it.
+	BULKHEAD_BIN_DIR=$(CURDIR)/$(BIN) $(CARGO) test --locked --workspace -- --show-output 2>&1 | tee target/test.log
 	@echo "skipped here: $$(grep -o 'skipped: ' target/test.log | wc -l)"
 
 .PHONY: test-long
@@ -82,5 +82,6 @@ bench-peers: tools ## What inspection costs beside Envoy, HAProxy, nginx, hyper 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
 .PHONY: fuzz
-fuzz: tools ## Fuzz every reader of untrusted bytes for FUZZ_SECONDS each; FUZZ_TARGETS picks some
+fuzz: tools ## Fuzz every reader of untrusted bytes for FUZZ_SECONDS each; FUZZ_TARGETS picks some, FUZZ_RECORD=1 notes the hours
+	@deploy/tools.sh fuzz
 	tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
