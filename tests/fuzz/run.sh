@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Fuzzes each target for a while: first everything that was ever found, then new inputs from seeds.
-#   run.sh SECONDS [TARGET...]
+#   [FUZZ_RECORD=1] run.sh SECONDS [TARGET...]
 # Inputs that are worth keeping go to target/fuzz/corpus/TARGET; what fails goes to tests/fuzz/findings/TARGET/, to be
-# committed with its repair.
+# committed with its repair. FUZZ_RECORD=1 adds a line for each target that ran to its end without a finding to tests/fuzz/HOURS.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds="${1:?usage: run.sh SECONDS [TARGET...]}"
@@ -60,18 +60,32 @@ seeds() { # seeds TARGET FOLDER
     esac
 }
 
+record() { # record TARGET: what it executed, and the processor seconds that it took
+    local executions cpu_s
+    executions="$(sed -n 's/^stat::number_of_executed_units: *//p' "$CARGO_TARGET_DIR/$1.log")"
+    cpu_s="$(awk '{ printf "%.0f", $1 + $2 }' "$CARGO_TARGET_DIR/$1.time")"
+    echo "| $(date -u +%F) | $1 | $executions | $cpu_s |" >>tests/fuzz/HOURS.md
+}
+
+TIMEFORMAT='%U %S'
 failed=0
 for target in "${targets[@]}"; do
     corpus="$CARGO_TARGET_DIR/corpus/$target"
     findings="tests/fuzz/findings/$target"
+    # Made anew: `cp --backup` would keep those of the last run beside the new ones.
+    rm -rf "$CARGO_TARGET_DIR/seeds/$target"
     mkdir -p "$corpus" "$CARGO_TARGET_DIR/seeds/$target" "$findings"
     seeds "$target" "$CARGO_TARGET_DIR/seeds/$target"
     echo "== $target, $seconds s"
-    "$CARGO_TARGET_DIR/$triple/release/$target" "$corpus" "$CARGO_TARGET_DIR/seeds/$target" "$findings" \
+    { time "$CARGO_TARGET_DIR/$triple/release/$target" "$corpus" "$CARGO_TARGET_DIR/seeds/$target" "$findings" \
         -artifact_prefix="$findings/" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
-        -max_len=16384 -print_final_stats=1 2>&1 | tee "$CARGO_TARGET_DIR/$target.log" \
+        -max_len=16384 -print_final_stats=1 2>&1; } 2>"$CARGO_TARGET_DIR/$target.time" | tee "$CARGO_TARGET_DIR/$target.log" \
         | grep -E 'panicked|ERROR|Test unit written|stat::number_of_executed_units|stat::new_units' || true
-    grep -q 'stat::number_of_executed_units' "$CARGO_TARGET_DIR/$target.log" && ! grep -qE 'ERROR: |panicked' "$CARGO_TARGET_DIR/$target.log" || failed=1
+    if grep -q 'stat::number_of_executed_units' "$CARGO_TARGET_DIR/$target.log" && ! grep -qE 'ERROR: |panicked' "$CARGO_TARGET_DIR/$target.log"; then
+        [ -z "${FUZZ_RECORD:-}" ] || record "$target"
+    else
+        failed=1
+    fi
     rmdir --ignore-fail-on-non-empty "$findings"
 done
 [ ! -d tests/fuzz/findings ] || rmdir --ignore-fail-on-non-empty tests/fuzz/findings
