@@ -95,15 +95,15 @@ const WITHOUT: &[(&str, &str)] = &[
 
 #[test]
 fn every_published_bypass_that_concerns_the_inspector_has_a_test_or_a_reason() {
+    let names = names();
+    for (row, test) in HELD {
+        assert!(names.contains(*test), "`{row}` is said to be held by `{test}`, which is no test");
+    }
     let suites = std::env::var("BULKHEAD_SUITES").unwrap_or_else(|_| "../shared/suites".to_owned());
     let file = root().join(suites).join("advisories/advisories.jsonl");
     let Ok(text) = std::fs::read_to_string(&file) else {
         return skip(&format!("no `{}`; set BULKHEAD_SUITES", file.display()));
     };
-    let names = names();
-    for (row, test) in HELD {
-        assert!(names.contains(*test), "`{row}` is said to be held by `{test}`, which is no test");
-    }
     let mut open = Vec::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let row: Value = serde_json::from_str(line).expect("a row");
