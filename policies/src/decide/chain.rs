@@ -2,6 +2,7 @@
 
 use super::protocols::Protocols;
 use super::stage::StageIndex;
+use crate::model::L7Section;
 use crate::program::{Answer, AnswerPair, L7Chain, L7Entry, L7Stage};
 use bulkhead_facts::{Effect, HttpRequest, Reason, Request};
 
@@ -15,6 +16,45 @@ pub(super) struct ChainIndex {
     shadow_others: Vec<Protocols>,
     /// Answers for bytes that cannot be read.
     opaque: AnswerPair,
+    pub(super) spoken: Spoken,
+    /// An entry that is enforced denies.
+    pub(super) denies: bool,
+}
+
+/// The protocols that sections of a chain speak of, enforced or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the name of a section")]
+pub struct Spoken {
+    pub http: bool,
+    pub tls: bool,
+    pub dns: bool,
+    pub redis: bool,
+    pub postgres: bool,
+    pub kafka: bool,
+}
+
+impl Spoken {
+    fn of(chain: &L7Chain) -> Self {
+        let mut spoken = Self::default();
+        let entries = chain.enforced.iter().chain(&chain.shadow).flat_map(|stage| &stage.entries);
+        for section in entries.filter_map(|entry| entry.section.as_ref()) {
+            let place = match section {
+                L7Section::Http(_) => &mut spoken.http,
+                L7Section::Tls(_) => &mut spoken.tls,
+                L7Section::Dns(_) => &mut spoken.dns,
+                L7Section::Redis(_) => &mut spoken.redis,
+                L7Section::Postgres(_) => &mut spoken.postgres,
+                L7Section::Kafka(_) => &mut spoken.kafka,
+            };
+            *place = true;
+        }
+        spoken
+    }
+
+    /// True if they speak of the name system, and of nothing else.
+    pub fn is_only_dns(self) -> bool {
+        self == Self { dns: true, ..Self::default() }
+    }
 }
 
 impl ChainIndex {
@@ -28,6 +68,12 @@ impl ChainIndex {
             enforced_others: chain.enforced.iter().map(Protocols::new).collect(),
             shadow_others: chain.shadow.iter().map(Protocols::new).collect(),
             opaque: AnswerPair { enforced, shadow },
+            spoken: Spoken::of(chain),
+            denies: chain
+                .enforced
+                .iter()
+                .flat_map(|stage| &stage.entries)
+                .any(|entry| entry.effect == Some(Effect::Deny)),
         }
     }
 

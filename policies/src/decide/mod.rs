@@ -17,6 +17,7 @@ mod stage;
 mod text_table;
 mod validate;
 
+pub use chain::Spoken;
 pub use validate::InvalidProgram;
 
 use crate::model::L7Section;
@@ -102,11 +103,14 @@ impl Judge {
     /// and for the shadow answer only, and passes by itself while nobody inspects.
     pub fn only_learns(&self, chain: L7ChainId, opaque: AnswerId) -> bool {
         let allows = |id| self.answer(id).enforced.effect == Effect::Allow;
-        let entries_allow = |chain: &L7Chain| {
-            let mut entries = chain.enforced.iter().flat_map(|stage| &stage.entries);
-            allows(chain.end) && entries.all(|entry| entry.effect != Some(Effect::Deny))
-        };
-        allows(opaque) && self.program.l7_chains.get(chain.0 as usize).is_some_and(entries_allow)
+        let at = chain.0 as usize;
+        let ways = self.program.l7_chains.get(at).zip(self.chains.get(at));
+        allows(opaque) && ways.is_some_and(|(chain, index)| allows(chain.end) && !index.denies)
+    }
+
+    /// The protocols that sections of a chain speak of.
+    pub fn spoken(&self, chain: L7ChainId) -> Spoken {
+        self.chains.get(chain.0 as usize).map_or_else(Spoken::default, |index| index.spoken)
     }
 
     /// What a report says of a rule.

@@ -144,6 +144,29 @@ fn an_answer_of_another_program_is_a_denial() {
 }
 
 #[test]
+fn a_chain_says_which_protocols_its_sections_speak_of() {
+    let entry = |section| L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), section };
+    let stage = |section| L7Stage { entries: vec![entry(None), entry(section)] };
+    let (dns, kafka) = (stage(Some(L7Section::Dns(vec![]))), stage(Some(L7Section::Kafka(vec![]))));
+    let spoken = |enforced: &L7Stage, shadow: &L7Stage| {
+        let mut program = program();
+        let (enforced, shadow) = (vec![enforced.clone()], vec![shadow.clone()]);
+        program.l7_chains = vec![L7Chain { enforced, shadow, end: AnswerId(0) }];
+        Judge::new(program).unwrap().spoken(L7ChainId(0))
+    };
+    let expected = Spoken { dns: true, ..Spoken::default() };
+    assert_eq!((spoken(&dns, &dns), spoken(&stage(None), &dns)), (expected, expected));
+    assert!(expected.is_only_dns() && !Spoken::default().is_only_dns());
+    assert_eq!(
+        spoken(&dns, &kafka),
+        Spoken { kafka: true, ..expected },
+        "what is not enforced is spoken of too"
+    );
+    assert!(!spoken(&dns, &kafka).is_only_dns());
+    assert_eq!(Judge::new(program()).unwrap().spoken(L7ChainId(7)), Spoken::default());
+}
+
+#[test]
 fn a_flow_only_learns_where_no_bytes_can_be_denied_whatever_the_mode() {
     let only_learns = |effects: &[Option<Effect>], end: u16, opaque: u16| {
         let entry = |effect: &Option<Effect>| L7Entry { rule: RuleIndex(0), effect: *effect, section: None };

@@ -5,7 +5,6 @@ use crate::policy::Current;
 use bulkhead_facts::{Direction, DnsQuestion, Effect, HostName, L4Protocol, Reason, Request};
 use bulkhead_inspect::dns::{AddressKind, Answer, Query, QueryFault, is_internal};
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::model::L7Section;
 use bulkhead_policies::program::{self, Action, AnswerPair, L7ChainId};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,19 +48,11 @@ enum Plan {
 pub fn is_for_us(current: &Current, direction: Direction, peer: IpAddr, port: u16) -> bool {
     const NAME_SERVER_PORT: u16 = 53;
     match current.action(direction, peer, L4Protocol::TCP, port) {
-        Action::Inspect { chain, .. } => speaks_of_names(&current.judge, chain),
+        Action::Inspect { chain, .. } => current.judge.spoken(chain).is_only_dns(),
         Action::Answer(_) | Action::Learn(_) => {
             direction == Direction::Egress && port == NAME_SERVER_PORT && current.judge.has_names()
         }
     }
-}
-
-fn speaks_of_names(judge: &Judge, chain: L7ChainId) -> bool {
-    let chain = usize::try_from(chain.0).ok().and_then(|at| judge.program().l7_chains.get(at));
-    let stages = chain.into_iter().flat_map(|chain| chain.enforced.iter().chain(&chain.shadow));
-    let mut sections =
-        stages.flat_map(|stage| &stage.entries).filter_map(|entry| entry.section.as_ref()).peekable();
-    sections.peek().is_some() && sections.all(|section| matches!(section, L7Section::Dns(_)))
 }
 
 /// The verdict on a question, or on what is none.

@@ -3,9 +3,8 @@
 use crate::policy::Current;
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason};
 use bulkhead_inspect::{Protocol, Question, Refusal};
-use bulkhead_policies::decide::Judge;
-use bulkhead_policies::model::L7Section;
-use bulkhead_policies::program::{Action, Answer, AnswerId, AnswerPair, L7ChainId};
+use bulkhead_policies::decide::Spoken;
+use bulkhead_policies::program::{Action, Answer, AnswerPair, L7ChainId};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,44 +29,23 @@ pub(super) enum Plan {
         opaque: AnswerPair,
         /// Something can be denied: nothing leaves before its verdict.
         gate: bool,
-        sections: Sections,
+        /// What its sections speak of.
+        spoken: Spoken,
     },
 }
-
-/// The protocols that sections of a chain name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sections(u8);
 
 const SECTION_PROTOCOLS: [Protocol; 5] =
     [Protocol::Http1, Protocol::Tls, Protocol::Redis, Protocol::Postgres, Protocol::Kafka];
 
-impl Sections {
-    fn of(judge: &Judge, chain: L7ChainId) -> Self {
-        let chain = usize::try_from(chain.0).ok().and_then(|at| judge.program().l7_chains.get(at));
-        let stages = chain.iter().flat_map(|chain| chain.enforced.iter().chain(&chain.shadow));
-        let sections = stages.flat_map(|stage| &stage.entries).filter_map(|entry| entry.section.as_ref());
-        Self(sections.fold(0, |bits, section| bits | bit(protocol(section))))
-    }
-
-    fn names(self, asked: Protocol) -> bool {
-        let asked = if asked == Protocol::Http2 { Protocol::Http1 } else { asked };
-        self.0 & bit(Some(asked)) != 0
-    }
-}
-
-fn bit(protocol: Option<Protocol>) -> u8 {
-    let at = SECTION_PROTOCOLS.iter().position(|known| Some(*known) == protocol);
-    at.map_or(0, |at| 1 << at)
-}
-
-fn protocol(section: &L7Section) -> Option<Protocol> {
-    match section {
-        L7Section::Http(_) => Some(Protocol::Http1),
-        L7Section::Tls(_) => Some(Protocol::Tls),
-        L7Section::Redis(_) => Some(Protocol::Redis),
-        L7Section::Postgres(_) => Some(Protocol::Postgres),
-        L7Section::Kafka(_) => Some(Protocol::Kafka),
-        L7Section::Dns(_) => None,
+/// True if a section speaks of this protocol.
+fn names(spoken: Spoken, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Http1 | Protocol::Http2 => spoken.http,
+        Protocol::Tls => spoken.tls,
+        Protocol::Redis => spoken.redis,
+        Protocol::Postgres => spoken.postgres,
+        Protocol::Kafka => spoken.kafka,
+        _ => false,
     }
 }
 
@@ -88,23 +66,23 @@ impl Verdicts {
 
     /// The protocols that the policy names here.
     pub(super) fn named(&self) -> impl Iterator<Item = Protocol> + use<> {
-        let sections = match self.plan {
-            Plan::Reset(_) | Plan::Pass(_) => Sections::default(),
-            Plan::Inspect { sections, .. } => sections,
+        let spoken = match self.plan {
+            Plan::Reset(_) | Plan::Pass(_) => Spoken::default(),
+            Plan::Inspect { spoken, .. } => spoken,
         };
-        SECTION_PROTOCOLS.into_iter().filter(move |protocol| sections.names(*protocol))
+        SECTION_PROTOCOLS.into_iter().filter(move |protocol| names(spoken, *protocol))
     }
 
     /// What holds for a request.
     pub(super) fn request(&self, question: &Question<'_>) -> AnswerPair {
         match self.plan {
             Plan::Reset(pair) | Plan::Pass(pair) => pair,
-            Plan::Inspect { chain, sections, .. } => {
+            Plan::Inspect { chain, spoken, .. } => {
                 let judge = &self.current.judge;
                 let pair = question.with_request(|request| judge.decide_l7(chain, request));
                 match question.ambiguity() {
                     Some(_) => unless_by_rule(pair, Reason::Ambiguous),
-                    None if sections.names(question.protocol()) => pair,
+                    None if names(spoken, question.protocol()) => pair,
                     None => unless_by_rule(pair, Reason::ProtocolMismatch),
                 }
             }
@@ -156,26 +134,10 @@ pub(super) fn plan(current: &Current, direction: Direction, peer: IpAddr, port: 
             }
         }
         Action::Inspect { chain, opaque } => {
-            let gate = can_deny(judge, chain, opaque);
-            let sections = Sections::of(judge, chain);
-            Plan::Inspect { chain, opaque: judge.answer(opaque), gate, sections }
+            let gate = !judge.only_learns(chain, opaque);
+            Plan::Inspect { chain, opaque: judge.answer(opaque), gate, spoken: judge.spoken(chain) }
         }
     }
-}
-
-/// True if some request or some bytes on a flow with this chain would be denied.
-fn can_deny(judge: &Judge, chain: L7ChainId, opaque: AnswerId) -> bool {
-    let denies = |id| judge.answer(id).enforced.effect == Effect::Deny;
-    let Some(stages) = usize::try_from(chain.0).ok().and_then(|at| judge.program().l7_chains.get(at)) else {
-        return true;
-    };
-    denies(opaque)
-        || denies(stages.end)
-        || stages
-            .enforced
-            .iter()
-            .flat_map(|stage| &stage.entries)
-            .any(|entry| entry.effect == Some(Effect::Deny))
 }
 
 /// Names the reason where no rule is the reason.
