@@ -2,7 +2,7 @@
 
 use super::{Case, Expected, Suite, requests};
 use crate::diagnostics::{Diagnostic, Report, Source, Span, nearest, quoted};
-use crate::documents::companions;
+use crate::documents::{companions, joined_ends, named_ends, opened};
 use crate::model::PortMatch;
 use crate::questions::{RequestQuestion, Version};
 use crate::yaml::{Fields, Node, Nulls};
@@ -15,16 +15,7 @@ pub fn load(sources: &[Source]) -> (Vec<Suite>, Vec<Diagnostic>) {
 }
 
 fn suite(report: &mut Report, node: &Node) -> Option<Suite> {
-    let mut document = Fields::open(report, node, "a PolicyTest", Nulls::Refused)?;
-    document.ignore(&["apiVersion", "kind"]);
-    let metadata = document.required(report, "metadata");
-    let spec = document.required(report, "spec");
-    document.finish(report);
-    let mut metadata = Fields::open(report, metadata?, "metadata", Nulls::Refused)?;
-    metadata.ignore(&["labels", "annotations"]);
-    let name = metadata.required_text(report, "name");
-    metadata.finish(report);
-    let mut spec = Fields::open(report, spec?, "spec", Nulls::Refused)?;
+    let (name, mut spec) = opened(report, node, "a PolicyTest")?;
     let mut cases = Vec::new();
     for (field, effect) in [("allow", Effect::Allow), ("deny", Effect::Deny)] {
         for node in spec.list(report, field).unwrap_or_default() {
@@ -44,8 +35,8 @@ fn case(report: &mut Report, node: &Node, effect: Effect) -> Option<Case> {
     let before = report.error_count();
     let mut fields = Fields::open(report, node, "a case", Nulls::Refused)?;
     let name = fields.text(report, "name");
-    let from = fields.required(report, "from").map(|node| names(report, node, "from"));
-    let to = fields.required(report, "to").map(|node| names(report, node, "to"));
+    let from = fields.required(report, "from").map(|node| named_ends(report, node, "from"));
+    let to = fields.required(report, "to").map(|node| named_ends(report, node, "to"));
     let ports = fields.required(report, "port").map(|node| ports(report, node));
     let request = requests::read(report, &mut fields);
     let versions = [("enforced", Version::Enforced), ("shadow", Version::Shadow)];
@@ -76,25 +67,14 @@ fn made_name(
     request: Option<&RequestQuestion>,
     effect: Effect,
 ) -> String {
-    let joined =
-        |names: &[(String, Span)]| names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
     let ports = ports.iter().map(|port| shown_port(*port)).collect::<Vec<_>>().join(", ");
     let request = request.map(|request| format!(" {request}")).unwrap_or_default();
-    format!("{effect} {} to {} {ports}{request}", joined(from), joined(to))
+    format!("{effect} {} to {} {ports}{request}", joined_ends(from), joined_ends(to))
 }
 
 /// `tcp/80`, `icmp/8`.
 pub(super) fn shown_port((protocol, port): (L4Protocol, u16)) -> String {
     if protocol.is_icmp() { format!("{protocol}/{}", port >> 8) } else { format!("{protocol}/{port}") }
-}
-
-/// One text, or a list of them.
-fn names(report: &mut Report, node: &Node, field: &str) -> Vec<(String, Span)> {
-    let items = node.as_list().unwrap_or(std::slice::from_ref(node));
-    if items.is_empty() {
-        report.error("empty-list", node.span, format!("`{field}` is empty")).help("name at least one end");
-    }
-    items.iter().filter_map(|item| Some((item.expect_text(report, field)?.to_owned(), item.span))).collect()
 }
 
 /// One port, or a list of them; each a single one by number.

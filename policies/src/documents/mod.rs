@@ -26,7 +26,7 @@ mod sections;
 mod segment;
 mod selectors;
 
-pub(crate) use companions::companions;
+pub(crate) use companions::{companions, joined_ends, named_ends, opened};
 pub use inventory::load_inventory;
 pub use places::{Place, Places};
 pub use references::references;

@@ -1,8 +1,8 @@
 //! `PolicyProof` documents to assertions.
 
 use super::{Assertion, Claim, Names, Proof};
-use crate::diagnostics::{Diagnostic, Report, Source, Span};
-use crate::documents::{SECTIONS, companions, read_port, read_section};
+use crate::diagnostics::{Diagnostic, Report, Source};
+use crate::documents::{SECTIONS, companions, joined_ends, named_ends, opened, read_port, read_section};
 use crate::model::{L7Section, PortMatch};
 use crate::yaml::{Fields, Node, Nulls};
 use bulkhead_facts::{L4Protocol, PortRange};
@@ -13,16 +13,7 @@ pub fn load(sources: &[Source]) -> (Vec<Proof>, Vec<Diagnostic>) {
 }
 
 fn proof(report: &mut Report, node: &Node) -> Option<Proof> {
-    let mut document = Fields::open(report, node, "a PolicyProof", Nulls::Refused)?;
-    document.ignore(&["apiVersion", "kind"]);
-    let metadata = document.required(report, "metadata");
-    let spec = document.required(report, "spec");
-    document.finish(report);
-    let mut metadata = Fields::open(report, metadata?, "metadata", Nulls::Refused)?;
-    metadata.ignore(&["labels", "annotations"]);
-    let name = metadata.required_text(report, "name");
-    metadata.finish(report);
-    let mut spec = Fields::open(report, spec?, "spec", Nulls::Refused)?;
+    let (name, mut spec) = opened(report, node, "a PolicyProof")?;
     let mut assertions = Vec::new();
     for (field, read) in [("never", never as Read), ("only", only), ("contained", contained)] {
         let items = spec.list(report, field).unwrap_or_default();
@@ -64,9 +55,11 @@ fn never(report: &mut Report, fields: &mut Fields<'_>) -> Option<(String, Claim)
             .help("name who must not, or what must not be reached");
     }
     let Traffic { ports, section, words } = traffic(report, fields);
-    let apart = if except.is_empty() { String::new() } else { format!(" except {}", joined(&except)) };
-    let (who, what) =
-        (from.as_deref().map_or("anybody".into(), joined), to.as_deref().map_or("anything".into(), joined));
+    let apart = if except.is_empty() { String::new() } else { format!(" except {}", joined_ends(&except)) };
+    let (who, what) = (
+        from.as_deref().map_or("anybody".into(), joined_ends),
+        to.as_deref().map_or("anything".into(), joined_ends),
+    );
     let name = format!("never {who}{apart} to {what}{}", shown(ports.as_deref(), &words));
     Some((name, Claim::Never { from, except, to, ports, section }))
 }
@@ -77,7 +70,8 @@ fn only(report: &mut Report, fields: &mut Fields<'_>) -> Option<(String, Claim)>
     let (except, to) = (names(report, fields, "from"), names(report, fields, "to"));
     let Traffic { ports, section, words } = traffic(report, fields);
     let (except, to) = (except?, to?);
-    let name = format!("only {} to {}{}", joined(&except), joined(&to), shown(ports.as_deref(), &words));
+    let name =
+        format!("only {} to {}{}", joined_ends(&except), joined_ends(&to), shown(ports.as_deref(), &words));
     Some((name, Claim::Never { from: None, except, to: Some(to), ports, section }))
 }
 
@@ -85,22 +79,15 @@ fn contained(report: &mut Report, fields: &mut Fields<'_>) -> Option<(String, Cl
     fields.required(report, "from");
     fields.required(report, "within");
     let (from, within) = (names(report, fields, "from")?, names(report, fields, "within")?);
-    Some((format!("{} reaches only {}", joined(&from), joined(&within)), Claim::Contained { from, within }))
+    Some((
+        format!("{} reaches only {}", joined_ends(&from), joined_ends(&within)),
+        Claim::Contained { from, within },
+    ))
 }
 
-/// One text, or a list of them.
 fn names(report: &mut Report, fields: &mut Fields<'_>, field: &'static str) -> Names {
     let node = fields.get(report, field)?;
-    let items = node.as_list().unwrap_or(std::slice::from_ref(node));
-    if items.is_empty() {
-        report.error("empty-list", node.span, format!("`{field}` is empty")).help("name at least one end");
-    }
-    Some(
-        items
-            .iter()
-            .filter_map(|item| Some((item.expect_text(report, field)?.to_owned(), item.span)))
-            .collect(),
-    )
+    Some(named_ends(report, node, field))
 }
 
 /// What a flow has to carry to count.
@@ -163,10 +150,6 @@ fn ports(report: &mut Report, node: &Node) -> Vec<(L4Protocol, PortRange)> {
         }
     }
     found
-}
-
-fn joined(names: &[(String, Span)]) -> String {
-    names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(ports: Option<&[(L4Protocol, PortRange)]>, words: &str) -> String {
