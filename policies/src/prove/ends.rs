@@ -2,7 +2,7 @@
 
 use super::Names;
 use crate::diagnostics::{Report, Span, nearest, quoted};
-use crate::inventory::{Inventory, ObjectName, Pod};
+use crate::inventory::{Inventory, ObjectName, Pod, Service};
 use crate::questions::Ends;
 use crate::space::{Block, held};
 use bulkhead_facts::Cidr;
@@ -31,6 +31,17 @@ impl EndSet {
                 set
             }
         }
+    }
+
+    /// With what Services lead to whose addresses are in the blocks: such an address receives nothing itself.
+    pub(super) fn with_services(mut self, inventory: &Inventory) -> Self {
+        let dialled = |service: &&Service| {
+            service.addresses.iter().any(|address| self.in_block(address.to_canonical()))
+        };
+        let behind: BTreeSet<IpAddr> =
+            inventory.services.values().filter(dialled).flat_map(endpoints).collect();
+        self.blocks.extend(behind.into_iter().map(|address| (address, address)));
+        self
     }
 
     /// True for a pod with this address.
@@ -87,12 +98,8 @@ impl EndSet {
                     .help("write `outside`, or a block of addresses");
             }
             Ok(Ends::Service(service)) => {
-                let endpoints =
-                    inventory.services.get(&service).into_iter().flat_map(|service| &service.ports);
-                let addresses: BTreeSet<IpAddr> = endpoints
-                    .flat_map(|port| &port.endpoints)
-                    .map(|(address, _)| address.to_canonical())
-                    .collect();
+                let addresses: BTreeSet<IpAddr> =
+                    inventory.services.get(&service).into_iter().flat_map(endpoints).collect();
                 if addresses.is_empty() {
                     report
                         .error("bad-proof", span, format!("no pod stands behind {}", quoted(name)))
@@ -122,6 +129,10 @@ impl EndSet {
             }
         }
     }
+}
+
+fn endpoints(service: &Service) -> impl Iterator<Item = IpAddr> {
+    service.ports.iter().flat_map(|port| &port.endpoints).map(|(address, _)| address.to_canonical())
 }
 
 /// Addresses of nodes that no pod and no Service holds.

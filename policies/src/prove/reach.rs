@@ -58,12 +58,14 @@ pub fn reach(
     let nodes = nodes(inventory);
     let cuts: Vec<Block> = nodes.iter().map(|address| (*address, *address)).collect();
     let mut first: BTreeSet<&WorkloadRef> = BTreeSet::new();
+    let mut held: BTreeSet<&ObjectName> = BTreeSet::new();
     let mut front: Vec<(Named<'_>, usize)> = Vec::new();
     for (name, pod) in pods().filter(|(name, _)| from.contains(*name)) {
         first.insert(&pod.workload);
+        held.insert(name);
         front.push(((name, pod), 0));
     }
-    let mut known: BTreeSet<Station> = first.into_iter().cloned().map(Station::Workload).collect();
+    let mut known: BTreeSet<Station> = first.iter().copied().cloned().map(Station::Workload).collect();
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(((name, pod), steps)) = front.get(at).copied() {
@@ -77,6 +79,13 @@ pub fn reach(
         for (workload, targets) in &members {
             let station = Station::Workload((*workload).clone());
             if known.contains(&station) {
+                // Of a workload where it begins at some pods, the others are steps as well.
+                for target in targets.iter().filter(|_| first.contains(workload)) {
+                    if !held.contains(target.0) && search.between((name, pod), *target, |_| true)?.is_some() {
+                        held.insert(target.0);
+                        front.push((*target, steps + 1));
+                    }
+                }
                 continue;
             }
             if let Some(flow) = to_workload(&mut search, (name, pod), targets)? {

@@ -90,7 +90,7 @@ fn never(report: &mut Report, claim: &Claim, stock: &Stock<'_>) -> Result<Option
     let Claim::Never { from, except, to, ports, section } = claim else { return Ok(None) };
     let sources = EndSet::find(report, from, inventory);
     let apart = EndSet::find(report, &Some(except.clone()), inventory);
-    let targets = EndSet::find(report, to, inventory);
+    let targets = EndSet::find(report, to, inventory).with_services(inventory);
     if report.has_errors() {
         return Ok(None);
     }

@@ -61,11 +61,15 @@ fn source(text: &str) -> Vec<Source> {
 
 /// What is wrong with each assertion, a line each; `holds` if nothing is.
 fn outcomes(spec: &str) -> Vec<String> {
+    outcomes_over(PODS, POLICIES, spec)
+}
+
+fn outcomes_over(pods: &str, policies: &str, spec: &str) -> Vec<String> {
     let text =
         format!("apiVersion: bulkhead.dev/v1alpha1\nkind: PolicyProof\nmetadata: {{name: s}}\nspec:\n{spec}");
     let (proofs, found) = load(&source(&text));
-    let inventory = load_inventory(&source(PODS)).unwrap();
-    let loaded = load_policies(&source(POLICIES));
+    let inventory = load_inventory(&source(pods)).unwrap();
+    let loaded = load_policies(&source(policies));
     assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
     let programs = Programs::new(&Compiler::new(&loaded.set, &inventory).unwrap()).unwrap();
     let decided = proofs.iter().flat_map(|proof| prove(proof, &programs, &inventory, Version::Enforced)).map(
@@ -108,6 +112,59 @@ fn what_a_compromised_workload_reaches_is_followed_over_every_step() {
         found[2].contains("does not hold: shop/payments (10.0.0.2) to shop/database (10.0.0.3) tcp/5432"),
         "{found:?}"
     );
+}
+
+/// The API server on a node, and payments, each behind a Service.
+const SERVICES: &str = r#"
+  - {apiVersion: v1, kind: Service, metadata: {name: kubernetes, namespace: default}, spec: {clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], ports: [{port: 443}]}}
+  - {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: kubernetes, namespace: default, labels: {kubernetes.io/service-name: kubernetes}}, addressType: IPv4, ports: [{port: 6443}], endpoints: [{addresses: [192.168.7.1]}]}
+  - {apiVersion: v1, kind: Service, metadata: {name: pay, namespace: shop}, spec: {clusterIP: 10.96.0.2, clusterIPs: [10.96.0.2], ports: [{port: 80, targetPort: 8080}]}}
+  - {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: pay, namespace: shop, labels: {kubernetes.io/service-name: pay}}, addressType: IPv4, ports: [{port: 8080}], endpoints: [{addresses: [10.0.0.2]}]}
+"#;
+
+#[test]
+fn the_address_of_a_service_stands_for_what_it_leads_to() {
+    let pods = format!("{}{}", PODS.trim_end(), SERVICES);
+    let spec = "  never:\n  - {from: shop/checkout, to: 10.96.0.2/32}\n  - {from: shop/checkout, to: 10.96.0.0/16, port: 8080}\n  - {from: shop/checkout, to: 10.96.0.1/32}\n  - {from: namespace/ops, to: 10.96.0.0/16}\n";
+    let found = outcomes_over(&pods, POLICIES, spec);
+    for outcome in &found[..2] {
+        assert!(
+            outcome.contains("does not hold: shop/checkout (10.0.0.1) to shop/payments (10.0.0.2) tcp/8080"),
+            "{outcome}"
+        );
+    }
+    assert_eq!(found[2..], ["holds"; 2]);
+    let api = "ports: [8080]}, {name: api, to: [{service: default/kubernetes}], ports: [6443]}]\n---\n";
+    let found = outcomes_over(&pods, &POLICIES.replace("ports: [8080]}]\n---\n", api), spec);
+    assert!(
+        found[2].contains("does not hold: shop/checkout (10.0.0.1) to 192.168.7.1 tcp/6443"),
+        "{}",
+        found[2]
+    );
+}
+
+#[test]
+fn the_other_pods_of_a_compromised_workload_are_steps_as_well() {
+    let pod = |name: &str, address: &str, workload: &str| {
+        format!(
+            "  - {{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: shop, labels: {{pod: {name}}}, ownerReferences: [{{kind: StatefulSet, name: {workload}}}]}}, status: {{podIPs: [{{ip: {address}}}]}}}}\n"
+        )
+    };
+    let pods = format!(
+        "apiVersion: v1\nkind: List\nitems:\n  - {{apiVersion: v1, kind: Namespace, metadata: {{name: shop}}}}\n{}{}{}",
+        pod("db-0", "10.0.0.1", "db"),
+        pod("db-1", "10.0.0.2", "db"),
+        pod("backup", "10.0.0.3", "backup")
+    );
+    let policies = |first: &str| {
+        format!(
+            "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {{name: all}}\nspec: {{covers: {{namespaces: {{}}}}, default: kubernetes}}\n---\napiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {{name: first, namespace: shop}}\nspec: {{workloads: {{pod: db-0}}, egress: [{first}]}}\n---\napiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {{name: second, namespace: shop}}\nspec: {{workloads: {{pod: db-1}}, egress: [{{name: out, to: [{{workloads: {{pod: backup}}}}]}}]}}\n"
+        )
+    };
+    let spec = "  contained:\n  - {from: pod/shop/db-0, within: workload/shop/db}\n";
+    assert_eq!(outcomes_over(&pods, &policies(""), spec), ["holds"]);
+    let found = outcomes_over(&pods, &policies("{name: peer, to: [{workloads: {pod: db-1}}]}"), spec);
+    assert!(found[0].contains("does not hold: shop/db-1 (10.0.0.2) to shop/backup (10.0.0.3)"), "{found:?}");
 }
 
 #[test]
