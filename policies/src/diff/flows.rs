@@ -160,6 +160,9 @@ impl<'a> Walk<'a> {
     /// Ports of Services without endpoints, which nobody answers but which may be dialled.
     fn lacking(&mut self, from: (&'a ObjectName, &'a Pod)) {
         let Some(door) = self.door(from.0, Direction::Egress) else { return };
+        if door.same {
+            return;
+        }
         let inventory = self.inventory;
         for (name, service) in &inventory.services {
             for spec in service.ports.iter().filter(|spec| spec.endpoints.is_empty()) {
