@@ -139,6 +139,17 @@ fn one_other_topic_denies_the_whole_request_and_what_was_sent_before_is_answered
 }
 
 #[test]
+fn one_group_that_asks_for_all_topics_outweighs_what_others_name() {
+    let named = [compact("orders.a").as_slice(), &[2, 0, 0, 0, 1, 0]].concat();
+    let group = |topics: &[u8]| [compact("group").as_slice(), topics, &[0]].concat();
+    let (some, all) = (group(&[&[2], named.as_slice()].concat()), group(&[0]));
+    let fetch = |groups: [&[u8]; 2]| request(9, 8, &[&[0, 3], groups[0], groups[1], &[0, 0]].concat());
+    check(&[fetch([&some, &some])], &["9 [orders.a orders.a]"], 1, End::Open);
+    check(&[fetch([&some, &all])], &["9 []"], 0, End::Told);
+    check(&[fetch([&all, &some])], &["9 []"], 0, End::Told);
+}
+
+#[test]
 fn what_a_session_goes_on_fetching_is_what_it_was_told_before() {
     let mut gate = gate::Gate::new(WORLD, 1_000);
     for request in

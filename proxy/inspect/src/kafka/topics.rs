@@ -96,7 +96,7 @@ struct Reader<'a> {
     body: Body<'a>,
     version: i16,
     named: Named<'a>,
-    /// One of them is named by number alone, so it could be any.
+    /// One of them is named by number alone, so it could be any, or all are meant.
     unknown: bool,
 }
 
@@ -133,9 +133,12 @@ impl<'a> Reader<'a> {
         self.body.tags()
     }
 
-    /// An array of topics, each with its name first; `each` reads what follows the name.
+    /// An array of topics, each with its name first; `each` reads what follows the name. Null means all, whatever another
+    /// array of the request names.
     fn topics(&mut self, each: impl Fn(&mut Self) -> Option<()>) -> Option<()> {
-        for _ in 0..self.body.items()?.unwrap_or_default() {
+        let items = self.body.items()?;
+        self.unknown |= items.is_none();
+        for _ in 0..items.unwrap_or_default() {
             let name = self.body.string()?;
             self.named.topics.push(name);
             each(self)?;
