@@ -404,13 +404,9 @@ impl Connection {
             Reading::Understood | Reading::Opaque => None,
         };
         // What can be ended alone is: see `revoke_denied`.
-        let requests = self.report.open().filter(|released| !released.ends_alone()).map(|released| {
-            match released.question() {
-                Some(question) => Some(self.verdicts.request(&question)),
-                None => released.is_forgotten().then(|| self.verdicts.unread()),
-            }
-        });
-        opaque.into_iter().chain(requests.flatten()).find(denies)
+        let requests = self.report.open().filter(|released| !released.ends_alone());
+        let requests = requests.filter_map(|released| released.verdict(&self.verdicts));
+        opaque.into_iter().chain(requests).find(denies)
     }
 
     /// What it speaks, for a report; empty while nothing was said.

@@ -2,6 +2,7 @@
 
 use super::denial::About;
 use super::limits::{LASTING_REQUESTS_MAX, REQUESTS_IN_FLIGHT_BYTES_MAX};
+use super::verdict::Verdicts;
 use crate::flows::{HttpSignature, Observation, Recorder};
 use crate::policy::Current;
 use bulkhead_facts::{Direction, L4Protocol};
@@ -65,8 +66,21 @@ impl Released {
         }
     }
 
+    /// What holds for it now; `None` for bytes that nobody reads. One that cannot be asked about again is like bytes that
+    /// passed unread.
+    pub(super) fn verdict(&self, verdicts: &Verdicts) -> Option<AnswerPair> {
+        match &self.memory {
+            Memory::Nothing => None,
+            Memory::Forgotten => Some(verdicts.unread()),
+            Memory::Kept(kept) => {
+                let question = kept.question();
+                Some(question.map_or_else(|| verdicts.unread(), |question| verdicts.request(&question)))
+            }
+        }
+    }
+
     /// True for a request that was not kept.
-    pub(super) fn is_forgotten(&self) -> bool {
+    fn is_forgotten(&self) -> bool {
         matches!(self.memory, Memory::Forgotten)
     }
 
@@ -341,5 +355,40 @@ fn http(head: &HttpHead<'_>, status: u16) -> HttpSignature {
         path_template: if target.starts_with('/') { signature::template(target) } else { target.to_owned() },
         host: head.host.as_ref().map_or_else(String::new, |host| host.as_str().to_owned()),
         status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Hold, current};
+    use super::*;
+    use bulkhead_facts::{Effect, Reason};
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn what_cannot_be_asked_about_again_does_not_outlive_a_change() {
+        let peer = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let current = current(Hold::Gate, Direction::Ingress);
+        let verdicts = Verdicts::new(Arc::clone(&current), Direction::Ingress, peer, 80);
+        let verdict = |memory| {
+            let released = Released {
+                current: Arc::clone(&current),
+                answers: verdicts.opaque(),
+                http: None,
+                exchange: 0,
+                lasting: false,
+                memory,
+                repeats: 0,
+            };
+            released.verdict(&verdicts).map(|answers| (answers.enforced.effect, answers.enforced.reason))
+        };
+        let kept = |head: &[u8]| Memory::Kept(Kept::Http(head.into()));
+        let unread = Some((Effect::Deny, Reason::TierChanged));
+        assert_eq!(
+            verdict(kept(b"GET /ok/1 HTTP/1.1\r\nhost: a\r\n\r\n")).map(|it| it.0),
+            Some(Effect::Allow)
+        );
+        assert_eq!((verdict(kept(b"no request")), verdict(Memory::Forgotten)), (unread, unread));
+        assert_eq!(verdict(Memory::Nothing), None);
     }
 }

@@ -13,12 +13,7 @@ impl Connection {
     pub(super) fn revoke_denied(&mut self) -> Result<(), End> {
         let Self { report, verdicts, .. } = self;
         let denied = report.take_denied(|released| {
-            let answers = match released.question() {
-                Some(question) => verdicts.request(&question),
-                None if released.is_forgotten() => verdicts.unread(),
-                None => return None,
-            };
-            (answers.enforced.effect == Effect::Deny).then_some(answers)
+            released.verdict(verdicts).filter(|answers| answers.enforced.effect == Effect::Deny)
         });
         for (released, answers) in denied {
             add(&COUNTERS.streams_revoked_on_policy_change, 1);

@@ -45,7 +45,7 @@ use tokio::time::timeout;
 
 /// What a program does with every connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hold {
+pub(super) enum Hold {
     /// Requests to `/ok/**` and `/ws` pass, all else is denied.
     Gate,
     /// Requests to `/ok/left/**` pass, all else is denied.
@@ -120,7 +120,7 @@ fn program(hold: Hold, direction: Direction) -> Program {
     program
 }
 
-fn current(hold: Hold, direction: Direction) -> Arc<Current> {
+pub(super) fn current(hold: Hold, direction: Direction) -> Arc<Current> {
     let judge = Judge::new(program(hold, direction)).expect("a valid program");
     Arc::new(Current { judge: Arc::new(judge), generation: 1, named: Default::default() })
 }
