@@ -20,11 +20,10 @@ impl Connection {
             return Ok(());
         }
         loop {
-            let Self { client, server, conversation, verdicts, report, gate, head_since, .. } = self;
-            let answers_wait = server.as_ref().is_some_and(|server| server.inbound.holds_enough());
-            if client.inbound.holds_enough() || answers_wait {
+            if self.judging_waits() {
                 return Ok(());
             }
+            let Self { client, conversation, verdicts, report, gate, head_since, .. } = self;
             match conversation.client(client.inbound.unjudged()) {
                 Step::NeedMore => break,
                 Step::Forward(count) => report.bytes_to_destination += client.inbound.approve(count),
@@ -71,6 +70,12 @@ impl Connection {
             true => {}
         }
         Ok(())
+    }
+
+    /// True while nothing further of the client is judged: what was rewritten has to leave first.
+    pub(super) fn judging_waits(&self) -> bool {
+        let answers_wait = || self.server.as_ref().is_some_and(|server| server.inbound.holds_enough());
+        self.client.inbound.holds_enough() || answers_wait()
     }
 
     /// Says no to what was asked about. Where nothing can be said, both sides are closed.

@@ -174,7 +174,7 @@ impl Connection {
             return Ok(false);
         }
         if !self.client.inbound.unjudged().is_empty() {
-            if self.gate && standing.waits_for_server {
+            if self.gate && (standing.waits_for_server || self.judging_waits()) {
                 return Ok(false);
             }
             if self.gate {
