@@ -133,7 +133,9 @@ impl Traffic {
                 link.peer.run(|| (0..count / CLIENTS).try_for_each(|_| converse_once(to)))
             };
             let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-            let ended = |client: thread::ScopedJoinHandle<'_, _>| client.join().unwrap_or(Ok(Ok(())));
+            // One that panicked opened fewer connections than are counted below.
+            let panicked = |_| Err(anyhow::anyhow!("a client panicked"));
+            let ended = |client: thread::ScopedJoinHandle<'_, _>| client.join().unwrap_or_else(panicked);
             clients.into_iter().map(ended).collect()
         });
         results.into_iter().try_for_each(|result| result.and_then(|result| Ok(result?)))?;
@@ -177,7 +179,10 @@ fn serve_sink(listener: &TcpListener) -> io::Result<()> {
         while stream.read_exact(&mut announced).is_ok() {
             let mut left = u64::from_be_bytes(announced);
             while left > 0 {
-                left = left.saturating_sub(stream.read(&mut buffer)? as u64);
+                match stream.read(&mut buffer)? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    length => left = left.saturating_sub(length as u64),
+                }
             }
             stream.write_all(&[0])?;
         }
