@@ -84,7 +84,7 @@ fn what_cannot_be_read_exits_with_2_and_one_message() {
         (&["matrix", "shop", "--probe", "TCP/http"][..], "`TCP/http` is no port"),
         (&["explain", "shop/a", "shop/payments", "80", "--policies", "shop"][..], "is called `shop/a`"),
         (&["explain", "shop/payments", "shop/checkout", "0", "--policies", "shop"][..], "`0` is no port"),
-        (&["check", "shop", "--format", "junit"][..], "junit is for `test`"),
+        (&["check", "shop", "--format", "junit"][..], "[possible values: text, json, sarif, github]"),
     ] {
         let found = bulkhead(arguments);
         assert_eq!(code(&found), 2, "{arguments:?}");
@@ -279,6 +279,23 @@ fn prove_refuses_wrong_assertions_and_says_where() {
     assert_eq!(code(&found), 2);
     assert!(err(&found).contains("did you mean `shop/payments`"), "{}", err(&found));
     assert_eq!(code(&bulkhead(&["prove", "shop/policies.yaml"])), 2);
+}
+
+#[test]
+fn wrong_assertions_are_found_without_proving_them() {
+    let wrong = "apiVersion: bulkhead.dev/v1alpha1\nkind: PolicyProof\nmetadata: {name: a}\nspec: {never: [{too: shop/payments}]}\n";
+    let found = with_input(&["check", "-"], wrong);
+    assert_eq!(code(&found), 2);
+    assert!(err(&found).contains("an assertion has no field `too`"), "{}", err(&found));
+}
+
+#[test]
+fn everything_that_is_proven_may_come_by_standard_input() {
+    let all = ["inventory.yaml", "policies.yaml", "proofs.yaml"]
+        .map(|name| std::fs::read_to_string(examples().join("shop").join(name)).expect("an example"));
+    let found = with_input(&["prove", "-"], &all.join("\n---\n"));
+    assert_eq!(code(&found), 0, "{}{}", out(&found), err(&found));
+    assert!(out(&found).ends_with(" assertions: 0 do not hold\n"), "{}", out(&found));
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `bulkhead policy check`: what is wrong with documents, and what is probably not meant.
 
 use super::{BAD_INPUT, DOES_NOT_HOLD, DateArguments, Format, HOLDS, InventoryArguments, read, report};
-use bulkhead_policies::cases;
 use bulkhead_policies::compile::Compiler;
 use bulkhead_policies::diagnostics::{Diagnostic, Source};
 use bulkhead_policies::documents::{self, Loaded};
+use bulkhead_policies::{cases, prove};
+use clap::ValueEnum;
 use std::path::PathBuf;
 
 /// Check policy documents: errors exit with 2, warnings are told
@@ -18,16 +19,38 @@ pub(super) struct CheckArguments {
     #[command(flatten)]
     date: DateArguments,
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: CheckFormat,
     /// Exit with 1 if there is a warning
     #[arg(long)]
     strict: bool,
 }
 
-pub(super) fn run(arguments: &CheckArguments) -> u8 {
-    if arguments.format == Format::Junit {
-        return report::refuse(&"`check` writes text, json, sarif or github; junit is for `test`");
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum CheckFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+    /// SARIF 2.1.0, for code scanning
+    Sarif,
+    /// Workflow commands of GitHub
+    Github,
+}
+
+impl From<CheckFormat> for Format {
+    fn from(format: CheckFormat) -> Self {
+        match format {
+            CheckFormat::Text => Self::Text,
+            CheckFormat::Json => Self::Json,
+            CheckFormat::Sarif => Self::Sarif,
+            CheckFormat::Github => Self::Github,
+        }
     }
+}
+
+pub(super) fn run(arguments: &CheckArguments) -> u8 {
     let mut sources = match read::sources(&arguments.paths) {
         Ok(sources) => sources,
         Err(error) => return report::refuse(&error),
@@ -35,8 +58,10 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
     let mut loaded = documents::load(&sources);
     let mut found = loaded.diagnostics.clone();
     let (_, in_cases) = cases::load(&sources);
-    // A source that is no YAML is reported by both readers.
-    found.extend(in_cases.into_iter().filter(|diagnostic| !loaded.diagnostics.contains(diagnostic)));
+    let (_, in_proofs) = prove::load(&sources);
+    // A source that is no YAML is reported by every reader.
+    let beside = in_cases.into_iter().chain(in_proofs);
+    found.extend(beside.filter(|diagnostic| !loaded.diagnostics.contains(diagnostic)));
     arguments.date.hold(&mut loaded);
     if !arguments.inventory.files.is_empty() {
         match arguments.inventory.sources() {
@@ -47,9 +72,9 @@ pub(super) fn run(arguments: &CheckArguments) -> u8 {
             Err(code) => return code,
         }
     }
-    report::print(arguments.format, &found, &sources);
+    report::print(arguments.format.into(), &found, &sources);
     let (errors, warnings) = report::counts(&found);
-    if arguments.format == Format::Text {
+    if arguments.format == CheckFormat::Text {
         let policies = loaded.set.policies.len();
         let collections = loaded.set.collections.len();
         for collection in loaded.set.collections.iter().filter(|_| arguments.date.date.is_some()) {

@@ -2,9 +2,7 @@
 
 use super::diff::{Answer, programs, shown_name};
 use super::set::Set;
-use super::{
-    BAD_INPUT, DOES_NOT_HOLD, DateArguments, Format, HOLDS, InventoryArguments, read, report, requests,
-};
+use super::{BAD_INPUT, DOES_NOT_HOLD, DateArguments, Format, HOLDS, InventoryArguments, report, requests};
 use bulkhead_policies::diagnostics::{Diagnostic, formats, has_errors};
 use bulkhead_policies::prove::{self, Flow, Outcome, Reached, reach};
 use bulkhead_policies::questions::Ends;
@@ -56,10 +54,10 @@ pub(super) fn run(arguments: &ProveArguments) -> u8 {
 }
 
 fn tell_outcomes(arguments: &ProveArguments) -> Result<u8, u8> {
-    let sources = read::sources(&arguments.paths).map_err(|error| report::refuse(&error))?;
-    let (proofs, found) = prove::load(&sources);
+    let set = Set::read(&arguments.paths, &arguments.inventory, arguments.date)?;
+    let (proofs, found) = prove::load(&set.sources);
     if has_errors(&found) {
-        report::print(Format::Text, &found, &sources);
+        report::print(Format::Text, &found, &set.sources);
         return Err(BAD_INPUT);
     }
     if proofs.iter().all(|proof| proof.assertions.is_empty()) {
@@ -67,7 +65,6 @@ fn tell_outcomes(arguments: &ProveArguments) -> Result<u8, u8> {
             &"no assertions found: write a document of kind `PolicyProof` beside the policies",
         ));
     }
-    let set = Set::read(&arguments.paths, &arguments.inventory, arguments.date)?;
     let programs = programs(&set)?;
     let outcomes: Vec<Outcome> = proofs
         .iter()
@@ -77,7 +74,7 @@ fn tell_outcomes(arguments: &ProveArguments) -> Result<u8, u8> {
         outcomes.iter().flat_map(|outcome| outcome.problems.iter().cloned()).collect();
     match arguments.format {
         ProveFormat::Text => {
-            report::print(Format::Text, &problems, &sources);
+            report::print(Format::Text, &problems, &set.sources);
             outcomes.iter().for_each(print_outcome);
             let failed = outcomes.iter().filter(|outcome| !outcome.holds()).count();
             say!("{} assertions: {failed} do not hold", outcomes.len());

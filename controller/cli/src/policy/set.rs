@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub(super) struct Set {
     pub(super) loaded: Loaded,
     pub(super) inventory: Inventory,
-    sources: Vec<Source>,
+    pub(super) sources: Vec<Source>,
 }
 
 impl Set {
