@@ -100,8 +100,8 @@ impl Session {
         self.stream = self.port.fleet.attach(&uid, &hello, now_ms());
         self.port.metrics.attached(&self.port.fleet);
         self.instance = hello.instance;
-        // Revisions are never given twice: a sidecar that came back with its pod's newest needs nothing.
-        self.sent_revision = hello.revision;
+        // Its program is sent whatever revision it has: one that was given before the state folder was restored from a
+        // copy may be given anew, to other policies.
         tracing::info!(uid, version = hello.version, revision = hello.revision, "sidecar attached");
         self.send_program().await?;
         loop {

@@ -9,7 +9,7 @@ use bulkhead_api::rest::{
 };
 use bulkhead_api::{Capability, Flow, FlowAnswer, HttpSignature, SidecarMessage, SidecarReport, Weakness};
 use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, Reason};
-use support::{COLLECTION, Controller, Sidecar, attach_over};
+use support::{COLLECTION, Controller, Sidecar, attach_over, attach_with};
 use tonic::Code;
 
 const WEB_TO_DB: &str = "apiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {name: db, namespace: shop}\nspec: \
@@ -119,6 +119,17 @@ async fn a_program_that_is_refused_shows_in_the_fleet_and_is_not_sent_again() {
     let sidecar = fleet.iter().find(|sidecar| sidecar.uid == "uid-db").expect("known");
     assert_eq!(sidecar.error.as_deref(), Some("no room in the kernel"));
     assert_eq!((sidecar.revision, sidecar.revision_wanted), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_has_the_same_revision_gets_its_program_all_the_same() {
+    let controller = Controller::start("observe").await;
+    let enrolled = controller.enrol(&controller.join_token("uid-db").await).await.expect("enrolled");
+    let revision = controller.until(|status| status.policy.revision > 0).await.policy.revision;
+    let channel = controller.channel(Some(&enrolled)).await;
+    let mut db = attach_with(channel, "run", revision).await.expect("attached");
+    assert_eq!(db.program().await.revision, revision, "it may be one of before the state was restored");
+    assert!(db.silence().await, "once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

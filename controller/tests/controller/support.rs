@@ -298,12 +298,17 @@ pub struct Sidecar {
     down: Streaming<v1::ToSidecar>,
 }
 
-/// Opens a stream and says hello.
+/// Opens a stream and says hello, without a program.
 pub async fn attach_over(channel: Channel, instance: &str) -> Result<Sidecar, Refusal> {
+    attach_with(channel, instance, 0).await
+}
+
+/// Opens a stream and says hello, with a program of that revision.
+pub async fn attach_with(channel: Channel, instance: &str, revision: u64) -> Result<Sidecar, Refusal> {
     let (up, messages) = mpsc::channel(16);
     let hello = Hello {
         version: "test".into(),
-        revision: 0,
+        revision,
         capability: Capability::Enforced,
         instance: instance.into(),
     };
