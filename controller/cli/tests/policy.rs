@@ -244,6 +244,16 @@ fn diff_needs_an_inventory_and_sound_policies() {
 }
 
 #[test]
+fn diff_reads_the_inventory_once_so_that_it_may_come_by_standard_input() {
+    let inventory = std::fs::read_to_string(examples().join("shop/inventory.yaml")).expect("an example");
+    let renamed = shop_with("renamed-again.yaml", "name: checkout-charges", "name: charges");
+    let shop = examples().join("shop/policies.yaml").display().to_string();
+    let found = with_input(&["diff", &shop, &renamed, "--inventory", "-"], &inventory);
+    assert_eq!(code(&found), 0, "{}", err(&found));
+    assert_eq!(out(&found), "0 widened, 0 narrowed, 0 reset\n");
+}
+
+#[test]
 fn prove_holds_on_the_shop_and_contradicts_a_weaker_one_with_a_flow() {
     let found = bulkhead(&["prove", "shop"]);
     assert_eq!(code(&found), 0, "{}", err(&found));

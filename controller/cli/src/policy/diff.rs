@@ -108,12 +108,11 @@ fn compare(arguments: &DiffArguments) -> Result<Difference, u8> {
             &"give `--inventory FILE` with the output of `kubectl get namespaces,pods,services,endpointslices,nodes -A -o yaml`: both sets are compared over one inventory",
         ));
     }
-    let read = |path: &PathBuf| Set::read(std::slice::from_ref(path), &arguments.inventory, arguments.date);
-    let old = read(&arguments.old)?;
+    let old = Set::read(std::slice::from_ref(&arguments.old), &arguments.inventory, arguments.date)?;
     let version = Version::from(arguments.answer);
     let found = match &arguments.new {
         Some(new) => {
-            let new = read(new)?;
+            let new = old.beside(std::slice::from_ref(new), arguments.date)?;
             diff(&programs(&old)?, &programs(&new)?, &new.inventory, [version; 2])
         }
         None if arguments.staged => {

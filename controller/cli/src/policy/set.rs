@@ -21,11 +21,8 @@ impl Set {
         inventory: &InventoryArguments,
         date: DateArguments,
     ) -> Result<Self, u8> {
-        let refuse = |error: read::ReadError| report::refuse(&error);
-        let sources = read::sources(policies).map_err(refuse)?;
+        let (sources, mut loaded) = load(policies)?;
         let stock = inventory.sources()?;
-        let mut loaded = documents::load(&sources);
-        report::print(Format::Text, &loaded.diagnostics, &sources);
         // Without a file of its own the inventory stands beside the policies.
         let objects = if stock.is_empty() { &sources } else { &stock };
         let inventory = inventory_of(objects).map_err(|found| {
@@ -44,6 +41,16 @@ impl Set {
         Ok(Self { loaded, inventory, sources })
     }
 
+    /// Other policies over the same inventory.
+    pub(super) fn beside(&self, policies: &[PathBuf], date: DateArguments) -> Result<Self, u8> {
+        let (sources, mut loaded) = load(policies)?;
+        if loaded.has_errors() {
+            return Err(BAD_INPUT);
+        }
+        date.hold(&mut loaded);
+        Ok(Self { loaded, inventory: self.inventory.clone(), sources })
+    }
+
     /// The compiler of the set; what it refuses is printed.
     pub(super) fn compiler(&self) -> Result<Compiler<'_>, u8> {
         Compiler::new(&self.loaded.set, &self.inventory).map_err(|errors| {
@@ -53,6 +60,14 @@ impl Set {
             BAD_INPUT
         })
     }
+}
+
+/// Reads policies and prints what is wrong with them.
+fn load(policies: &[PathBuf]) -> Result<(Vec<Source>, Loaded), u8> {
+    let sources = read::sources(policies).map_err(|error| report::refuse(&error))?;
+    let loaded = documents::load(&sources);
+    report::print(Format::Text, &loaded.diagnostics, &sources);
+    Ok((sources, loaded))
 }
 
 /// Reads the inventory; pods that do not run yet are asked about with stand-ins.
