@@ -5,7 +5,7 @@
 //! that no rule speaks of is to all of them what bytes are that nobody can read.
 
 use super::{Gate, Sent, http, others};
-use crate::limits::REQUEST_KINDS_MAX;
+use crate::limits::{REQUEST_KINDS_MAX, help};
 use crate::model::L7Section;
 use crate::program::Action;
 use crate::questions::RequestQuestion;
@@ -35,7 +35,8 @@ pub struct TooManyKinds;
 
 impl fmt::Display for TooManyKinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rules tell more than {REQUEST_KINDS_MAX} kinds of requests apart: split them")
+        let help = help("REQUEST_KINDS_MAX", "split them");
+        write!(f, "rules tell more than {REQUEST_KINDS_MAX} kinds of requests apart: {help}")
     }
 }
 
