@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Questions by UDP that wait for their answer. More: the new one is dropped unanswered; whoever asked tries again.
+/// Questions by UDP of one direction that wait for their answer, so that nobody who asks the workload keeps it from asking.
+/// More: the new one is dropped unanswered; whoever asked tries again.
 pub const QUESTIONS_OPEN_MAX: usize = 512;
 /// Questions on one TCP connection that wait for their answer. More: reading waits.
 pub const STREAM_QUESTIONS_MAX: usize = 32;
@@ -14,9 +15,8 @@ pub const ANSWER_BYTES_MAX: usize = 65_535;
 pub const ANSWER_BYTES_MIN: usize = 1_232;
 /// Time that a name server has for an answer by UDP. Longer: the question is given up; whoever asked has done so before.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time to reach a name server by TCP. Longer: the client is reset.
-pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time in which nothing moves on a TCP connection. Longer: closed (RFC 7766 section 6.2.3 has some seconds).
+/// Time in which nothing moves on a TCP connection, or an end takes nothing of what is sent to it. Longer: closed (RFC 7766
+/// section 6.2.3 has some seconds), or reset.
 pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time that the kernel's table has to take an address before its name is answered. Longer: the answer is a failure.
 pub const LEARNING_TIMEOUT: Duration = Duration::from_secs(2);

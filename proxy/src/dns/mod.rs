@@ -31,7 +31,7 @@ use crate::enforcement::Enforcement;
 use crate::flows::Recorder;
 use crate::intercept::{DatagramListener, Destinations, Sockets};
 use crate::policy::CurrentReceiver;
-use bulkhead_facts::HostName;
+use bulkhead_facts::{Direction, HostName};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -59,13 +59,18 @@ impl Dns {
         current: &CurrentReceiver,
     ) {
         let destinations = Arc::new(destinations);
-        let room = Arc::new(Semaphore::new(limits::QUESTIONS_OPEN_MAX));
+        let room = || Arc::new(Semaphore::new(limits::QUESTIONS_OPEN_MAX));
+        let (inbound, outbound) = (room(), room());
         for listener in listeners {
+            let room = match listener.direction {
+                Direction::Ingress => inbound.clone(),
+                Direction::Egress => outbound.clone(),
+            };
             let service = datagrams::Service {
                 dns: self.clone(),
                 listener: Arc::new(listener),
                 destinations: destinations.clone(),
-                room: room.clone(),
+                room,
                 policy: current.clone(),
             };
             tokio::spawn(service.serve());

@@ -5,10 +5,11 @@
 
 use super::Dns;
 use super::exchange::{Asked, Came, Open};
-use super::limits::{DIAL_TIMEOUT, QUESTION_BYTES_MAX, STREAM_IDLE_TIMEOUT, STREAM_QUESTIONS_MAX};
+use super::limits::{QUESTION_BYTES_MAX, STREAM_IDLE_TIMEOUT, STREAM_QUESTIONS_MAX};
 use super::verdict::{Verdict, Way, verdict};
 use crate::drain::Stage;
 use crate::policy::{Current, CurrentReceiver};
+use crate::session::limits::DIAL_TIMEOUT;
 use crate::session::{Dial, Ends};
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_inspect::dns::{Frame, Query, QueryFault, frame};
@@ -170,9 +171,9 @@ impl Conversation<'_> {
                 Asked::Release { open, .. } if !open.is_readable() => return Ok(Some(End::Tunnel)),
                 Asked::Release { message, open } => {
                     self.open.insert(open.id, open);
-                    server.write_all(&framed(&message)).await?;
+                    send(server, &message).await?;
                 }
-                Asked::Refuse(refusal) => client.write_all(&framed(&refusal)).await?,
+                Asked::Refuse(refusal) => send(client, &refusal).await?,
                 Asked::Drop => return Ok(Some(End::Reset)),
             }
             self.from_client.drain(..used);
@@ -212,7 +213,7 @@ impl Conversation<'_> {
             if let Some(open) = self.open.get(&id) {
                 let lasts = open.is_transfer();
                 if let Came::Pass(answer) = self.dns.answered(self.way, open, message).await {
-                    client.write_all(&framed(&answer)).await?;
+                    send(client, &answer).await?;
                     if !lasts {
                         self.open.remove(&id);
                     }
@@ -255,7 +256,9 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<usize>
     stream.read_buf(buffer).await
 }
 
-fn framed(message: &[u8]) -> Vec<u8> {
+/// An end that takes nothing for so long holds the conversation no longer: no program would be heard meanwhile.
+async fn send(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
     let length = u16::try_from(message.len()).unwrap_or(0);
-    [&length.to_be_bytes()[..], message].concat()
+    let framed = [&length.to_be_bytes()[..], message].concat();
+    timeout(STREAM_IDLE_TIMEOUT, stream.write_all(&framed)).await?
 }

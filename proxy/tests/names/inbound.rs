@@ -1,13 +1,15 @@
 //! A name server in a pod: questions from outside are judged as well, and the app sees who asks.
 
 use crate::network::{PEER, POD, Peer, with_timeout};
-use crate::policy;
+use crate::policy::SERVERS;
 use crate::process::Sidecar;
-use crate::server::{A, TXT, question_message};
+use crate::server::{A, TXT, ask, question_message};
 use crate::support::in_own_network;
+use crate::{Ground, ground_under, policy};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::{Duration, Instant};
 
 const RULES: &str = "ingress:
     - {name: names, from: [{cidr: 10.0.0.9/32}, {cidr: 'fd00::9/128'}], ports: [udp/53, 53], dns: [{names: ['*.card.example']}]}";
@@ -59,6 +61,29 @@ fn questions_to_a_name_server_of_the_pod_are_judged_and_it_sees_who_asks() {
             let direct = peer.udp(PEER[0], 0);
             direct.send_to(&question_message(9, "api.card.example", A), (POD[0], 15_007)).expect("sent");
             assert!(direct.recv(&mut [0; 512]).is_err(), "our port cannot be addressed");
+        },
+    );
+}
+
+#[test]
+fn whoever_asks_the_pod_more_than_there_is_room_for_does_not_keep_it_from_asking() {
+    in_own_network(
+        "inbound::whoever_asks_the_pod_more_than_there_is_room_for_does_not_keep_it_from_asking",
+        &[],
+        || {
+            let rules = format!("{RULES}\n  egress:\n    - {{name: names, {SERVERS}, dns: [{{}}]}}");
+            let Ground { sidecar, peer, server: _server } = ground_under("crowd", &policy::program(&rules));
+            let _silent = UdpSocket::bind((POD[0], 53)).expect("bind");
+            let client = peer.udp(PEER[0], 0);
+            let started = Instant::now();
+            let none = "bulkhead_dns_no_room_total 0\n";
+            while sidecar.ask("/metrics").is_none_or(|metrics| metrics.contains(none)) {
+                assert!(started.elapsed() < Duration::from_secs(5), "there is always room");
+                for id in 0..100 {
+                    client.send_to(&question_message(id, "api.card.example", A), (POD[0], 53)).expect("sent");
+                }
+            }
+            assert_eq!(ask(PEER[0], "api.card.example", A).expect("answered").code, 0);
         },
     );
 }
