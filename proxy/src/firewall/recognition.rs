@@ -61,6 +61,9 @@ fn folder(groups: &str, mounts: &str) -> Option<PathBuf> {
 fn level_of(connection: &mut Connection, id: u64) -> Result<Option<u32>, NetlinkError> {
     let table = Table::inet(TABLE);
     let mut batch = Batch::new();
+    // What is left of a try that was killed has counted packets of another group.
+    batch.add_table(&table);
+    batch.delete_table(&table);
     batch.add_table(&table);
     batch.add_chain(
         &table,
