@@ -126,6 +126,7 @@ impl Sidecar {
             metrics: metrics.clone(),
             accepting: accepting.clone(),
             pulse,
+            fails_open: posture.fails_open(),
             stage: stages.clone(),
         };
         if posture.capability() == Capability::Enforced {

@@ -56,6 +56,11 @@ pub enum KernelTierError {
 }
 
 const DUMP_INTERVAL: Duration = Duration::from_secs(5);
+/// A list of all connections takes at most one part in so many of the thread's time: with very many connections, bytes of
+/// open ones are told later.
+const DUMP_SHARE: u32 = 50;
+/// At latest so.
+const DUMP_INTERVAL_MAX: Duration = Duration::from_secs(60);
 const FORGETTING_INTERVAL: Duration = Duration::from_secs(60);
 /// A reader that fails tries again after this time.
 const READER_RETRY: Duration = Duration::from_secs(1);
@@ -232,6 +237,7 @@ impl Table for KernelTier {
             self.dump_due = now + DUMP_INTERVAL;
             self.flows.dumped(&self.firewall.flows()?, clock::unix_ms());
             self.count_rules()?;
+            self.dump_due = now + dump_interval(now.elapsed());
         }
         if now >= self.forgetting_due {
             self.forgetting_due = now + FORGETTING_INTERVAL;
@@ -239,6 +245,11 @@ impl Table for KernelTier {
         }
         self.firewall.prepare_next()
     }
+}
+
+/// Time from one list of all connections to the next, where one took so long.
+fn dump_interval(took: Duration) -> Duration {
+    (took * DUMP_SHARE).clamp(DUMP_INTERVAL, DUMP_INTERVAL_MAX)
 }
 
 /// Threads that end when told.
@@ -349,4 +360,15 @@ fn options(place: &Place) -> io::Result<FirewallOptions> {
         infrastructure: infrastructure(place),
         ..FirewallOptions::new(system::effective_user())?
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_connections_that_takes_long_is_asked_for_less_often() {
+        let of = |ms| dump_interval(Duration::from_millis(ms)).as_secs();
+        assert_eq!([of(0), of(100), of(300), of(1_200), of(10_000)], [5, 5, 15, 60, 60]);
+    }
 }

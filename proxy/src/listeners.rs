@@ -40,6 +40,8 @@ pub struct Traffic {
     pub pulse: Pulse,
     /// Serves questions to name servers.
     pub dns: Dns,
+    /// Everything that is inspected hangs on the pulse, not only what is learned.
+    pub fails_open: bool,
     /// Life of the process.
     pub stage: StageReceiver,
 }
@@ -108,7 +110,7 @@ impl Traffic {
         let mut stage = self.stage.clone();
         loop {
             tokio::select! {
-                _ = ticks.tick() => if !self.connections.is_crowded() { self.pulse.beat() },
+                _ = ticks.tick() => if shows_life(&self.connections, self.fails_open) { self.pulse.beat() },
                 _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
             }
         }
@@ -160,6 +162,12 @@ impl Traffic {
     }
 }
 
+/// A crowd ends what is only learned. It opens nothing: where somebody chose to fail open, whoever can make one would get
+/// past the inspector.
+fn shows_life(connections: &Connections, fails_open: bool) -> bool {
+    !connections.is_crowded() || fails_open
+}
+
 /// The peer, where it may be refused for what it holds already: whoever connects to the workload and can be denied
 /// something. The app's own connections and those that are only observed are limited in all.
 fn counted(
@@ -202,5 +210,23 @@ impl Session {
                 session::serve(direction, stream, ends, shared, &ToDestination(sockets)).await
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::ACCEPT_FAILURES_MAX;
+
+    #[test]
+    fn a_crowd_ends_what_is_only_learned_and_opens_nothing() {
+        let connections = Connections::new(Arc::new(Metrics::new().expect("metrics")));
+        let crowd = || (0..ACCEPT_FAILURES_MAX).for_each(|_| connections.accept_failed());
+        assert!(shows_life(&connections, false) && shows_life(&connections, true));
+        crowd();
+        assert!(!shows_life(&connections, false), "what is only learned passes by itself");
+        crowd();
+        assert!(shows_life(&connections, true), "what is inspected waits for its turn");
+        assert!(shows_life(&connections, false), "none since");
     }
 }
