@@ -238,7 +238,8 @@ impl Http2 {
     fn ask<'a>(&'a mut self, count: usize) -> Step<'a> {
         let (stream, end_stream) = (self.block.stream, self.block.end_stream);
         self.asked = Asked { stream, end_stream, ..Asked::default() };
-        if self.draining {
+        // One of which a part has left is asked about all the same.
+        if self.draining && !self.raw {
             frame::put_reset(&mut self.to_client, stream, Code::RefusedStream);
             self.streams.reset(stream);
             return self.consumed(count, Fate::Drop);
@@ -293,15 +294,18 @@ impl Http2 {
         self.reading = Reading::Answered { count, allowed: true };
     }
 
-    /// The request that was asked about is answered here.
-    pub(super) fn deny_asked(&mut self, notice: &Notice<'_>) {
-        let Reading::Asked { count } = self.reading else { return };
+    /// The request that was asked about is answered here. False where only closing both sides is safe.
+    pub(super) fn deny_asked(&mut self, notice: &Notice<'_>) -> bool {
+        let Reading::Asked { count } = self.reading else { return true };
         let Asked { stream, end_stream, about, .. } = self.asked;
         if self.raw {
-            // Part of it has left before the gate was there: the server has to hear that it is over.
+            if self.left_before_gate < count {
+                // A part of it has left before the gate was there: the rest would complete it.
+                return false;
+            }
+            // All of it has: the server has to hear that it is over.
             self.release_asked();
-            self.revoke(stream, notice);
-            return;
+            return self.revoke(stream, notice);
         }
         let room = self.window.room(self.settings.client_window);
         let (json, line) = (notice.json, notice.line);
@@ -313,6 +317,7 @@ impl Http2 {
             self.streams.reset(stream);
         }
         self.reading = Reading::Answered { count, allowed: false };
+        true
     }
 }
 

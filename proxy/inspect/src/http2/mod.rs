@@ -221,12 +221,15 @@ impl Inspector for Http2 {
     }
 
     fn deny(&mut self, notice: &Notice<'_>) -> bool {
-        self.deny_asked(notice);
-        true
+        self.deny_asked(notice)
     }
 
     fn reject(&mut self, _: &Refusal, _: &Notice<'_>) -> bool {
         if let Reading::Refused { count, code } = self.reading {
+            if self.raw {
+                // A part of it has left: without the rest the server would take for it whatever comes next.
+                return false;
+            }
             frame::put_reset(&mut self.to_client, self.asked.stream, code);
             self.streams.reset(self.asked.stream);
             self.reading = Reading::Answered { count, allowed: false };

@@ -143,6 +143,12 @@ impl Driver {
         }
     }
 
+    /// Both sides are reset where nothing can be said, which is only where a part of it has left before the gate.
+    fn close_unless(&mut self, told: bool) {
+        assert!(told || self.http.raw);
+        self.closed |= !told;
+    }
+
     /// True if something moved.
     fn step_client(&mut self) -> bool {
         match self.http.client(&self.client) {
@@ -177,7 +183,10 @@ impl Driver {
                 assert!(matches!(self.http.client(&self.client), Step::NeedMore), "waits for the answer");
                 match allowed || !self.gate {
                     true => self.http.allow(),
-                    false => assert!(self.http.deny(&NOTICE)),
+                    false => {
+                        let told = self.http.deny(&NOTICE);
+                        self.close_unless(told);
+                    }
                 }
             }
             Step::Opaque => panic!("HTTP/2 is never opaque"),
@@ -188,7 +197,8 @@ impl Driver {
                 } else if !self.gate {
                     self.closed = true;
                 } else {
-                    assert!(self.http.reject(&refusal, &NOTICE));
+                    let told = self.http.reject(&refusal, &NOTICE);
+                    self.close_unless(told);
                     if !self.http.survives() {
                         self.client.clear();
                     }
