@@ -1,6 +1,6 @@
 //! Names as the owner of the kernel's table keeps them: with the clock, and over a restart.
 //!
-//! What is known is written beside the last good program, at most once a second, so that the next run of the sidecar admits
+//! What is known is written beside the last good program, at most twice a second, so that the next run of the sidecar admits
 //! the same addresses before anybody asks again. A file that cannot be read is no error: names are then learned anew, and
 //! what was open to their addresses ends with the next program.
 
@@ -141,8 +141,13 @@ fn class(held: Held) -> Option<bulkhead_policies::program::ClassId> {
 /// One line for each name of each address: the address, the end of its time, the name.
 fn write(path: &Path, names: &Names) -> io::Result<()> {
     let mut text = String::new();
+    let most = usize::try_from(NAMES_FILE_BYTES_MAX).unwrap_or(usize::MAX);
     for (address, name, until_ms) in names.entries() {
-        text.push_str(&format!("{address} {until_ms} {name}\n"));
+        let line = format!("{address} {until_ms} {name}\n");
+        if text.len() + line.len() > most {
+            break;
+        }
+        text.push_str(&line);
     }
     let new = path.with_extension("new");
     let mut options = File::options();

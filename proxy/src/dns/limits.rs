@@ -33,5 +33,6 @@ pub const ADDRESSES_PER_NAME_MAX: usize = 256;
 pub const TIME_TO_LIVE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time that an address is kept beyond what its answer says: a client may take some time from answer to connection.
 pub const GRACE: Duration = Duration::from_secs(30);
-/// Bytes of the file that keeps addresses over a restart. More: the file is discarded.
+/// Bytes of the file that keeps addresses over a restart. More: what goes beyond is not written; a file
+/// that is larger all the same is discarded.
 pub const NAMES_FILE_BYTES_MAX: u64 = 8 << 20;

@@ -165,7 +165,7 @@ impl Names {
     /// Takes up what another run of the sidecar knew. What goes beyond a limit is left out.
     pub fn restore(&mut self, entries: impl Iterator<Item = (IpAddr, HostName, u64)>, now_ms: u64) {
         let longest_ms = now_ms.saturating_add(milliseconds(TIME_TO_LIVE_MAX + GRACE));
-        for (address, name, until_ms) in entries.take(ADDRESSES_MAX) {
+        for (address, name, until_ms) in entries.take(ADDRESSES_MAX * NAMES_PER_ADDRESS_MAX) {
             let address = address.to_canonical();
             self.make_room(&name, address);
             self.addresses.entry(address).or_default().names.insert(name.clone(), until_ms.min(longest_ms));

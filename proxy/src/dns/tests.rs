@@ -189,3 +189,27 @@ fn what_is_known_survives_a_restart_and_a_damaged_file_is_no_error() {
         assert!(NameKeeper::within(directory.path()).is_empty(), "{damaged:?}");
     }
 }
+
+#[test]
+fn every_name_of_an_address_survives_a_restart_and_a_file_is_never_too_large_to_be_read() {
+    let long = ["x".repeat(60), "y".repeat(60), "z".repeat(60)].join(".");
+    for (label, fits) in [("", true), (long.as_str(), false)] {
+        let directory = TestDirectory::new();
+        let mut keeper = NameKeeper::within(directory.path());
+        let addresses: Vec<(IpAddr, u32)> =
+            (0..2_048).map(|at| (Ipv4Addr::from(0x0800_0000 + at).into(), 60)).collect();
+        for chunk in addresses.chunks(ADDRESSES_PER_NAME_MAX) {
+            for at in 0..NAMES_PER_ADDRESS_MAX {
+                let own = name(&format!("n{at}.{}.{label}.example", chunk[0].0).replace("..", "."));
+                keeper.learn(&Answered { name: own, addresses: chunk.to_vec() });
+            }
+        }
+        assert_eq!((keeper.len(), keeper.take_given_up()), (addresses.len(), 0));
+        keeper.keep().expect("written");
+        let again = NameKeeper::within(directory.path()).len();
+        assert!(
+            if fits { again == addresses.len() } else { (1_000..addresses.len()).contains(&again) },
+            "{again}"
+        );
+    }
+}
