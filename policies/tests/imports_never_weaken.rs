@@ -12,45 +12,8 @@ use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::import::{Dialect, ImportOptions, Imported, import};
 use bulkhead_policies::inventory::{Inventory, ObjectName};
 use std::net::IpAddr;
+use support::random::{Random, seeds};
 use support::sound;
-
-/// A small generator (splitmix64): the same seed gives the same case everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, count: u64) -> u64 {
-        self.next() % count
-    }
-
-    fn one_in(&mut self, count: u64) -> bool {
-        self.below(count) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, all: &[T]) -> T {
-        all[usize::try_from(self.below(all.len() as u64)).expect("an index")]
-    }
-
-    /// Between `least` and `most` of them.
-    fn some<T: Copy>(&mut self, all: &[T], least: u64, most: u64) -> Vec<T> {
-        (0..least + self.below(most - least + 1)).map(|_| self.pick(all)).collect()
-    }
-}
-
-fn seeds() -> Vec<u64> {
-    let read = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    match read("BULKHEAD_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..read("BULKHEAD_CASES").unwrap_or(400)).collect(),
-    }
-}
 
 /// Who opens connections: pods by namespace and label, a node that is not the subject's, addresses outside.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -369,7 +332,7 @@ struct IstioPolicy {
     namespace: &'static str,
     subject: Option<&'static str>,
     deny: bool,
-    rules: Vec<(Vec<IstioSource>, Vec<IstioOperation>)>,
+    rules: Vec<(Vec<IstioSource>, Vec<IstioOperation>, Option<IstioCondition>)>,
 }
 
 const PATHS: [&str; 6] = ["/a", "/a/*", "/a*", "*b", "*", "/a/{*}/c"];
@@ -479,12 +442,50 @@ impl IstioOperation {
     }
 }
 
+/// A condition of `when`: its key, its values, and whether none of them may hold.
+#[derive(Debug)]
+struct IstioCondition {
+    key: &'static str,
+    negated: bool,
+    values: Vec<&'static str>,
+}
+
+impl IstioCondition {
+    fn random(random: &mut Random) -> Self {
+        let (key, values): (_, &[&str]) = random.pick(&[
+            ("source.namespace", &["shop", "web", "s*"][..]),
+            ("source.ip", &["192.0.2.0/24", "192.0.2.128/25", "10.0.0.0/8"][..]),
+            ("destination.port", &["80", "8080"][..]),
+            ("request.headers[x-a]", &["b", "c*", "*"][..]),
+        ]);
+        Self { key, negated: random.one_in(3), values: random.some(values, 1, 2) }
+    }
+
+    fn yaml(&self) -> String {
+        let field = if self.negated { "notValues" } else { "values" };
+        let values: Vec<String> = self.values.iter().map(|value| format!("{value:?}")).collect();
+        format!("{{key: {:?}, {field}: [{}]}}", self.key, values.join(", "))
+    }
+
+    /// Requests of the cases carry no header field.
+    fn matches(&self, (who, address): (Who, &str), port: u16) -> bool {
+        let holds = |value: &&str| match (self.key, who) {
+            ("source.namespace", Who::Pod(of, _)) => *value == of || *value == "s*" && of.starts_with('s'),
+            ("source.ip", _) => in_block(value, address),
+            ("destination.port", _) => *value == port.to_string(),
+            _ => false,
+        };
+        self.values.iter().any(holds) != self.negated
+    }
+}
+
 impl IstioPolicy {
     fn random(random: &mut Random) -> Self {
         let rules = (0..random.below(3)).map(|_| {
             let from = (0..random.below(3)).map(|_| IstioSource::random(random)).collect();
             let to = (0..random.below(3)).map(|_| IstioOperation::random(random)).collect();
-            (from, to)
+            let when = random.one_in(2).then(|| IstioCondition::random(random));
+            (from, to, when)
         });
         let rules = rules.collect();
         Self {
@@ -496,7 +497,7 @@ impl IstioPolicy {
     }
 
     fn yaml(&self, index: usize) -> String {
-        let rules = self.rules.iter().map(|(from, to)| {
+        let rules = self.rules.iter().map(|(from, to, when)| {
             let from: Vec<String> = from.iter().map(IstioSource::yaml).collect();
             let to: Vec<String> = to.iter().map(IstioOperation::yaml).collect();
             let mut fields = Vec::new();
@@ -505,6 +506,9 @@ impl IstioPolicy {
             }
             if !to.is_empty() {
                 fields.push(format!("to: [{}]", to.join(", ")));
+            }
+            if let Some(when) = when {
+                fields.push(format!("when: [{}]", when.yaml()));
             }
             format!("{{{}}}", fields.join(", "))
         });
@@ -525,9 +529,10 @@ impl IstioPolicy {
     }
 
     fn matches(&self, peer: (Who, &str), port: u16, method: &str, path: &str) -> bool {
-        self.rules.iter().any(|(from, to)| {
+        self.rules.iter().any(|(from, to, when)| {
             (from.is_empty() || from.iter().any(|source| source.matches(peer)))
                 && (to.is_empty() || to.iter().any(|operation| operation.matches(port, method, path)))
+                && when.as_ref().is_none_or(|when| when.matches(peer, port))
         })
     }
 }

@@ -1,6 +1,8 @@
 //! What the integration tests share: folders to sources, expected files, the third-party suites.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod random;
+
 use bulkhead_policies::compile::Compiler;
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::documents::{load, load_inventory};
