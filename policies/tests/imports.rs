@@ -82,3 +82,29 @@ fn a_condition_of_istio_without_values_or_with_a_misspelt_field_is_refused() {
         assert!(found.has_errors() && found.documents.is_empty(), "{}", found.documents);
     }
 }
+
+#[test]
+fn misspelt_parts_that_would_take_rules_away_are_refused() {
+    let istio = |item: &str| {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a, namespace: shop}}\nspec: {{rules: [{{{item}}}]}}\n"
+        );
+        imported(Dialect::Istio, &text)
+    };
+    let calico = |types: &str| {
+        let text = format!(
+            "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {{name: a, namespace: shop}}\nspec: {{selector: all(), types: [{types}], ingress: [{{action: Allow}}]}}\n"
+        );
+        imported(Dialect::Calico, &text)
+    };
+    for found in [
+        istio("from: [{source: {namespaces: [a]}, sources: {ipBlocks: [192.0.2.1]}}]"),
+        istio("to: [{operation: {methods: [GET]}, opration: {paths: [/a]}}]"),
+        calico("Ingres"),
+    ] {
+        assert!(found.has_errors() && found.documents.is_empty(), "{}", found.documents);
+    }
+    for found in [istio("from: [{source: {namespaces: [a]}}]"), calico("Ingress")] {
+        assert!(!found.has_errors(), "{:?}", found.diagnostics);
+    }
+}

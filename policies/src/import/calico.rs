@@ -131,6 +131,11 @@ fn types(carrier: &mut Carrier<'_>, spec: &Node, written: [bool; 2]) -> [bool; 2
     if named.is_empty() {
         return [written[0] || !written[1], written[1]];
     }
+    for (text, span) in &named {
+        if !["ingress", "egress"].iter().any(|known| text.eq_ignore_ascii_case(known)) {
+            carrier.refused(*span, format!("type `{text}` is neither `Ingress` nor `Egress`"));
+        }
+    }
     let has = |name: &str| named.iter().any(|(text, _)| text.eq_ignore_ascii_case(name));
     [has("ingress"), has("egress")]
 }

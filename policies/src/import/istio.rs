@@ -99,6 +99,7 @@ fn read_rule(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Vec<Rule> 
     let from = items(carrier, node, "from");
     let mut peers = Vec::new();
     for item in from {
+        carrier.knows_all(item, &["source"]);
         let Some(source) = item.child("source") else {
             carrier.refused(item.span, "an item of `from` without `source`");
             continue;
@@ -114,6 +115,7 @@ fn read_rule(carrier: &mut Carrier<'_>, node: &Node, sense: Sense) -> Vec<Rule> 
     let to = items(carrier, node, "to");
     let mut operations = Vec::new();
     for item in to {
+        carrier.knows_all(item, &["operation"]);
         match item.child("operation") {
             Some(found) => operations.extend(operation(carrier, found, sense)),
             None => carrier.refused(item.span, "an item of `to` without `operation`"),
