@@ -16,10 +16,16 @@ use bulkhead_policies::program::{
     PortBox, Program, RuleIndex, RuleInfo, RuleNames,
 };
 
+/// The highest format of programs that is known here, and the one of every program that is written so far.
+const FORMAT: u32 = 1;
+
 impl TryFrom<v1::Program> for Program {
     type Error = InvalidMessage;
 
     fn try_from(wire: v1::Program) -> Result<Self, InvalidMessage> {
+        if wire.format > FORMAT {
+            return Err(InvalidMessage::unknown("program.format", wire.format));
+        }
         Ok(Self {
             revision: wire.revision,
             workload: WorkloadRef {
@@ -52,6 +58,7 @@ impl From<&Program> for v1::Program {
             ingress: Some((&program.ingress).into()),
             egress: Some((&program.egress).into()),
             names: program.names.iter().map(Into::into).collect(),
+            format: FORMAT,
         }
     }
 }

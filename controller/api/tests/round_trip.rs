@@ -78,6 +78,11 @@ fn a_wrong_field_refuses_the_program_and_is_named() {
         ("no egress", |p| p.egress = None, InvalidMessage::Missing("program.egress")),
         ("no workload", |p| p.workload_name.clear(), InvalidMessage::Missing("program.workload_name")),
         (
+            "words of a newer version",
+            |p| p.format = 2,
+            InvalidMessage::Unknown { field: "program.format", value: "2".into() },
+        ),
+        (
             "unknown mode",
             |p| p.mode = "lenient".into(),
             InvalidMessage::Unknown { field: "program.mode", value: "lenient".into() },
