@@ -181,7 +181,9 @@ impl Driver<'_> {
                     let notice = Notice { status: refusal.status.unwrap_or(400), ..NOTICE };
                     let told = self.conversation.reject(&refusal, &notice);
                     self.outcome.end = End::Refused(refusal.reason, refusal.status.filter(|_| told));
-                    return told;
+                    if !told {
+                        return false;
+                    }
                 }
             }
         }
