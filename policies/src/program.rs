@@ -6,6 +6,8 @@
 //!
 //! Built by [`crate::compile`]; crosses the wire in the form of `bulkhead-api`.
 
+mod numbering;
+
 use crate::model::L7Section;
 use bulkhead_facts::{
     Direction, Effect, IpFamily, L4Protocol, Mode, NamePattern, PolicyRef, PortRange, Reason, Tier,

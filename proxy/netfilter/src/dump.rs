@@ -65,6 +65,12 @@ impl LoadedRule {
             .filter(|(name, _)| name == "immediate")
             .find_map(|(_, data)| data.inside(2).inside(2).text(2))
     }
+
+    /// The sets and maps that it looks into, in order.
+    pub fn sets(&self) -> Vec<String> {
+        let looks_up = expressions(&self.expressions).filter(|(name, _)| name == "lookup");
+        looks_up.filter_map(|(_, data)| data.text(1)).collect()
+    }
 }
 
 /// A set as loaded.

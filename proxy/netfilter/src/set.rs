@@ -242,6 +242,11 @@ impl Element {
         self
     }
 
+    /// What names it: for deletions.
+    pub fn without_data(&self) -> Self {
+        Self { data: None, timeout: None, ..self.clone() }
+    }
+
     /// It vanishes after this time.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);

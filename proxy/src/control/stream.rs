@@ -135,9 +135,13 @@ impl Control {
     }
 
     async fn enforce(&mut self, program: Option<v1::Program>) -> Result<(), Refusal> {
-        let program = Program::try_from(program.ok_or(Refusal::Missing)?)?;
-        if self.enforcement.current().is_some_and(|current| *current.judge.program() == program) {
-            return Ok(());
+        let mut program = Program::try_from(program.ok_or(Refusal::Missing)?)?;
+        if let Some(current) = self.enforcement.current() {
+            // Numbers that stay keep what hangs on them in the kernel.
+            program = program.numbered_like(current.judge.program());
+            if *current.judge.program() == program {
+                return Ok(());
+            }
         }
         let judge = Arc::new(Judge::new(program)?);
         self.enforcement.apply(judge.clone()).await?;

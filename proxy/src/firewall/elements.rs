@@ -4,23 +4,23 @@
 //! boxes of a program are disjoint, as the kernel demands.
 
 use super::mark::{Class, Mark};
-use super::sets::{PerGeneration, class_map};
+use super::sets::{Maps, class_map};
 use bulkhead_facts::{Direction, Effect, IpFamily, L4Protocol, PortRange};
 use bulkhead_netfilter::{Element, Key, Set};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Action, AddressSpan, AnswerId, ClassId, DirectionProgram, PortBox};
 
-/// The maps of a generation with their elements.
-pub(super) fn of_program(generation: u16, judge: &Judge) -> Vec<(Set, Vec<Element>)> {
+/// The maps of that number with their elements.
+pub(super) fn of_program(number: u16, judge: &Judge) -> Vec<(Set, Vec<Element>)> {
     Direction::BOTH
         .into_iter()
         .flat_map(|direction| {
             let tables = tables(judge, direction);
-            let sets = PerGeneration { direction, generation };
+            let sets = Maps { direction, number };
             [
-                (class_map(sets, IpFamily::V4), spans(&tables.v4, |address| Key::new().v4(address.into()))),
-                (class_map(sets, IpFamily::V6), spans(&tables.v6, |address| Key::new().v6(address.into()))),
-                (super::sets::port_map(sets), boxes(&tables.boxes, sets, judge)),
+                (class_map(sets, IpFamily::V4), spans_v4(&tables.v4)),
+                (class_map(sets, IpFamily::V6), spans_v6(&tables.v6)),
+                (super::sets::port_map(sets), boxes(&tables.boxes, direction, judge)),
             ]
         })
         .collect()
@@ -55,6 +55,16 @@ fn tables(judge: &Judge, direction: Direction) -> &DirectionProgram {
     }
 }
 
+/// Addresses with their classes, as elements of the first map.
+pub(super) fn spans_v4(of: &[AddressSpan<u32>]) -> Vec<Element> {
+    spans(of, |address| Key::new().v4(address.into()))
+}
+
+/// Likewise.
+pub(super) fn spans_v6(of: &[AddressSpan<u128>]) -> Vec<Element> {
+    spans(of, |address| Key::new().v6(address.into()))
+}
+
 fn spans<A: Copy>(spans: &[AddressSpan<A>], key: impl Fn(A) -> Key) -> Vec<Element> {
     spans
         .iter()
@@ -69,14 +79,15 @@ pub(super) fn class_key(class: ClassId) -> u32 {
     class.0.wrapping_add(1)
 }
 
-fn boxes(boxes: &[PortBox], sets: PerGeneration, judge: &Judge) -> Vec<Element> {
+/// What classes may do, as elements of the second map. Their marks have no generation: that is the chains'.
+pub(super) fn boxes(boxes: &[PortBox], direction: Direction, judge: &Judge) -> Vec<Element> {
     let mut elements = Vec::with_capacity(boxes.len());
     for b in boxes {
-        for part in parts(b, sets.direction, judge) {
+        for part in parts(b, direction, judge) {
             let key = |protocol: L4Protocol, port| {
                 Key::new().mark(class_key(b.class)).protocol(protocol.0).port(port)
             };
-            let mark = Mark { generation: sets.generation, class: part.class, answer: part.answer }.bits();
+            let mark = Mark { generation: 0, class: part.class, answer: part.answer }.bits();
             let (first, last) = part.protocols;
             let range = Element::range(key(first, part.ports.first()), key(last, part.ports.last()));
             elements.push(range.data(Key::new().mark(mark)));
@@ -244,11 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn the_elements_of_a_program_name_its_answers_and_generation() {
+    fn the_elements_of_a_program_name_its_answers() {
         let sets = of_program(7, &judge());
         assert_eq!(sets.len(), 6);
         let ports = sets.iter().find(|(set, _)| set.name() == "egress_ports_7").expect("the map");
-        let allow = Mark { generation: 7, class: Class::KernelAllow, answer: AnswerId(1) };
+        let allow = Mark { generation: 0, class: Class::KernelAllow, answer: AnswerId(1) };
         let expected = Key::new().mark(allow.bits());
         assert!(ports.1.iter().any(|element| *element == element.clone().data(expected.clone())));
         assert_eq!(count(&judge()), sets.iter().map(|(_, elements)| elements.len()).sum::<usize>());

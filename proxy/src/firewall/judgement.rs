@@ -1,5 +1,7 @@
 //! The chains of one generation: the only ones that change with a program.
 //!
+//! They look into maps that may be older than they are: a change of elements alone keeps the maps and, where something
+//! open may have become forbidden, moves the generation, so that everything open is judged again.
 //! Each direction has two look-ups by the conversation's first packet, as conntrack remembers it: address to class,
 //! then class, protocol and port to a mark. The class goes from one to the other in the packet's mark. No entry: the
 //! rule does not match, the last rule of the chain denies. Without a program there are no look-ups at all.
@@ -10,7 +12,7 @@ use super::chains::{
 };
 use super::mark::{Class, Guard, Mark};
 use super::options::FirewallOptions;
-use super::sets::{PerGeneration, class_map, kept_map, named_map, port_map};
+use super::sets::{Maps, class_map, kept_map, named_map, port_map};
 use bulkhead_facts::{Direction, IpFamily};
 use bulkhead_netfilter::{Chain, Field, Register, Rule, Set};
 use bulkhead_policies::decide::Judge;
@@ -19,6 +21,8 @@ use bulkhead_policies::decide::Judge;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Generation {
     pub(super) number: u16,
+    /// The number of its maps: those of the last reload.
+    pub(super) maps: u16,
     pub(super) has_program: bool,
     /// Some rule of the program allows traffic to names.
     pub(super) has_names: bool,
@@ -29,17 +33,23 @@ pub(super) struct Generation {
 impl Generation {
     /// Without a program.
     pub(super) fn closed(number: u16) -> Self {
-        Self { number, has_program: false, has_names: false, captures: false }
+        Self { number, maps: number, has_program: false, has_names: false, captures: false }
     }
 
-    /// The next one, with this program.
+    /// The next one, with this program in maps of its own.
     pub(super) fn followed_by(self, judge: &Judge) -> Self {
         Self {
             number: self.next_number(),
+            maps: following(self.maps),
             has_program: true,
             has_names: judge.has_names(),
             captures: self.captures,
         }
+    }
+
+    /// The next one, with the same maps.
+    pub(super) fn judging_again(self) -> Self {
+        Self { number: self.next_number(), ..self }
     }
 
     fn chain(self, name: &str) -> String {
@@ -63,7 +73,11 @@ impl Generation {
 
     /// The one that comes after it.
     pub(super) fn next_number(self) -> u16 {
-        if self.number >= Mark::GENERATION_MAX { 1 } else { self.number + 1 }
+        following(self.number)
+    }
+
+    fn sets(self, direction: Direction) -> Maps {
+        Maps { direction, number: self.maps }
     }
 
     /// Its chains.
@@ -112,7 +126,7 @@ impl Generation {
         }
         let mut rules = Vec::new();
         for family in [IpFamily::V4, IpFamily::V6] {
-            let sets = PerGeneration { direction, generation: self.number };
+            let sets = self.sets(direction);
             if self.has_names && direction == Direction::Egress {
                 let open = confirmed(Rule::new());
                 rules
@@ -131,7 +145,7 @@ impl Generation {
         if !self.has_program {
             return self.judge(direction, &weigh_message(direction));
         }
-        let sets = PerGeneration { direction, generation: self.number };
+        let sets = self.sets(direction);
         let look_up = |family: IpFamily| {
             let (of_family, peer) = match (direction, family) {
                 (Direction::Ingress, IpFamily::V4) => (Rule::new().ipv4(), Field::SOURCE_V4),
@@ -140,12 +154,8 @@ impl Generation {
                 (Direction::Egress, IpFamily::V6) => (Rule::new().ipv6(), Field::DESTINATION_V6),
             };
             let peer = of_family.load(peer, Register::R0);
-            in_both_maps(
-                peer,
-                &class_map(sets, family),
-                sets,
-                [Field::TransportProtocol, Field::ICMP_TYPE_AND_CODE],
-            )
+            let what = [Field::TransportProtocol, Field::ICMP_TYPE_AND_CODE];
+            self.in_both_maps(peer, &class_map(sets, family), direction, what)
         };
         let mut rules: Vec<Rule> = [IpFamily::V4, IpFamily::V6]
             .into_iter()
@@ -157,7 +167,6 @@ impl Generation {
     }
 
     fn look_up(self, rule: Rule, direction: Direction, family: IpFamily, classes: &Set) -> Rule {
-        let sets = PerGeneration { direction, generation: self.number };
         let peer = match (direction, family) {
             (Direction::Ingress, IpFamily::V4) => Field::OriginalSourceV4,
             (Direction::Ingress, IpFamily::V6) => Field::OriginalSourceV6,
@@ -165,17 +174,25 @@ impl Generation {
             (Direction::Egress, IpFamily::V6) => Field::OriginalDestinationV6,
         };
         let what = [Field::ConnectionProtocol, Field::OriginalDestinationPort];
-        in_both_maps(rule.load(peer, Register::R0), classes, sets, what)
+        self.in_both_maps(rule.load(peer, Register::R0), classes, direction, what)
+    }
+
+    /// The address that was loaded to its class; the class with protocol and port to a mark, which gets the generation and
+    /// goes to the packet.
+    fn in_both_maps(self, peer: Rule, classes: &Set, direction: Direction, what: [Field; 2]) -> Rule {
+        let generation = Mark::nothing_matched(self.number);
+        peer.look_up(classes.name(), Register::R0, Register::R0)
+            .store_packet_mark(Register::R0)
+            .load_key(&[Field::PacketMark, what[0], what[1]])
+            .look_up(port_map(self.sets(direction)).name(), Register::R0, Register::R0)
+            .mask_and_flip(Register::R0, Register::R0, !Mark::GENERATION_MASK, generation)
+            .store_packet_mark(Register::R0)
     }
 }
 
-/// The address that was loaded to its class; the class with protocol and port to a mark, which goes to the packet.
-fn in_both_maps(peer: Rule, classes: &Set, sets: PerGeneration, what: [Field; 2]) -> Rule {
-    peer.look_up(classes.name(), Register::R0, Register::R0)
-        .store_packet_mark(Register::R0)
-        .load_key(&[Field::PacketMark, what[0], what[1]])
-        .look_up(port_map(sets).name(), Register::R0, Register::R0)
-        .store_packet_mark(Register::R0)
+/// The number that comes after it; never 0.
+fn following(number: u16) -> u16 {
+    if number >= Mark::GENERATION_MAX { 1 } else { number + 1 }
 }
 
 /// A connection that the sidecar dialled, admitted by an older generation.

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Spans and boxes of one program. More: the program is refused, the one in force stays.
 pub const PROGRAM_ENTRIES_MAX: usize = 65_536;
+/// Elements that a change of elements may touch, so that it is one small transaction in any namespace. More: the program
+/// is reloaded.
+pub const CHANGED_ELEMENTS_MAX: usize = 512;
 /// Denied edges counted per direction and family. More: further edges are only counted together, as an incident
 /// of its own ([`super::Denials::overflowed`]).
 pub const DENIED_EDGES_MAX: u32 = 4_096;

@@ -1,13 +1,15 @@
 //! The kernel tier: a program becomes the table `bulkhead`, and the table says what it did.
 //!
 //! [`Firewall`] owns the table. It is loaded closed before any app starts ([`load_closed`]), outlives the sidecar, is
-//! adopted by the next one, and changes programs in two transactions. Enforcement needs nobody: what a dead
+//! adopted by the next one, and changes programs without a gap. Enforcement needs nobody: what a dead
 //! sidecar would inspect is refused, the rest goes on. Reading order: `mark.rs` for what a mark says, `chains.rs`
-//! for the way of a packet, `judgement.rs` for what changes with a program, `table.rs` for the transactions.
+//! for the way of a packet, `judgement.rs` for what changes with a program, `apply.rs` and `table.rs` for how.
 //! Everything blocks on netlink: call it from a thread of its own.
 
 mod answers;
+mod apply;
 mod chains;
+mod change;
 mod counters;
 mod datagrams;
 mod denials;
@@ -119,6 +121,17 @@ impl From<NetlinkError> for FirewallError {
 pub struct Applied {
     /// The generation that its marks carry; never 0.
     pub generation: u16,
+    /// How.
+    pub means: Means,
+}
+
+/// How a program came into force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Elements of the maps that were in force have changed.
+    Elements,
+    /// It has maps and chains of its own.
+    Reload,
 }
 
 /// Whether the table is still ours.
@@ -253,62 +266,6 @@ impl Firewall {
         Ok(firewall)
     }
 
-    /// Makes the kernel enforce a program. Flows that it still allows go on, others stop at the second transaction.
-    /// An error changes nothing.
-    pub fn apply(&mut self, judge: &Arc<Judge>) -> Result<Applied, FirewallError> {
-        self.apply_with_names(judge, &[])
-    }
-
-    /// [`apply`](Self::apply), with the addresses that names lead to, by their classes in the new program.
-    pub fn apply_with_names(
-        &mut self,
-        judge: &Arc<Judge>,
-        named: &[NamedAddress],
-    ) -> Result<Applied, FirewallError> {
-        let entries = elements::count(judge);
-        if entries > limits::PROGRAM_ENTRIES_MAX {
-            return Err(FirewallError::TooLarge { entries, most: limits::PROGRAM_ENTRIES_MAX });
-        }
-        if table::found_generation(&mut self.connection, &self.packets)? != Some(self.generation) {
-            self.close()?;
-        }
-        self.reload(judge, named)?;
-        Ok(Applied { generation: self.generation.number })
-    }
-
-    fn reload(&mut self, judge: &Arc<Judge>, named: &[NamedAddress]) -> Result<(), FirewallError> {
-        let captures = elements::captures(judge);
-        if captures {
-            self.begin_capturing()?;
-        }
-        let generation = self.generation.followed_by(judge);
-        self.clear_marks_of(generation.number)?;
-        let current = self.generation.number;
-        table::clean(&mut self.connection, &self.packets, |number| number != current)?;
-        let staged =
-            table::stage(&mut self.connection, &self.packets, &self.options, generation, judge, named);
-        // Before the switch: its first packets may be logged at once.
-        self.answers.remember(generation.number, judge.clone());
-        let switched = staged.and_then(|()| table::switch(&mut self.connection, &self.packets, generation));
-        if let Err(error) = switched {
-            self.answers.forget(generation.number);
-            // What is left of it is in nobody's way and goes with the next reload.
-            let _ = table::clean(&mut self.connection, &self.packets, |number| number != current);
-            return Err(error.into());
-        }
-        self.generation = generation;
-        self.judge = Some(judge.clone());
-        self.named = names::loaded(named);
-        self.transactions = None;
-        // The program is in force without: such conversations are refused until they are forgotten.
-        let _ = self.forget_uncaptured_datagrams(judge);
-        if !captures {
-            // The program is in force; what is left costs time only.
-            let _ = self.end_capturing();
-        }
-        Ok(())
-    }
-
     /// Keeps learning's redirect alive for [`limits::HEARTBEAT_LIFE`].
     pub fn heartbeat(&mut self) -> Result<(), FirewallError> {
         let set = sets::alive();
@@ -378,17 +335,6 @@ impl Firewall {
     /// Rules of somebody else that [`Self::verify`] found beside ours; they are left alone.
     pub fn foreign_rules(&self) -> Option<&str> {
         self.foreign.as_deref()
-    }
-
-    fn restore(&mut self) -> Result<(), FirewallError> {
-        self.close()?;
-        match self.judge.clone() {
-            Some(judge) => {
-                let named: Vec<NamedAddress> = self.named.values().copied().collect();
-                self.reload(&judge, &named)
-            }
-            None => Ok(()),
-        }
     }
 
     fn difference(&mut self) -> Result<Option<String>, FirewallError> {
@@ -527,17 +473,6 @@ impl Firewall {
         Ok(())
     }
 
-    /// Clears the marks of the generation that comes next, which takes a look at every connection of the machine: for idle
-    /// times, so that [`apply`](Self::apply) need not. Nobody sets them before that generation begins.
-    pub fn prepare_next(&mut self) -> Result<(), FirewallError> {
-        let next = self.generation.next_number();
-        if self.cleared != Some(next) {
-            self.clear_marks_of(next)?;
-            self.cleared = Some(next);
-        }
-        Ok(())
-    }
-
     /// Names the option that the kernel lacks, if that is why it refused the table.
     fn explained(&mut self, source: NetlinkError) -> FirewallError {
         let lacks = kernel_options::may_be_missing(&source);
@@ -545,18 +480,6 @@ impl Firewall {
             Some(option) => FirewallError::KernelOption { option, source },
             None => source.into(),
         }
-    }
-
-    /// No flow may carry the mark of a generation that is about to begin: it would pass unjudged.
-    fn clear_marks_of(&mut self, generation: u16) -> Result<(), FirewallError> {
-        if self.cleared.take() == Some(generation) {
-            return Ok(());
-        }
-        let mark = Mark::nothing_matched(generation);
-        for flow in self.conntrack.flows(mark, Mark::GENERATION_MASK)? {
-            self.conntrack.set_mark(&flow, 0)?;
-        }
-        Ok(())
     }
 
     fn current_devices(&mut self) -> Result<Vec<Device>, FirewallError> {

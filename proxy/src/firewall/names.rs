@@ -9,7 +9,7 @@ use super::FirewallError;
 use super::elements::class_key;
 use super::limits::NAMED_ADDRESS_MARGIN;
 use super::mark::Class;
-use super::sets::{PerGeneration, kept_map, named_map};
+use super::sets::{Maps, kept_map, named_map};
 use bulkhead_facts::{Direction, IpFamily};
 use bulkhead_netfilter::{Batch, Element, Key, LoadedElement, NetlinkError, Set};
 use bulkhead_policies::program::ClassId;
@@ -36,13 +36,32 @@ pub(super) type Named = BTreeMap<(IpAddr, bool), NamedAddress>;
 
 /// As they are loaded.
 pub(super) fn loaded(named: &[NamedAddress]) -> Named {
-    named.iter().map(|named| ((named.address, named.only_open), *named)).collect()
+    named.iter().map(|named| (named.place(), *named)).collect()
+}
+
+/// What is loaded and goes, and what comes; an address whose class or time is another one is in both.
+pub(super) fn difference(old: &Named, new: &[NamedAddress]) -> (Vec<NamedAddress>, Vec<NamedAddress>) {
+    let new = loaded(new);
+    let stays = |was: &NamedAddress, is: &NamedAddress| was.class == is.class && was.outlives(is);
+    let gone = old.iter().filter(|(place, was)| !new.get(*place).is_some_and(|is| stays(was, is)));
+    let come = new.iter().filter(|(place, is)| !old.get(*place).is_some_and(|was| stays(was, is)));
+    (gone.map(|(_, was)| *was).collect(), come.map(|(_, is)| *is).collect())
 }
 
 impl NamedAddress {
-    fn set(&self, generation: u16) -> Set {
+    /// Which address in which of the two maps.
+    pub(super) fn place(&self) -> (IpAddr, bool) {
+        (self.address, self.only_open)
+    }
+
+    /// True if it need not be loaded anew for the time of the other.
+    fn outlives(&self, other: &Self) -> bool {
+        self.until + NAMED_ADDRESS_MARGIN / 2 >= other.until
+    }
+
+    pub(super) fn set(&self, number: u16) -> Set {
         let family = if self.address.is_ipv4() { IpFamily::V4 } else { IpFamily::V6 };
-        let sets = PerGeneration { direction: Direction::Egress, generation };
+        let sets = Maps { direction: Direction::Egress, number };
         if self.only_open { kept_map(sets, family) } else { named_map(sets, family) }
     }
 
@@ -50,7 +69,7 @@ impl NamedAddress {
         Key::new().address(self.address)
     }
 
-    fn element(&self, now: Instant) -> Element {
+    pub(super) fn element(&self, now: Instant) -> Element {
         let life = self.until.saturating_duration_since(now) + NAMED_ADDRESS_MARGIN;
         Element::single(self.key()).data(self.data()).timeout(life)
     }
@@ -74,16 +93,16 @@ impl Firewall {
             let alike = before.iter().find(|old| {
                 (old.address, old.class, old.only_open) == (new.address, new.class, new.only_open)
             });
-            alike.is_some_and(|old| old.until + NAMED_ADDRESS_MARGIN / 2 >= new.until)
+            alike.is_some_and(|old| old.outlives(new))
         };
         let unchanged = before.len() == named.len() && named.iter().all(outlives);
         if !self.generation.has_names || unchanged {
             return Ok(());
         }
-        let (table, number) = (self.packets.clone(), self.generation.number);
+        let (table, number) = (self.packets.clone(), self.generation.maps);
         let mut batch = Batch::new();
         for old in before {
-            self.named.remove(&(old.address, old.only_open));
+            self.named.remove(&old.place());
             batch.delete_elements(&table, &old.set(number), &[Element::single(old.key())]);
         }
         add(&mut batch, &table, number, named);
@@ -107,13 +126,13 @@ impl Firewall {
 
     fn refill_named(&mut self) -> Result<(), NetlinkError> {
         let mut batch = Batch::new();
-        for set in maps(self.generation.number) {
+        for set in maps(self.generation.maps) {
             let loaded = self.connection.elements(&self.packets, set.name())?;
             let keys: Vec<Element> = loaded.into_iter().map(|element| Element::single(element.key)).collect();
             batch.delete_elements(&self.packets, &set, &keys);
         }
         let named: Vec<NamedAddress> = self.named.values().copied().collect();
-        add(&mut batch, &self.packets, self.generation.number, &named);
+        add(&mut batch, &self.packets, self.generation.maps, &named);
         self.commit_counted(&batch)
     }
 
@@ -122,13 +141,11 @@ impl Firewall {
         if !self.generation.has_names {
             return Ok(None);
         }
-        for set in maps(self.generation.number) {
+        for set in maps(self.generation.maps) {
             let loaded = self.connection.elements(&self.packets, set.name())?;
             let known = |element: &LoadedElement| {
-                let mut own = self
-                    .named
-                    .values()
-                    .filter(|named| named.set(self.generation.number).name() == set.name());
+                let mut own =
+                    self.named.values().filter(|named| named.set(self.generation.maps).name() == set.name());
                 own.any(|named| named.key() == element.key && element.data.as_ref() == Some(&named.data()))
             };
             if !loaded.iter().all(known) {
@@ -139,22 +156,17 @@ impl Firewall {
     }
 }
 
-/// The maps of a generation.
-pub(super) fn maps(generation: u16) -> Vec<Set> {
-    let sets = PerGeneration { direction: Direction::Egress, generation };
+/// The maps of that number.
+pub(super) fn maps(number: u16) -> Vec<Set> {
+    let sets = Maps { direction: Direction::Egress, number };
     let families = [IpFamily::V4, IpFamily::V6];
     families.into_iter().flat_map(|family| [named_map(sets, family), kept_map(sets, family)]).collect()
 }
 
-/// Adds addresses to the maps of a generation.
-pub(super) fn add(
-    batch: &mut Batch,
-    table: &bulkhead_netfilter::Table,
-    generation: u16,
-    named: &[NamedAddress],
-) {
+/// Adds addresses to the maps of that number.
+pub(super) fn add(batch: &mut Batch, table: &bulkhead_netfilter::Table, number: u16, named: &[NamedAddress]) {
     let now = Instant::now();
     for named in named {
-        batch.add_elements(table, &named.set(generation), &[named.element(now)]);
+        batch.add_elements(table, &named.set(number), &[named.element(now)]);
     }
 }

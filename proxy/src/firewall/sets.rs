@@ -6,11 +6,11 @@ use bulkhead_facts::{Direction, IpFamily};
 use bulkhead_netfilter::{Element, FieldKind, Key, Set};
 use std::net::IpAddr;
 
-/// Which program's maps.
+/// The maps of one direction; those that a reload makes have another number than those before.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PerGeneration {
+pub(super) struct Maps {
     pub(super) direction: Direction,
-    pub(super) generation: u16,
+    pub(super) number: u16,
 }
 
 fn address_kind(family: IpFamily) -> FieldKind {
@@ -28,30 +28,30 @@ fn suffix(family: IpFamily) -> &'static str {
 }
 
 /// Address to class.
-pub(super) fn class_map(sets: PerGeneration, family: IpFamily) -> Set {
-    let name = format!("{}_classes{}_{}", sets.direction, suffix(family), sets.generation);
+pub(super) fn class_map(sets: Maps, family: IpFamily) -> Set {
+    let name = format!("{}_classes{}_{}", sets.direction, suffix(family), sets.number);
     Set::new(&name, &[address_kind(family)]).map_to(FieldKind::Mark).intervals()
 }
 
 /// Address that names lead to, to class.
-pub(super) fn named_map(sets: PerGeneration, family: IpFamily) -> Set {
+pub(super) fn named_map(sets: Maps, family: IpFamily) -> Set {
     by_name("names", sets, family)
 }
 
 /// Likewise, for what is open only.
-pub(super) fn kept_map(sets: PerGeneration, family: IpFamily) -> Set {
+pub(super) fn kept_map(sets: Maps, family: IpFamily) -> Set {
     by_name("names_kept", sets, family)
 }
 
-fn by_name(what: &str, sets: PerGeneration, family: IpFamily) -> Set {
-    let name = format!("{}_{what}{}_{}", sets.direction, suffix(family), sets.generation);
+fn by_name(what: &str, sets: Maps, family: IpFamily) -> Set {
+    let name = format!("{}_{what}{}_{}", sets.direction, suffix(family), sets.number);
     let set = Set::new(&name, &[address_kind(family)]).map_to(FieldKind::Mark);
     set.timeouts().elements_max(NAMED_ADDRESSES_MAX)
 }
 
 /// Class, protocol, port to mark.
-pub(super) fn port_map(sets: PerGeneration) -> Set {
-    let name = format!("{}_ports_{}", sets.direction, sets.generation);
+pub(super) fn port_map(sets: Maps) -> Set {
+    let name = format!("{}_ports_{}", sets.direction, sets.number);
     Set::new(&name, &[FieldKind::Mark, FieldKind::Protocol, FieldKind::Port])
         .map_to(FieldKind::Mark)
         .intervals()

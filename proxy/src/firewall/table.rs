@@ -46,8 +46,8 @@ impl Content {
         generation: Generation,
         judge: Option<&Judge>,
     ) -> Self {
-        let sets = judge.map_or_else(Vec::new, |judge| elements::of_program(generation.number, judge));
-        let dynamic = if generation.has_names { names::maps(generation.number) } else { Vec::new() };
+        let sets = judge.map_or_else(Vec::new, |judge| elements::of_program(generation.maps, judge));
+        let dynamic = if generation.has_names { names::maps(generation.maps) } else { Vec::new() };
         Self { sets, dynamic, chains: generation.chains(options) }
     }
 
@@ -236,56 +236,64 @@ pub(super) fn stage(
     named: &[NamedAddress],
 ) -> Result<(), NetlinkError> {
     let mut creation = Content::generation(options, generation, Some(judge)).creation(table);
-    names::add(&mut creation, table, generation.number, named);
+    names::add(&mut creation, table, generation.maps, named);
     connection.commit_in_parts(creation)
 }
 
-/// Second transaction of a reload: both hooks enter the new generation, the old one goes.
+/// The chains of a generation whose maps are there: nothing refers to them yet.
+pub(super) fn chains_creation(table: &Table, options: &FirewallOptions, generation: Generation) -> Batch {
+    let chains = generation.chains(options);
+    Content { sets: Vec::new(), dynamic: Vec::new(), chains }.creation(table)
+}
+
+/// Last transaction of a change: both hooks enter the new generation, the old one goes, and then `gone`.
 pub(super) fn switch(
     connection: &mut Connection,
     table: &Table,
     generation: Generation,
+    gone: Batch,
 ) -> Result<(), NetlinkError> {
     let mut batch = Batch::new();
     for (hook, entrance) in entrances(generation) {
         batch.flush_chain(table, hook);
         entrance.iter().for_each(|rule| batch.add_rule(table, hook, rule));
     }
-    remove_generations(connection, table, &mut batch, |number| number != generation.number)?;
+    remove_others(connection, table, &mut batch, generation)?;
+    batch.append(gone);
     connection.commit(&batch)
 }
 
-/// Removes what is left of generations, for example by a reload that failed half-way.
+/// Removes what is left of other generations, for example by a reload that failed half-way.
 pub(super) fn clean(
     connection: &mut Connection,
     table: &Table,
-    gone: impl Fn(u16) -> bool,
+    current: Generation,
 ) -> Result<(), NetlinkError> {
     let mut batch = Batch::new();
-    remove_generations(connection, table, &mut batch, gone)?;
+    remove_others(connection, table, &mut batch, current)?;
     connection.commit(&batch)
 }
 
 /// Rules first: they refer to chains and maps.
-fn remove_generations(
+fn remove_others(
     connection: &mut Connection,
     table: &Table,
     batch: &mut Batch,
-    gone: impl Fn(u16) -> bool,
+    kept: Generation,
 ) -> Result<(), NetlinkError> {
-    let of_gone = |name: &str| generation_suffix(name).is_some_and(&gone);
-    let chains: Vec<String> =
-        connection.chains(table)?.into_iter().map(|chain| chain.name).filter(|name| of_gone(name)).collect();
+    let is_other = |name: &str, kept| number_suffix(name).is_some_and(|number| number != kept);
+    let chains = connection.chains(table)?.into_iter().map(|chain| chain.name);
+    let chains: Vec<String> = chains.filter(|name| is_other(name, kept.number)).collect();
     chains.iter().for_each(|chain| batch.flush_chain(table, chain));
     chains.iter().for_each(|chain| batch.delete_chain(table, chain));
-    for set in connection.sets(table)?.into_iter().filter(|set| of_gone(&set.name)) {
+    for set in connection.sets(table)?.into_iter().filter(|set| is_other(&set.name, kept.maps)) {
         batch.delete_set(table, &set.name);
     }
     Ok(())
 }
 
-/// Chains and maps of a generation end in its number; no lasting name does.
-fn generation_suffix(name: &str) -> Option<u16> {
+/// Chains of a generation end in its number, maps in theirs; no lasting name does.
+fn number_suffix(name: &str) -> Option<u16> {
     name.rsplit_once('_')?.1.parse().ok()
 }
 
@@ -300,12 +308,14 @@ pub(super) fn found_generation(
     let rules = connection.rules(table)?;
     let entrance = rules.iter().filter(|rule| rule.chain == PREROUTING).find_map(LoadedRule::target);
     let Some(number) = entrance.as_deref().and_then(Generation::number_of) else { return Ok(None) };
-    let suffix = format!("_{number}");
-    let loaded = connection.sets(table)?;
-    let has_program = loaded.iter().any(|set| set.name.ends_with(&suffix));
-    let has_names = loaded.iter().any(|set| names::maps(number).iter().any(|map| map.name() == set.name));
     let captures = rules.iter().any(|rule| rule.chain == hooks::ZONE);
-    Ok(Some(Generation { number, has_program, has_names, captures }))
+    let of_generation = rules.iter().filter(|rule| number_suffix(&rule.chain) == Some(number));
+    let asked: Vec<String> = of_generation.flat_map(LoadedRule::sets).collect();
+    let Some(maps) = asked.iter().find_map(|set| number_suffix(set)) else {
+        return Ok(Some(Generation { captures, ..Generation::closed(number) }));
+    };
+    let has_names = asked.iter().any(|set| names::maps(maps).iter().any(|map| map.name() == set));
+    Ok(Some(Generation { number, maps, has_program: true, has_names, captures }))
 }
 
 #[cfg(test)]
@@ -316,14 +326,18 @@ mod tests {
     fn no_lasting_name_looks_like_that_of_a_generation() {
         let options = FirewallOptions::new(1).expect("random");
         for (chain, _) in lasting(&options, true) {
-            assert_eq!(generation_suffix(chain.name()), None, "{}", chain.name());
+            assert_eq!(number_suffix(chain.name()), None, "{}", chain.name());
         }
         for set in sets::constant(&options).into_iter().map(|(set, _)| set).chain(sets::dynamic()) {
-            assert_eq!(generation_suffix(set.name()), None, "{}", set.name());
+            assert_eq!(number_suffix(set.name()), None, "{}", set.name());
         }
-        let generation = Generation { number: 4095, has_program: true, has_names: true, captures: true };
+        let generation =
+            Generation { number: 4095, maps: 17, has_program: true, has_names: true, captures: true };
         for (chain, _) in generation.chains(&options) {
-            assert_eq!(generation_suffix(chain.name()), Some(4095));
+            assert_eq!(number_suffix(chain.name()), Some(4095));
+        }
+        for map in names::maps(17) {
+            assert_eq!(number_suffix(map.name()), Some(17));
         }
     }
 }

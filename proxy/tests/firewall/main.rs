@@ -10,6 +10,7 @@ mod program;
 mod support;
 
 mod closed;
+mod elements;
 mod guards;
 mod inspected;
 mod lasting;

@@ -190,7 +190,8 @@ fn programs_are_forgotten_when_their_last_flow_is_gone() {
         let old = firewall.apply(&rules().judge()).expect("applied").generation;
         let app = with_timeout(UdpSocket::bind(at(POD[0], 53)).expect("bind"));
         assert!(crate::network::datagram_arrives(&peer.udp(OTHER_PEER[0], 1_000), &app));
-        firewall.apply(&rules().judge()).expect("applied");
+        let more = rules().rule(What::Allow, Direction::Ingress, &OTHER_PEER, L4Protocol::UDP, 54);
+        firewall.apply(&more.judge()).expect("applied");
         firewall.forget_replaced_programs().expect("dump");
         assert!(firewall.answers().judge(old).is_some(), "a flow still carries its mark");
         run("conntrack", &["-D", "-p", "udp"]);
