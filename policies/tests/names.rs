@@ -2,7 +2,10 @@
 
 mod support;
 
-use bulkhead_facts::{Direction, Effect, HostName, IpFamily, L4Protocol};
+use bulkhead_facts::{
+    Direction, Effect, HostName, HttpRequest, IpFamily, L4Protocol, Reason, RedisCommand, Request, TlsHello,
+    TlsVersion, UrlPath,
+};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::diagnostics::Source;
 use bulkhead_policies::inventory::ObjectName;
@@ -48,11 +51,44 @@ fn action(judge: &Judge, address: &str, names: &[&str], protocol: L4Protocol, po
     Some(judge.action_of_class(Direction::Egress, class, protocol, port))
 }
 
+/// True if bytes pass that name nobody.
 fn allowed(judge: &Judge, address: &str, names: &[&str], port: u16) -> bool {
     match action(judge, address, names, L4Protocol::TCP, port) {
-        Some(Action::Answer(id)) => judge.answer(id).enforced.effect == Effect::Allow,
-        Some(Action::Inspect { .. } | Action::Learn(_)) | None => false,
+        Some(Action::Answer(id) | Action::Inspect { opaque: id, .. }) => {
+            judge.answer(id).enforced.effect == Effect::Allow
+        }
+        Some(Action::Learn(_)) | None => false,
     }
+}
+
+/// What a hello with this name comes to, `-` for none, with `~` in front an encrypted one.
+fn hello(judge: &Judge, names: &[&str], port: u16, said: &str) -> Option<Reason> {
+    let name = HostName::parse(said.trim_start_matches('~')).ok().filter(|_| said != "-");
+    let hello = TlsHello {
+        server_name: name.as_ref(),
+        lowest: TlsVersion::V1_2,
+        highest: TlsVersion::V1_3,
+        application_protocols: &["h2"],
+        encrypted: said.starts_with('~'),
+    };
+    answer(judge, names, port, &Request::Tls(hello))
+}
+
+/// What a request to this host comes to, `-` for none.
+fn request(judge: &Judge, names: &[&str], port: u16, host: &str, path: &str) -> Option<Reason> {
+    let host = HostName::parse(host).ok().filter(|_| host != "-");
+    let path = UrlPath::parse(path).expect("a path");
+    let request = HttpRequest { method: "GET", path: &path, query: None, host: host.as_ref(), headers: &[] };
+    answer(judge, names, port, &Request::Http(request))
+}
+
+fn answer(judge: &Judge, names: &[&str], port: u16, request: &Request<'_>) -> Option<Reason> {
+    let answer = match action(judge, "203.0.113.7", names, L4Protocol::TCP, port)? {
+        Action::Inspect { chain, .. } => judge.decide_l7(chain, request).enforced,
+        other => panic!("not inspected: {other:?}"),
+    };
+    assert_eq!(answer.effect == Effect::Allow, answer.reason == Reason::AllowedByRule, "{answer:?}");
+    Some(answer.reason)
 }
 
 const TWO_RULES: &str = "
@@ -83,6 +119,106 @@ fn an_address_that_names_share_is_held_by_the_rules_of_all_of_them() {
     let both = ["api.card.example", "x.mail.example"];
     assert!(allowed(&judge, "203.0.113.7", &both, 443) && allowed(&judge, "203.0.113.7", &both, 25));
     assert!(!allowed(&judge, "203.0.113.7", &both, 80));
+}
+
+#[test]
+fn bytes_that_name_somebody_have_to_name_whom_a_rule_at_the_address_means() {
+    let judge = Judge::new(program(TWO_RULES, "")).expect("valid");
+    let card = ["api.card.example"];
+    let check = |said: &str| hello(&judge, &card, 443, said).expect("a class");
+    assert_eq!(check("api.card.example"), Reason::AllowedByRule);
+    // Not at this address, or not at all.
+    assert_eq!(check("a.mail.example"), Reason::NameMismatch);
+    assert_eq!(check("evil.example"), Reason::NameMismatch);
+    assert_eq!(check("-"), Reason::NameHidden);
+    assert_eq!(check("~api.card.example"), Reason::NameHidden);
+    let check = |host: &str| request(&judge, &card, 443, host, "/x").expect("a class");
+    assert_eq!(check("api.card.example"), Reason::AllowedByRule);
+    assert_eq!(check("evil.example"), Reason::NameMismatch);
+    assert_eq!(check("-"), Reason::NameHidden);
+    // Protocols that name nobody pass, as do datagrams.
+    assert!(allowed(&judge, "203.0.113.7", &card, 443));
+    let ping = Request::Redis(RedisCommand { name: "PING", keys: &[], database: Some(0) });
+    assert_eq!(answer(&judge, &card, 443, &ping), Some(Reason::AllowedByRule));
+}
+
+#[test]
+fn at_an_address_that_names_share_each_is_held_by_its_own_rules() {
+    let rules = "
+    - {name: all, to: [{fqdn: whole.example}], ports: [443]}
+    - {name: read, to: [{fqdn: '*.read.example'}], ports: [443], http: [{methods: [GET], path: '/public/**'}]}
+    - {name: new, to: [{fqdn: new.example}], ports: [443], tls: {min: '1.3'}}
+    - {name: told, to: [{fqdn: told.example}], ports: [443], tls: {sni: [other.example], ech: true}}
+";
+    let judge = Judge::new(program(rules, "")).expect("valid");
+    let all = ["whole.example", "a.read.example", "new.example", "told.example"];
+    let check = |host: &str, path: &str| request(&judge, &all, 443, host, path).expect("a class");
+    assert_eq!(check("whole.example", "/admin"), Reason::AllowedByRule);
+    assert_eq!(check("a.read.example", "/public/1"), Reason::AllowedByRule);
+    assert_eq!(check("a.read.example", "/admin"), Reason::L7Mismatch);
+    assert_eq!(check("unknown.example", "/public/1"), Reason::NameMismatch);
+    let check = |said: &str| hello(&judge, &all, 443, said).expect("a class");
+    assert_eq!(check("whole.example"), Reason::AllowedByRule);
+    assert_eq!(check("new.example"), Reason::L7Mismatch, "1.2 is offered");
+    // A section that says names says which.
+    assert_eq!(check("other.example"), Reason::AllowedByRule);
+    assert_eq!(check("told.example"), Reason::NameMismatch);
+    assert_eq!(check("~hidden.example"), Reason::AllowedByRule);
+    assert_eq!(check("-"), Reason::NameHidden);
+}
+
+#[test]
+fn a_request_without_a_clear_path_is_held_by_its_host_alone() {
+    let rules = "
+    - {name: all, to: [{fqdn: whole.example}], ports: [443]}
+    - {name: read, to: [{fqdn: read.example}], ports: [443], http: [{path: '/public/**'}]}
+";
+    let judge = Judge::new(program(rules, "")).expect("valid");
+    let check = |names: &[&str], host: &str| {
+        let Some(Action::Inspect { chain, .. }) = action(&judge, "203.0.113.7", names, L4Protocol::TCP, 443)
+        else {
+            panic!("not inspected")
+        };
+        let host = HostName::parse(host).ok().filter(|_| host != "-");
+        judge.decide_unclear_http(chain, host.as_ref()).enforced.reason
+    };
+    let both = ["whole.example", "read.example"];
+    assert_eq!(check(&both, "whole.example"), Reason::AllowedByRule);
+    assert_eq!(check(&both, "read.example"), Reason::NameMismatch);
+    assert_eq!(check(&both, "-"), Reason::NameHidden);
+    assert_eq!(check(&["read.example"], "read.example"), Reason::ProtocolMismatch);
+}
+
+#[test]
+fn names_of_a_cluster_network_policy_mean_addresses_alone() {
+    let admin = "
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: names}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {namespaces: {}}
+  egress:
+    - {name: out, action: Accept, to: [{domainNames: [api.card.example]}]}
+";
+    let judge = Judge::new(program("    - {name: far, to: [{cidr: 198.51.100.9/32}]}", admin)).expect("valid");
+    let found = action(&judge, "203.0.113.7", &["api.card.example"], L4Protocol::TCP, 443);
+    assert!(matches!(found, Some(Action::Answer(id)) if judge.answer(id).enforced.effect == Effect::Allow));
+}
+
+#[test]
+fn what_an_address_may_anyway_needs_no_name() {
+    let rules = format!("{TWO_RULES}    - {{name: block, to: [{{cidr: 203.0.113.0/24}}], ports: [443]}}\n");
+    let judge = Judge::new(program(&rules, "")).expect("valid");
+    let found = action(&judge, "203.0.113.7", &["api.card.example"], L4Protocol::TCP, 443);
+    assert!(matches!(found, Some(Action::Answer(_))), "{found:?}");
+    // The same where it is a peer of the rule itself.
+    let rule = "    - {name: card, to: [{fqdn: api.card.example}, {cidr: 203.0.113.0/24}], ports: [443]}\n";
+    let judge = Judge::new(program(rule, "")).expect("valid");
+    let found = action(&judge, "203.0.113.7", &["api.card.example"], L4Protocol::TCP, 443);
+    assert!(matches!(found, Some(Action::Answer(_))), "{found:?}");
 }
 
 #[test]

@@ -46,9 +46,12 @@ fn by_itself(edge: &Edge) -> Option<IncidentKind> {
     }
     match Reason::parse(&edge.enforced.reason)? {
         Reason::SidecarPort => Some(IncidentKind::SidecarTampering),
-        Reason::L7Mismatch | Reason::Malformed | Reason::Ambiguous | Reason::ProtocolMismatch => {
-            Some(IncidentKind::L7Probing)
-        }
+        Reason::L7Mismatch
+        | Reason::NameMismatch
+        | Reason::NameHidden
+        | Reason::Malformed
+        | Reason::Ambiguous
+        | Reason::ProtocolMismatch => Some(IncidentKind::L7Probing),
         Reason::AllowedByRule
         | Reason::NotIsolated
         | Reason::NoRule

@@ -127,6 +127,10 @@ reasons! {
     IdentityUnproven = "identity_unproven",
     /// The name was not resolved through us.
     NameUnknown = "name_unknown",
+    /// The bytes name another server than those that the address was allowed for.
+    NameMismatch = "name_mismatch",
+    /// The address was allowed for its name, and the bytes do not say whom they mean.
+    NameHidden = "name_hidden",
     /// A named limit was reached.
     Limit = "limit",
     /// The sidecar has never had a policy.

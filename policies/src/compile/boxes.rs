@@ -8,7 +8,7 @@ use super::clauses::PortBlock;
 use super::cluster::Cluster;
 use super::evaluate::plan;
 use super::intern::{Interner, TooMany};
-use super::lineup::{Lineup, Version};
+use super::lineup::{Bytes, Lineup, Version};
 use super::services::{self, ServiceTrouble};
 use crate::program::{Action, AnswerId};
 use bulkhead_facts::{Direction, L4Protocol, Mode, PortRange};
@@ -83,7 +83,8 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
             ports.iter().map(|block| (*rule, *block)).collect::<Vec<_>>()
         };
         let by_name = class.named.iter().flat_map(|rule| {
-            self.lineup.rules[*rule as usize].named_ports.iter().map(|block| (*rule, *block))
+            let named = self.lineup.rules[*rule as usize].by_name.iter();
+            named.flat_map(|named| &named.ports).map(|block| (*rule, *block))
         });
         clauses.flat_map(of).chain(by_name).collect()
     }
@@ -93,10 +94,10 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
         let mut cut = |first: u8, last: u8| cuts.extend([u16::from(first), u16::from(last) + 1]);
         blocks.iter().for_each(|(_, block)| cut(block.protocol_first, block.protocol_last));
         overrides.keys().for_each(|(protocol, _)| cut(*protocol, *protocol));
-        let sections = || blocks.iter().filter_map(|(rule, _)| self.lineup.rules[*rule as usize].section);
+        let rules = || blocks.iter().map(|(rule, _)| &self.lineup.rules[*rule as usize]);
         for protocol in [L4Protocol::TCP, L4Protocol::UDP] {
             let learns = protocol == L4Protocol::TCP && self.lineup.mode == Mode::Observe;
-            if learns || sections().any(|section| section.runs_on(protocol)) {
+            if learns || rules().any(|rule| rule.bytes(protocol) == Bytes::Decide) {
                 cut(protocol.0, protocol.0);
             }
         }

@@ -1,6 +1,6 @@
 //! What the rules that match at layer 4 come to: an answer, or stages that the bytes decide.
 
-use super::lineup::{LineRule, Lineup, Version};
+use super::lineup::{Bytes, LineRule, Lineup, Version};
 use crate::model::RuleAction;
 use crate::program::{Answer, RuleIndex};
 use bulkhead_facts::{Effect, L4Protocol, Reason, Tier};
@@ -45,7 +45,10 @@ impl Plan {
             return answer;
         }
         for stage in &self.stages {
-            let first = stage.iter().find(|entry| !entry.conditional || entry.effect == Some(Effect::Deny));
+            let first = stage.iter().find(|entry| {
+                let rule = &lineup.rules[entry.rule as usize];
+                !entry.conditional || entry.effect == Some(Effect::Deny) || rule.takes_unread()
+            });
             if let Some((entry, effect)) = first.and_then(|entry| Some((entry, entry.effect?))) {
                 return decided(lineup.rules[entry.rule as usize].index, effect);
             }
@@ -113,13 +116,13 @@ fn in_order<'a>(
 ) -> Outcome {
     for (at, rule) in rules {
         let effect = rule.action.effect();
-        let undecidable = rule.section.is_some_and(|section| !section.runs_on(protocol));
-        if undecidable && rule.action != RuleAction::Deny {
-            continue;
-        }
-        if rule.section.is_some() && !undecidable {
-            stage.push(PlanEntry { rule: at, effect, conditional: true });
-            continue;
+        match rule.bytes(protocol) {
+            Bytes::Undecidable if rule.action != RuleAction::Deny => continue,
+            Bytes::Decide => {
+                stage.push(PlanEntry { rule: at, effect, conditional: true });
+                continue;
+            }
+            Bytes::Undecidable | Bytes::Any => {}
         }
         let Some(effect) = effect else { break };
         if stage.iter().all(|entry| entry.effect.is_some()) {
@@ -142,12 +145,15 @@ fn union<'a>(
     stage: &mut Vec<PlanEntry>,
 ) -> Outcome {
     for (at, rule) in rules.filter(|(_, rule)| rule.action == RuleAction::Allow) {
-        let Some(section) = rule.section else {
-            stage.clear();
-            return Outcome::Decided(decided(rule.index, Effect::Allow));
-        };
-        if section.runs_on(protocol) {
-            stage.push(PlanEntry { rule: at, effect: Some(Effect::Allow), conditional: true });
+        match rule.bytes(protocol) {
+            Bytes::Any => {
+                stage.clear();
+                return Outcome::Decided(decided(rule.index, Effect::Allow));
+            }
+            Bytes::Decide => {
+                stage.push(PlanEntry { rule: at, effect: Some(Effect::Allow), conditional: true })
+            }
+            Bytes::Undecidable => {}
         }
     }
     Outcome::Open
@@ -160,7 +166,8 @@ fn reduced(lineup: &Lineup<'_>, stages: Vec<Vec<PlanEntry>>, end: Answer) -> Pla
     if !effects.into_iter().all(|effect| effect == end.effect) {
         return Plan { stages, end };
     }
-    let plain = stages.iter().flatten().find(|entry| !entry.conditional);
+    let takes_unread = |entry: &PlanEntry| lineup.rules[entry.rule as usize].takes_unread();
+    let plain = stages.iter().flatten().find(|entry| !entry.conditional || takes_unread(entry));
     let answer =
         plain.and_then(|entry| Some(decided(lineup.rules[entry.rule as usize].index, entry.effect?)));
     Plan { stages: Vec::new(), end: answer.unwrap_or(end) }

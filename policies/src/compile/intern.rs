@@ -1,6 +1,6 @@
 //! Answers and chains of a program, each kept once.
 
-use super::evaluate::Plan;
+use super::evaluate::{Plan, PlanEntry};
 use super::lineup::Lineup;
 use crate::limits::{ANSWERS_MAX, CHAIN_ENTRIES_MAX, CHAINS_MAX};
 use crate::model::L7Section;
@@ -105,11 +105,19 @@ impl Interner {
 }
 
 fn stages(lineup: &Lineup<'_>, plan: &Plan) -> Vec<L7Stage> {
-    let entry = |entry: &super::evaluate::PlanEntry| {
+    let entries = |entry: &PlanEntry| {
         let rule = &lineup.rules[entry.rule as usize];
+        let sections = match &rule.by_name {
+            _ if !entry.conditional => Vec::new(),
+            Some(named) => named.sections.iter().collect(),
+            None => rule.section.into_iter().collect(),
+        };
         // Alternatives have no order of their own; sorted, equal rules give equal bytes.
-        let section = rule.section.filter(|_| entry.conditional).map(L7Section::sorted);
-        L7Entry { rule: rule.index, effect: entry.effect, section }
+        let entry = |section: Option<L7Section>| L7Entry { rule: rule.index, effect: entry.effect, section };
+        match &sections[..] {
+            [] => vec![entry(None)],
+            sections => sections.iter().map(|section| entry(Some(section.sorted()))).collect(),
+        }
     };
-    plan.stages.iter().map(|stage| L7Stage { entries: stage.iter().map(entry).collect() }).collect()
+    plan.stages.iter().map(|stage| L7Stage { entries: stage.iter().flat_map(entries).collect() }).collect()
 }

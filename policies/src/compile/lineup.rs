@@ -1,13 +1,13 @@
 //! Everything that counts for one workload in one direction, in the order of evaluation.
 
-use super::clauses::{Clause, PortBlock, numeric_ports};
+use super::by_name::ByName;
+use super::clauses::Clause;
 use super::cluster::{Cluster, PodIndex};
 use super::infrastructure::{builtin_policy, builtin_rules};
 use super::policies::{Policies, PolicyIndex};
-use crate::model::{Collection, CollectionDefault, L7Section, Peer, Peers, Policy, PolicyMode, RuleAction};
+use crate::model::{Collection, CollectionDefault, L7Section, Policy, PolicyMode, RuleAction};
 use crate::program::{RuleIndex, RuleInfo, RuleNames};
-use bulkhead_facts::{Direction, Mode, NamePattern, Tier};
-use std::collections::BTreeSet;
+use bulkhead_facts::{Direction, L4Protocol, Mode, Tier};
 
 /// Which of the two answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +51,44 @@ pub(crate) struct LineRule<'a> {
     pub(crate) clauses: Vec<Clause>,
     /// Its number in the program.
     pub(crate) index: RuleIndex,
-    /// Names among its peers.
-    pub(crate) names: Vec<&'a NamePattern>,
-    /// The ports that it means on the addresses of those names.
-    pub(crate) named_ports: Vec<PortBlock>,
+    /// What it matches on addresses that names lead to. Such a line has no clauses: it stands beside the one for all
+    /// other peers of the rule, under the same number.
+    pub(crate) by_name: Option<ByName<'a>>,
+}
+
+/// What bytes have to do with whether a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bytes {
+    /// Nothing: it matches.
+    Any,
+    /// They decide.
+    Decide,
+    /// No bytes of this protocol can be decided on.
+    Undecidable,
+}
+
+impl LineRule<'_> {
+    /// What bytes on a flow of this protocol have to do with whether it matches.
+    pub(crate) fn bytes(&self, protocol: L4Protocol) -> Bytes {
+        let (mut sections, otherwise) = match (&self.by_name, self.section) {
+            (Some(named), _) => (named.sections.iter().collect::<Vec<_>>(), named.otherwise()),
+            (None, Some(section)) => (vec![section], Bytes::Undecidable),
+            (None, None) => (Vec::new(), Bytes::Any),
+        };
+        sections.retain(|section| section.runs_on(protocol));
+        if sections.is_empty() { otherwise } else { Bytes::Decide }
+    }
+
+    /// True if it matches bytes that cannot be read, as far as they can be told not to name anybody.
+    pub(crate) fn takes_unread(&self) -> bool {
+        self.by_name.as_ref().is_some_and(|named| named.otherwise() == Bytes::Any)
+    }
 }
 
 impl Lineup<'_> {
     /// True if some rule allows traffic to names.
     pub(crate) fn has_names(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.named_ports.is_empty())
+        self.rules.iter().any(|rule| rule.by_name.as_ref().is_some_and(|named| !named.ports.is_empty()))
     }
 
     /// True if what no rule allows is denied in this version.
@@ -103,8 +131,7 @@ pub(crate) fn lineup<'a>(
             counts: [true, true],
             clauses: rule.clauses,
             index: push_info(infos, info),
-            names: Vec::new(),
-            named_ports: Vec::new(),
+            by_name: None,
         });
     }
     for at in selecting.iter().filter(|at| policies.all[**at].tier != Tier::Admin) {
@@ -136,35 +163,32 @@ impl<'a> Lineup<'a> {
                 rule: rule.name.clone(),
                 direction: self.direction,
             };
-            let names = names_of(&rule.peers);
-            let named_ports = if names.is_empty() { Vec::new() } else { numeric_ports(&rule.ports) };
-            self.rules.push(LineRule {
+            let line = LineRule {
                 tier: policy.tier,
                 action: rule.action,
                 section: rule.l7.as_ref(),
                 counts,
                 clauses: policies.clauses(cluster, (at, self.direction, position), pod),
                 index: push_info(infos, info),
-                names,
-                named_ports,
+                by_name: None,
+            };
+            let named = ByName::of(policy, rule).map(|by_name| LineRule {
+                clauses: Vec::new(),
+                by_name: Some(by_name),
+                ..line
             });
+            self.rules.push(line);
+            self.rules.extend(named);
         }
     }
 }
 
 /// The names that rules of the line-up allow traffic to.
 pub(crate) fn names(lineup: &Lineup<'_>) -> Vec<RuleNames> {
-    let named = lineup.rules.iter().filter(|rule| !rule.names.is_empty());
+    let named = lineup.rules.iter().filter_map(|rule| Some((rule.index, rule.by_name.as_ref()?)));
     named
-        .map(|rule| RuleNames { rule: rule.index, names: rule.names.iter().copied().cloned().collect() })
+        .map(|(rule, named)| RuleNames { rule, names: named.names.iter().copied().cloned().collect() })
         .collect()
-}
-
-fn names_of(peers: &Peers) -> Vec<&NamePattern> {
-    let Peers::These(peers) = peers else { return Vec::new() };
-    let names = peers.iter().filter_map(|peer| if let Peer::Name(name) = peer { Some(name) } else { None });
-    let names: BTreeSet<&NamePattern> = names.collect();
-    names.into_iter().collect()
 }
 
 /// In which versions a policy counts: its own mode, and for the namespace tier the collection's.

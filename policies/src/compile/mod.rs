@@ -7,6 +7,7 @@
 //! Output depends on the meaning of the input only: permuted documents give the same program.
 
 mod boxes;
+mod by_name;
 mod classes;
 mod clauses;
 mod cluster;

@@ -56,11 +56,13 @@ pub(super) fn named_classes<N: Number>(
 
 /// Every set of rules that a name can be named by, and, up to the limit, every union of them.
 fn rule_sets(lineup: &Lineup<'_>) -> BTreeSet<RuleSet> {
-    let rules = || (0u32..).zip(&lineup.rules).filter(|(_, rule)| !rule.named_ports.is_empty());
-    let patterns: BTreeSet<&NamePattern> = rules().flat_map(|(_, rule)| rule.names.iter().copied()).collect();
+    let named = || (0u32..).zip(&lineup.rules).filter_map(|(at, rule)| Some((at, rule.by_name.as_ref()?)));
+    let rules = || named().filter(|(_, named)| !named.ports.is_empty());
+    let patterns: BTreeSet<&NamePattern> =
+        rules().flat_map(|(_, named)| named.names.iter().copied()).collect();
     let naming = |pattern: &&NamePattern| -> RuleSet {
         let names = |own: &&NamePattern| own.includes(pattern);
-        rules().filter(|(_, rule)| rule.names.iter().any(names)).map(|(at, _)| at).collect()
+        rules().filter(|(_, named)| named.names.iter().any(names)).map(|(at, _)| at).collect()
     };
     let single: BTreeSet<RuleSet> = patterns.iter().map(naming).filter(|set| !set.is_empty()).collect();
     let mut all = single.clone();

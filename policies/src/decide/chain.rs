@@ -1,10 +1,11 @@
 //! The index of one layer-7 chain: stage after stage until one decides.
 
+use super::by_name::{self, NamedRules};
 use super::protocols::Protocols;
 use super::stage::StageIndex;
 use crate::model::L7Section;
 use crate::program::{Answer, AnswerPair, L7Chain, L7Entry, L7Stage};
-use bulkhead_facts::{Effect, HttpRequest, Reason, Request};
+use bulkhead_facts::{Effect, HostName, HttpRequest, Reason, Request};
 
 /// Index of one chain.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(super) struct ChainIndex {
     pub(super) spoken: Spoken,
     /// An entry that is enforced denies.
     pub(super) denies: bool,
+    /// Its rules that allow traffic to names, where nothing but names leads to it.
+    named: NamedRules,
 }
 
 /// The protocols that sections of a chain speak of, enforced or not.
@@ -58,7 +61,8 @@ impl Spoken {
 }
 
 impl ChainIndex {
-    pub(super) fn new(chain: &L7Chain, end: AnswerPair) -> Self {
+    /// `named` are its rules that allow traffic to names, where nothing but names leads to it.
+    pub(super) fn new(chain: &L7Chain, end: AnswerPair, named: NamedRules) -> Self {
         let enforced = opaque_answer(&chain.enforced, end.enforced);
         let shadow =
             if chain.shadow.is_empty() { enforced } else { opaque_answer(&chain.shadow, end.shadow) };
@@ -74,11 +78,32 @@ impl ChainIndex {
                 .iter()
                 .flat_map(|stage| &stage.entries)
                 .any(|entry| entry.effect == Some(Effect::Deny)),
+            named,
         }
     }
 
     /// The pair of answers for one request.
     pub(super) fn decide(&self, chain: &L7Chain, end: AnswerPair, request: &Request<'_>) -> AnswerPair {
+        let pair = self.found(chain, end, request);
+        self.named.explain(chain, pair, |stages| by_name::fault(stages, &self.named, request))
+    }
+
+    /// The pair of answers for a request of HTTP that is about no path which everybody reads alike: the host decides
+    /// where nothing else is asked for.
+    pub(super) fn decide_unclear(
+        &self,
+        chain: &L7Chain,
+        end: AnswerPair,
+        host: Option<&HostName>,
+    ) -> AnswerPair {
+        let found = |stages: &[L7Stage], end| first_unread(stages, end, |entry| by_name::hosts(entry, host));
+        let enforced = found(&chain.enforced, end.enforced);
+        let shadow = if chain.shadow.is_empty() { enforced } else { found(&chain.shadow, end.shadow) };
+        let pair = AnswerPair { enforced, shadow };
+        self.named.explain(chain, pair, |stages| by_name::unclear_fault(stages, host))
+    }
+
+    fn found(&self, chain: &L7Chain, end: AnswerPair, request: &Request<'_>) -> AnswerPair {
         match request {
             Request::Opaque => self.opaque,
             Request::Http(http) => {
@@ -141,11 +166,23 @@ fn decide_path(
     end
 }
 
-/// Bytes that no section can be decided on: a deny matches, an allow and a pass do not.
+/// Bytes that no section can be decided on: a deny matches, an allow and a pass do not. They name nobody, so that a rule by
+/// name matches that asks for nothing else.
 fn opaque_answer(stages: &[L7Stage], end: Answer) -> Answer {
+    first_unread(stages, end, |_| true)
+}
+
+/// What holds for bytes that cannot be read, or not in full; `meant` tells of the hosts of a rule by name that asks for
+/// nothing else whether they are meant.
+fn first_unread(stages: &[L7Stage], end: Answer, meant: impl Fn(&L7Entry) -> bool) -> Answer {
     for stage in stages {
-        let first = stage.entries.iter().find(|e| e.section.is_none() || e.effect == Some(Effect::Deny));
-        if let Some(answer) = first.and_then(entry_answer) {
+        let always = |entry: &L7Entry| entry.section.is_none() || entry.effect == Some(Effect::Deny);
+        let first = stage
+            .entries
+            .iter()
+            .enumerate()
+            .find(|(at, entry)| always(entry) || by_name::is_whole(stage, *at) && meant(entry));
+        if let Some(answer) = first.and_then(|(_, entry)| entry_answer(entry)) {
             return answer;
         }
     }

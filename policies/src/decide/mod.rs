@@ -7,6 +7,7 @@
 
 mod addresses;
 mod blocks;
+mod by_name;
 mod chain;
 mod found;
 mod headers;
@@ -26,7 +27,8 @@ use crate::program::{
     PortBox, Program, RuleIndex, RuleInfo,
 };
 use addresses::AddressIndex;
-use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request};
+use bulkhead_facts::{Direction, Effect, HostName, L4Protocol, Reason, Request};
+use by_name::NamedRules;
 use chain::ChainIndex;
 use found::{Classes, Found};
 use std::net::IpAddr;
@@ -50,7 +52,9 @@ impl Judge {
     pub fn new(program: Program) -> Result<Self, InvalidProgram> {
         validate::validate(&program)?;
         let end = |id: AnswerId| program.answers[usize::from(id.0)];
-        let chains = program.l7_chains.iter().map(|chain| ChainIndex::new(chain, end(chain.end))).collect();
+        let named = NamedRules::of_chains(&program);
+        let index = |(chain, named)| ChainIndex::new(chain, end(chain.end), named);
+        let chains = program.l7_chains.iter().zip(named).map(index).collect();
         let ingress = DirectionIndex::new(&program.ingress);
         let egress = DirectionIndex::new(&program.egress);
         Ok(Self { program, ingress, egress, chains })
@@ -79,6 +83,16 @@ impl Judge {
         let at = chain.0 as usize;
         match (self.program.l7_chains.get(at), self.chains.get(at)) {
             (Some(chain), Some(index)) => index.decide(chain, self.answer(chain.end), request),
+            (None, _) | (_, None) => AnswerPair { enforced: UNKNOWN, shadow: UNKNOWN },
+        }
+    }
+
+    /// The pair of answers for a request of HTTP without a path that everybody reads alike, as far as its host settles
+    /// it: no rule that asks for a method or a path matches.
+    pub fn decide_unclear_http(&self, chain: L7ChainId, host: Option<&HostName>) -> AnswerPair {
+        let at = chain.0 as usize;
+        match (self.program.l7_chains.get(at), self.chains.get(at)) {
+            (Some(chain), Some(index)) => index.decide_unclear(chain, self.answer(chain.end), host),
             (None, _) | (_, None) => AnswerPair { enforced: UNKNOWN, shadow: UNKNOWN },
         }
     }
@@ -140,7 +154,7 @@ pub(crate) fn section_matches(section: &L7Section, request: &Request<'_>, effect
     let chain = L7Chain { enforced: vec![L7Stage { entries: vec![entry] }], ..L7Chain::default() };
     let end = Answer { effect: left, rule: None, reason: Reason::NoRule };
     let end = AnswerPair { enforced: end, shadow: end };
-    ChainIndex::new(&chain, end).decide(&chain, end, request).enforced.effect == taken
+    ChainIndex::new(&chain, end, NamedRules::default()).decide(&chain, end, request).enforced.effect == taken
 }
 
 /// What the boxes of one class say of a protocol and port.

@@ -220,7 +220,7 @@ fn host_rules_match_the_same_at_any_number_of_rules() {
         let judge = chain_of(&entries);
         let path = UrlPath::parse("/x").unwrap();
         let ask = |host: &str| {
-            let host = bulkhead_facts::HostName::parse(host).unwrap();
+            let host = HostName::parse(host).unwrap();
             let request =
                 HttpRequest { method: "GET", path: &path, query: None, host: Some(&host), headers: &[] };
             judge.decide_l7(L7ChainId(0), &Request::Http(request)).enforced.effect

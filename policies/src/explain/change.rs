@@ -87,6 +87,9 @@ impl Dialect {
 impl Flow<'_> {
     /// A rule that differs in one field, with that field widened; `None` if it is not that simple.
     pub(super) fn widen(&self, near: &Near<'_>) -> Option<Change> {
+        if self.says_another_name() {
+            return None;
+        }
         let dialect = Dialect::of(near.policy);
         let at = format!("/spec/{}/{}", self.direction, near.position);
         let (path, value, says) = match near.compared.differs.as_slice() {
@@ -105,6 +108,20 @@ impl Flow<'_> {
         let says = format!("in {}: {says}", near.shown);
         let document = near.policy.origin.clone();
         Some(Change { says, patch: Some(Patch::Edit { document, operations: vec![operation] }) })
+    }
+
+    /// True if the bytes do not mean the name that was dialled: a rule has to say so.
+    fn says_another_name(&self) -> bool {
+        let (Some(name), Some(request)) = (self.name, self.request) else { return false };
+        let means = |said: Option<&str>| {
+            said.is_some_and(|said| HostName::parse_authority(said).is_ok_and(|(host, _)| host == *name))
+        };
+        match request {
+            RequestQuestion::Tls(hello) => hello.encrypted || !means(hello.server_name.as_deref()),
+            RequestQuestion::Http(http) => http.host.is_some() && !means(http.host.as_deref()),
+            RequestQuestion::Grpc(_) | RequestQuestion::Dns(_) | RequestQuestion::Redis(_) => false,
+            RequestQuestion::Postgres(_) | RequestQuestion::Kafka(_) => false,
+        }
     }
 
     /// One alternative more; `tls` has none, so its field is widened if it is only one.

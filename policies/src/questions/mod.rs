@@ -179,7 +179,8 @@ impl<'a> Judges<'a> {
         let Some(judge) = self.judge(pod)? else { return Ok(None) };
         let action = asked.action(judge);
         let sent = asked.question.request.filter(|request| request.runs_on(asked.question.protocol));
-        let pair = answer(judge, action, sent);
+        let hosted = sent.zip(asked.question.name).and_then(|(request, name)| request.hosted(name));
+        let pair = answer(judge, action, hosted.as_ref().or(sent));
         let rule = |answer: Answer| answer.rule.map(|rule| judge.rule(rule).clone());
         Ok(Some(SideAnswer {
             direction: asked.direction,

@@ -6,7 +6,7 @@
 use super::{
     DnsAsked, GrpcQuestion, HttpQuestion, KafkaQuestion, PostgresQuestion, RedisQuestion, TlsQuestion,
 };
-use bulkhead_facts::{HostNameError, L4Protocol, PathError, Reason, Request};
+use bulkhead_facts::{HostName, HostNameError, L4Protocol, PathError, Reason, Request};
 use std::fmt;
 
 /// A request of a question.
@@ -55,6 +55,12 @@ impl RequestQuestion {
             Self::Grpc(call) => Some(call.as_http()),
             Self::Tls(_) | Self::Dns(_) | Self::Redis(_) | Self::Postgres(_) | Self::Kafka(_) => None,
         }
+    }
+
+    /// A request of HTTP that leaves its host open as clients send it that dial this name; `None` for any other.
+    pub(crate) fn hosted(&self, name: &HostName) -> Option<Self> {
+        let http = self.as_http().filter(|http| http.host.is_none())?;
+        Some(Self::Http(HttpQuestion { host: Some(name.to_string()), ..http }))
     }
 
     /// True if it can be sent on this protocol.

@@ -115,6 +115,21 @@ impl<'a> Question<'a> {
         }
     }
 
+    /// The host of a request of HTTP that is about no path which everybody reads alike: it is all that can be decided on.
+    /// `None` for every other request; a tunnel to somebody else asks its host for nothing.
+    pub fn unclear_host(&self) -> Option<Option<&HostName>> {
+        match &self.subject {
+            Subject::Http(HttpHead { target: Target::Ambiguous(..) | Target::Asterisk, host, .. }) => {
+                Some(host.as_deref())
+            }
+            Subject::Http(_)
+            | Subject::Tls(_)
+            | Subject::Redis(_)
+            | Subject::Postgres(_)
+            | Subject::Kafka(_) => None,
+        }
+    }
+
     /// The head of HTTP, if it is one.
     pub fn http(&self) -> Option<&HttpHead<'a>> {
         match &self.subject {

@@ -79,7 +79,10 @@ impl Verdicts {
             Plan::Reset(pair) | Plan::Pass(pair) => pair,
             Plan::Inspect { chain, spoken, .. } => {
                 let judge = &self.current.judge;
-                let pair = question.with_request(|request| judge.decide_l7(chain, request));
+                let pair = match question.unclear_host() {
+                    Some(host) => judge.decide_unclear_http(chain, host),
+                    None => question.with_request(|request| judge.decide_l7(chain, request)),
+                };
                 match question.ambiguity() {
                     Some(_) => unless_by_rule(pair, Reason::Ambiguous),
                     None if names(spoken, question.protocol()) => pair,
@@ -141,9 +144,10 @@ pub(super) fn plan(current: &Current, direction: Direction, peer: IpAddr, port: 
 }
 
 /// Names the reason where no rule is the reason.
-fn unless_by_rule(pair: AnswerPair, reason: Reason) -> AnswerPair {
+pub(crate) fn unless_by_rule(pair: AnswerPair, reason: Reason) -> AnswerPair {
     let named = |answer: Answer| match (answer.effect, answer.reason) {
-        (Effect::Allow, _) | (Effect::Deny, Reason::DeniedByRule) => answer,
+        (Effect::Allow, _) => answer,
+        (Effect::Deny, Reason::DeniedByRule | Reason::NameMismatch | Reason::NameHidden) => answer,
         (Effect::Deny, _) => Answer { reason, ..answer },
     };
     AnswerPair { enforced: named(pair.enforced), shadow: named(pair.shadow) }

@@ -11,6 +11,7 @@ mod words;
 
 pub(super) use matching::matches;
 
+use super::by_name::is_whole;
 use crate::model::L7Section;
 use crate::program::{L7Entry, L7Stage};
 use bulkhead_facts::{Effect, Request};
@@ -21,6 +22,9 @@ use words::Words;
 /// Index of one stage, by protocol.
 #[derive(Clone, Debug)]
 pub(super) struct Protocols([Protocol; 5]);
+
+/// The position of TLS among them.
+const TLS: usize = 0;
 
 /// What one protocol's requests can match.
 #[derive(Clone, Debug)]
@@ -50,18 +54,19 @@ impl Protocol {
         let mut filing = [Filing::default(), Filing::default()];
         let mut words = <[[Words; 2]; 2]>::default();
         let mut unconditional = NONE;
-        for (at, entry) in (0u32..).zip(&stage.entries) {
+        for (at, (position, entry)) in (0u32..).zip(stage.entries.iter().enumerate()) {
             let deny = entry.effect == Some(Effect::Deny);
             match &entry.section {
                 Some(section) if protocol_of_section(section) == Some(protocol) => {
                     let side = usize::from(deny);
                     let alternatives = places::alternatives(section, deny, &mut words[side]);
-                    for (position, alternative) in (0u32..).zip(alternatives) {
-                        filing[side].add((at, position), alternative);
+                    for (number, alternative) in (0u32..).zip(alternatives) {
+                        filing[side].add((at, number), alternative);
                     }
                 }
-                // A section of another protocol cannot be decided: a deny matches.
-                Some(_) if !deny => {}
+                // A section of another protocol cannot be decided: a deny matches, and so does a rule by name where
+                // nobody is named.
+                Some(_) if !deny && (protocol == TLS || !is_whole(stage, position)) => {}
                 Some(_) | None => {
                     unconditional = at;
                     break;
@@ -97,7 +102,7 @@ impl Protocol {
 
 fn protocol_of(request: &Request<'_>) -> Option<usize> {
     match request {
-        Request::Tls(_) => Some(0),
+        Request::Tls(_) => Some(TLS),
         Request::Dns(_) => Some(1),
         Request::Redis(_) => Some(2),
         Request::Postgres(_) => Some(3),
@@ -108,7 +113,7 @@ fn protocol_of(request: &Request<'_>) -> Option<usize> {
 
 fn protocol_of_section(section: &L7Section) -> Option<usize> {
     match section {
-        L7Section::Tls(_) => Some(0),
+        L7Section::Tls(_) => Some(TLS),
         L7Section::Dns(_) => Some(1),
         L7Section::Redis(_) => Some(2),
         L7Section::Postgres(_) => Some(3),

@@ -7,8 +7,8 @@ use crate::program::RuleIndex;
 use bulkhead_facts::{KafkaRequest, RedisCommand};
 
 fn stage(sections: Vec<(Option<Effect>, Option<L7Section>)>) -> L7Stage {
-    let entry = |(effect, section)| L7Entry { rule: RuleIndex(0), effect, section };
-    L7Stage { entries: sections.into_iter().map(entry).collect() }
+    let entry = |(rule, (effect, section))| L7Entry { rule: RuleIndex(rule), effect, section };
+    L7Stage { entries: (0..).zip(sections).map(entry).collect() }
 }
 
 /// Position of the first entry that matches, by looking at all.

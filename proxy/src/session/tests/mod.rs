@@ -13,6 +13,7 @@ mod http2;
 mod http2_agree;
 mod http2_change;
 mod http2_oracle;
+mod names;
 mod origin;
 mod programs;
 mod slow;

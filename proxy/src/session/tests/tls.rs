@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 const NAMES: [&str; 2] = ["open.test", "secret.test"];
 
 /// A server that greets whoever completes a handshake, and what its clients trust.
-async fn server() -> (SocketAddr, RootCertStore) {
+pub(super) async fn server() -> (SocketAddr, RootCertStore) {
     let made = generate_simple_self_signed(NAMES.map(str::to_owned)).expect("a certificate");
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let mut roots = RootCertStore::empty();
@@ -40,7 +40,7 @@ async fn server() -> (SocketAddr, RootCertStore) {
     (address, roots)
 }
 
-fn client(roots: RootCertStore, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+pub(super) fn client(roots: RootCertStore, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
     ClientConfig::builder_with_protocol_versions(versions).with_root_certificates(roots).with_no_client_auth()
 }
 
@@ -58,7 +58,7 @@ fn lab(destination: SocketAddr) -> Lab {
 }
 
 /// What a client reads, or the error it shows.
-async fn greeted(lab: &Lab, config: ClientConfig, name: &'static str) -> Result<String, String> {
+pub(super) async fn greeted(lab: &Lab, config: ClientConfig, name: &'static str) -> Result<String, String> {
     let through = lab.connect().await;
     let name = ServerName::try_from(name).expect("a name");
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, through.stream);
