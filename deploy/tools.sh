@@ -9,7 +9,7 @@
 #   tools.sh peers   proxies of others and what sends them requests, for `make bench-peers`
 #   tools.sh fuzz    what `make fuzz` needs
 #   tools.sh deny    cargo-deny
-#   tools.sh h2spec  builds h2spec, which tests of HTTP/2 run, into target/tools (Go; optional)
+#   tools.sh h2spec  builds h2spec and a peer of Go's own HTTP/2, which tests run, into target/tools (Go; optional)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -43,9 +43,10 @@ gunicorn() {
 
 # Its version and those of what it is made of are fixed in deploy/h2spec.
 h2spec() {
-    local program="$PWD/target/tools/h2spec"
-    [ ! -x "$program" ] || return 0
+    local program="$PWD/target/tools/h2spec" peer="$PWD/target/tools/http2-peer"
     mkdir -p target/tools
+    [ -x "$peer" ] || go build -o "$peer" proxy/src/session/tests/peers/http2.go
+    [ ! -x "$program" ] || return 0
     (cd deploy/h2spec && go build -o "$program" github.com/summerwind/h2spec/cmd/h2spec)
 }
 

@@ -67,6 +67,9 @@ pub const HEADER_LIST_FIELDS_MAX: usize = 256;
 pub const STREAMS_MAX: usize = 100;
 /// Streams that were reset and on which a client may still send. On older ones: the connection is closed.
 pub const STREAMS_RESET_REMEMBERED: usize = 128;
+/// Streams that were answered here in full before their request was. More: the oldest is reset at once, others as soon as
+/// their client goes on.
+pub const STREAMS_ANSWERED_MAX: usize = 32;
 /// Streams that ended and of which that is known. Older ones count as never opened.
 pub const STREAMS_ENDED_REMEMBERED: usize = 8;
 /// Bytes of a control frame of HTTP/2: SETTINGS, PING, RST_STREAM, PRIORITY, WINDOW_UPDATE. More: the connection is closed.
@@ -74,7 +77,7 @@ pub const CONTROL_FRAME_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of the client that have to be there together for HTTP/2: a control frame, or the header of a frame.
 pub const FRAME_SHOWN_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of our own that wait for the end of a frame of the server. More: the client is not read.
-pub const INSERTED_BYTES_MAX: usize = 32 * 1024;
+pub const INSERTED_BYTES_MAX: usize = 8 * 1024;
 /// SETTINGS of a server that wait for the client's acknowledgement. More: the connection is closed.
 pub const SETTINGS_UNACKNOWLEDGED_MAX: usize = 32;
 /// Time over which resets and faults of streams are counted.

@@ -42,7 +42,11 @@ enum State {
     ContentReturn,
     ContentLineFeed,
     TrailerStart,
-    TrailerName,
+    /// So many bytes of a name, and which of [`FRAMING`] it may still be, a bit for each.
+    TrailerName {
+        length: u8,
+        candidates: u8,
+    },
     TrailerValue,
     TrailerLineFeed,
     LastLineFeed,
@@ -112,9 +116,14 @@ impl Chunked {
             (State::ContentReturn, b'\r') => State::ContentLineFeed,
             (State::ContentLineFeed, b'\n') => State::SizeStart,
             (State::TrailerStart, b'\r') => State::LastLineFeed,
-            (State::TrailerStart, _) if is_token(byte) => self.trailer(State::TrailerName)?,
-            (State::TrailerName, b':') => self.trailer(State::TrailerValue)?,
-            (State::TrailerName, _) if is_token(byte) => self.trailer(State::TrailerName)?,
+            (State::TrailerStart, _) if is_token(byte) => self.trailer(trailer_name(0, u8::MAX, byte))?,
+            (State::TrailerName { length, candidates }, b':') if names_framing(length, candidates) => {
+                return Err(wrong("trailer that would frame the message"));
+            }
+            (State::TrailerName { .. }, b':') => self.trailer(State::TrailerValue)?,
+            (State::TrailerName { length, candidates }, _) if is_token(byte) => {
+                self.trailer(trailer_name(length, candidates, byte))?
+            }
             (State::TrailerValue, b'\r') => State::TrailerLineFeed,
             (State::TrailerValue, _) if is_plain(byte) => self.trailer(State::TrailerValue)?,
             (State::TrailerLineFeed, b'\n') => State::TrailerStart,
@@ -125,7 +134,7 @@ impl Chunked {
                 | State::ContentReturn
                 | State::ContentLineFeed
                 | State::TrailerStart
-                | State::TrailerName
+                | State::TrailerName { .. }
                 | State::TrailerValue
                 | State::TrailerLineFeed
                 | State::LastLineFeed
@@ -148,6 +157,24 @@ impl Chunked {
         self.trailers += 1;
         if self.trailers > TRAILER_BYTES_MAX { Err(limit("trailers longer than 4 KiB")) } else { Ok(next) }
     }
+}
+
+/// Fields that say where a message ends or whom it is for: servers that merge trailers into the head read another message
+/// than those that do not (RFC 9110 section 6.5.1).
+const FRAMING: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
+
+/// One more byte of the name of a trailer.
+fn trailer_name(length: u8, candidates: u8, byte: u8) -> State {
+    let at = usize::from(length);
+    let fits = |name: &[u8]| name.get(at).is_some_and(|expected| byte.eq_ignore_ascii_case(expected));
+    let still = FRAMING.iter().enumerate().filter(|(_, name)| fits(name));
+    let candidates = candidates & still.fold(0, |bits, (number, _)| bits | 1 << number);
+    State::TrailerName { length: length.saturating_add(1), candidates }
+}
+
+fn names_framing(length: u8, candidates: u8) -> bool {
+    let ends = |name: &[u8]| name.len() == usize::from(length);
+    FRAMING.iter().enumerate().any(|(number, name)| candidates & 1 << number != 0 && ends(name))
 }
 
 impl Part {
@@ -236,6 +263,7 @@ mod tests {
         check("0\r\n\r\nGET", 5, true);
         check("4\r\nabcd\r\n0\r\n\r\n", 14, true);
         check("A;x=\"y\"\r\n0123456789\r\n00\r\nt: v\r\nu:\r\n\r\nrest", 37, true);
+        check("0\r\nhosts: v\r\ncontent-lengt: 1\r\nx-host: 2\r\n\r\n", 44, true);
         check("1;a;b=c;d=\"\\\";\"\r\n", 17, false);
         check("4\r\nab", 5, false);
     }
@@ -257,6 +285,9 @@ mod tests {
         check_refused("0\r\nname : x\r\n\r\n", 7);
         check_refused("0\r\n: x\r\n\r\n", 3);
         check_refused("0\r\nt: a\nb\r\n\r\n", 7);
+        check_refused("0\r\nContent-Length: 5\r\n\r\n", 17);
+        check_refused("0\r\nt: a\r\ntransfer-encoding: chunked\r\n\r\n", 26);
+        check_refused("0\r\nHOST:a\r\n\r\n", 7);
         check_refused("0\r\nt: a\0b\r\n\r\n", 7);
         check_refused("1;\x01\r\n", 2);
         check_refused("1;\r\n", 2);

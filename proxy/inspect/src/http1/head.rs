@@ -74,11 +74,27 @@ pub(super) fn field(line: &[u8]) -> Result<HeaderField<'_>, Refusal> {
     if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
         return Err(malformed("header name that is no token"));
     }
-    let value = trim(rest.get(1..).unwrap_or_default());
+    let written = rest.get(1..).unwrap_or_default();
+    let value = trim(written);
+    if value.len() < written.len() && has_tab_around(written) && names_framing(name) {
+        return Err(malformed("tab beside a value that frames the message"));
+    }
     if !is_text(value) {
         return Err(malformed("control byte in a header value"));
     }
     Ok(HeaderField { name, value })
+}
+
+/// Fields of which servers do not agree that a tab around the value means nothing.
+fn names_framing(name: &[u8]) -> bool {
+    let names: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
+    names.iter().any(|framing| name.eq_ignore_ascii_case(framing))
+}
+
+fn has_tab_around(written: &[u8]) -> bool {
+    let around = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let ends = written.iter().take_while(around).chain(written.iter().rev().take_while(around));
+    ends.into_iter().any(|byte| *byte == b'\t')
 }
 
 /// Without spaces and tabs at both ends; a vertical tab is no white space.

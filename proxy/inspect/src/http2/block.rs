@@ -36,9 +36,9 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Gives its memory back.
-    pub(super) fn release(&mut self) {
-        super::shrink(&mut self.fragments);
+    /// Gives its memory back, if that is more than so many bytes.
+    pub(super) fn release(&mut self, bytes_max: usize) {
+        super::shrink(&mut self.fragments, bytes_max);
     }
 }
 
@@ -116,7 +116,10 @@ impl Http2 {
         }
         let Some(stream) = self.streams.find(id) else {
             return match self.streams.past(id) {
-                Past::Reset => Ok(Purpose::Nothing),
+                Past::Reset => {
+                    self.streams.goes_on(id);
+                    Ok(Purpose::Nothing)
+                }
                 Past::Ended => Err((Code::StreamClosed, "HEADERS on a stream that ended")),
                 Past::Unknown | Past::Idle => Err((Code::Protocol, "HEADERS on a stream that was left out")),
             };
@@ -312,9 +315,8 @@ impl Http2 {
         let spent = reply::denial(&mut self.to_client, stream, about, notice.status, json, line, room);
         self.window.injected(spent);
         self.budget.opened();
-        if !end_stream {
-            reply::reset_complete(&mut self.to_client, stream);
-            self.streams.reset(stream);
+        if !end_stream && let Some(oldest) = self.streams.answer(stream) {
+            reply::reset_complete(&mut self.to_client, oldest);
         }
         self.reading = Reading::Answered { count, allowed: false };
         true

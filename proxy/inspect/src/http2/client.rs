@@ -3,6 +3,7 @@
 use super::Http2;
 use super::budget::Spent;
 use super::frame::{self, ACK, Code, END_STREAM, HEADER_BYTES, Header, Kind, PADDED, PREFACE};
+use super::reply;
 use super::settings::Settings;
 use super::streams::{Ending, Past};
 use crate::contract::Step;
@@ -238,7 +239,10 @@ impl Http2 {
         if header.stream == 0 || self.streams.past(header.stream) == Past::Idle {
             return self.fail(Code::Protocol, "RST_STREAM on an idle stream");
         }
-        if let Some(detail) = self.spend(Spent::Reset) {
+        // To end what was answered in full is no giving up.
+        if !self.streams.goes_on(header.stream)
+            && let Some(detail) = self.spend(Spent::Reset)
+        {
             return self.fail(Code::EnhanceYourCalm, detail);
         }
         let fate = match self.streams.end(header.stream) {
@@ -313,6 +317,9 @@ impl Http2 {
     /// What becomes of so many bytes of a body.
     fn body(&mut self, id: u32, length: u64, end: bool) -> Result<Fate, (Code, &'static str)> {
         let Some(stream) = self.streams.find(id) else {
+            if self.streams.goes_on(id) && !end {
+                reply::reset_complete(&mut self.to_client, id);
+            }
             return match self.streams.past(id) {
                 Past::Idle => Err((Code::Protocol, "DATA on an idle stream")),
                 Past::Ended | Past::Unknown if self.gate => {

@@ -193,11 +193,13 @@ impl Http2 {
 
 /// Bytes that a buffer of an idle connection keeps, so that the next request need not allocate.
 const IDLE_BUFFER_BYTES: usize = 512;
+/// The same while a stream is open: whoever leaves one open must not hold what a large request has taken.
+const OPEN_BUFFER_BYTES: usize = 2 * 1024;
 
-/// Gives a buffer back if it is large.
-fn shrink(buffer: &mut Vec<u8>) {
-    if buffer.capacity() > IDLE_BUFFER_BYTES {
-        buffer.shrink_to(IDLE_BUFFER_BYTES);
+/// Gives a buffer back if it is larger than so many bytes.
+fn shrink(buffer: &mut Vec<u8>, bytes_max: usize) {
+    if buffer.capacity() > bytes_max {
+        buffer.shrink_to(bytes_max);
     }
 }
 
@@ -323,15 +325,18 @@ impl Inspector for Http2 {
     }
 
     fn release(&mut self) {
-        if self.streams.count() == 0 && matches!(self.reading, Reading::Frame) {
-            self.fields.release();
+        let idle = self.streams.count() == 0 && matches!(self.reading, Reading::Frame);
+        let bytes_max = if idle { IDLE_BUFFER_BYTES } else { OPEN_BUFFER_BYTES };
+        if idle {
             self.decoder.release();
             self.streams.release();
-            self.block.release();
-            for buffer in [&mut self.output, &mut self.server_block, &mut self.to_server, &mut self.to_client]
-            {
-                shrink(buffer);
-            }
+        }
+        if !matches!(self.reading, Reading::Fragment | Reading::Continuation) {
+            self.block.release(bytes_max);
+        }
+        self.fields.release(2 * bytes_max);
+        for buffer in [&mut self.output, &mut self.server_block, &mut self.to_server, &mut self.to_client] {
+            shrink(buffer, bytes_max);
         }
     }
 

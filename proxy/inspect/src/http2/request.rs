@@ -80,6 +80,9 @@ pub(super) fn read<'a>(
 pub(super) fn check_trailers(fields: &Fields) -> Result<(), Refusal> {
     fields.iter().try_for_each(|(name, value)| match name.first() {
         Some(b':') => Err(malformed("pseudo-header field in trailers")),
+        Some(_) if matches!(name, b"content-length" | b"host") => {
+            Err(malformed("trailer that would frame the message"))
+        }
         Some(_) | None => check_field(name, value),
     })
 }

@@ -3,7 +3,8 @@
 //! A stream that was denied never comes here: the server does not know it. One that has to end although the server knows
 //! it is *ending*: the server was told, and the client is told once the server can say nothing more on it.
 
-use crate::limits::{STREAMS_ENDED_REMEMBERED, STREAMS_RESET_REMEMBERED};
+use crate::limits::{STREAMS_ANSWERED_MAX, STREAMS_ENDED_REMEMBERED, STREAMS_RESET_REMEMBERED};
+use std::collections::VecDeque;
 
 /// Open streams, by identifier.
 #[derive(Debug, Default)]
@@ -14,6 +15,9 @@ pub(super) struct Streams {
     pub(super) last: u32,
     /// Streams that the client may not know to be over: what it sends on them is dropped.
     reset: Recent<STREAMS_RESET_REMEMBERED>,
+    /// Those among them that we answered in full before the client was done: it is asked to stop once it goes on, since
+    /// some clients lose an answer that a reset follows at once.
+    answered: VecDeque<u32>,
     /// Streams that ended as they should.
     ended: Recent<STREAMS_ENDED_REMEMBERED>,
 }
@@ -111,6 +115,19 @@ impl Streams {
         Some(self.open.remove(at))
     }
 
+    /// A stream is answered in full, and never was open. The one that has to be reset now, if there are too many.
+    pub(super) fn answer(&mut self, id: u32) -> Option<u32> {
+        self.reset.insert(id);
+        self.answered.push_back(id);
+        if self.answered.len() > STREAMS_ANSWERED_MAX { self.answered.pop_front() } else { None }
+    }
+
+    /// True if a stream was answered in full and the client was not done with it; it goes on now, or ends it.
+    pub(super) fn goes_on(&mut self, id: u32) -> bool {
+        let at = self.answered.iter().position(|answered| *answered == id);
+        at.is_some_and(|at| self.answered.remove(at).is_some())
+    }
+
     /// Removes the first stream that is ending and was reset before this PING.
     pub(super) fn take_ending(&mut self, fence: u32) -> Option<Stream> {
         let is_over = |stream: &&Stream| stream.ending.is_some() && stream.fence <= fence;
@@ -140,6 +157,9 @@ impl Streams {
     pub(super) fn release(&mut self) {
         if self.open.is_empty() {
             self.open = Vec::new();
+        }
+        if self.answered.is_empty() {
+            self.answered = VecDeque::new();
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Also the body of the fuzz target `http2`.
 
-use bulkhead_inspect::{Conversation, Notice, Side, Step, Target};
+use bulkhead_inspect::{Conversation, Notice, Question, Side, Step, Target};
 use std::cell::RefCell;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
@@ -78,16 +78,9 @@ fn drive_client(
                 pending.drain(..count);
             }
             Step::Ask(question) => {
-                let head = question.http().expect("a request of HTTP");
-                let path = match &head.target {
-                    Target::Path(path, _) => path.raw().to_owned(),
-                    Target::Ambiguous(path, _) => (*path).to_owned(),
-                    Target::Asterisk => "*".to_owned(),
-                    Target::Authority(_) => "tunnel".to_owned(),
-                };
                 assert!(question.keep().question().is_some(), "what was asked can be asked again");
-                let allow = !gate || !path.starts_with("/no");
-                let line = format!("{} {path}", head.method);
+                let line = describe(&question);
+                let allow = !gate || !line.contains(" /no");
                 drop(question);
                 match allow {
                     true => {
@@ -136,6 +129,18 @@ fn drive_server(conversation: &mut Conversation, answers: &mut Vec<u8>) -> bool 
     }
 }
 
+/// A request as h2 would tell it.
+pub(crate) fn describe(question: &Question<'_>) -> String {
+    let Some(head) = question.http() else { return String::new() };
+    let path = match &head.target {
+        Target::Path(path, _) => path.raw(),
+        Target::Ambiguous(path, _) => path,
+        Target::Asterisk => "*",
+        Target::Authority(_) => "tunnel",
+    };
+    format!("{} {path}", head.method)
+}
+
 thread_local! {
     static RUNTIME: RefCell<Runtime> =
         RefCell::new(Builder::new_current_thread().build().expect("a runtime"));
@@ -143,11 +148,16 @@ thread_local! {
 
 /// Everything that h2 reads from what was released was asked about and allowed, in the same order.
 fn agree(outcome: &Outcome) {
-    let read = RUNTIME.with_borrow(|runtime| runtime.block_on(requests(&outcome.released)));
+    let read = reads(&outcome.released);
     let mut allowed = outcome.allowed.iter();
     for request in &read {
         assert!(allowed.any(|line| line == request), "h2 reads {read:?}, we allowed {:?}", outcome.allowed);
     }
+}
+
+/// The requests that h2 reads from a client's bytes.
+pub(crate) fn reads(bytes: &[u8]) -> Vec<String> {
+    RUNTIME.with_borrow(|runtime| runtime.block_on(requests(bytes)))
 }
 
 async fn requests(bytes: &[u8]) -> Vec<String> {

@@ -133,9 +133,7 @@ pub(super) struct Running {
 impl Running {
     /// `None`, said past the harness, if it is not installed.
     pub(super) async fn start(program: Program) -> Option<Self> {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
+        let address = free_address().await;
         let folder = std::env::temp_dir().join(format!("bulkhead-{}-{}", program.name(), address.port()));
         fs::create_dir_all(&folder).expect("a folder");
         let log = fs::File::create(folder.join("log")).expect("a file");
@@ -179,6 +177,12 @@ impl Drop for Running {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// One where nobody listens.
+pub(super) async fn free_address() -> SocketAddr {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    free.local_addr().expect("an address")
 }
 
 /// One process that answers everything and logs every request it could read.

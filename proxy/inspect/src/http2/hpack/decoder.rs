@@ -5,6 +5,7 @@
 
 use super::static_table::{STATIC, STATIC_COUNT};
 use super::{Cursor, HpackError};
+use crate::limits::HEADER_TABLE_BYTES_MAX;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -114,9 +115,9 @@ impl Fields {
         self.list.clear();
     }
 
-    /// Gives its memory back, if it is much.
-    pub fn release(&mut self) {
-        if self.bytes.capacity() > 1024 || self.list.capacity() > 32 {
+    /// Gives its memory back, if that is more than so many bytes.
+    pub fn release(&mut self, bytes_max: usize) {
+        if self.bytes.capacity() > bytes_max || self.list.capacity() > bytes_max / size_of::<Field>() {
             *self = Self::default();
         }
     }
@@ -137,6 +138,16 @@ impl Fields {
 struct Limits {
     bytes: usize,
     fields: usize,
+    /// Bytes that may still come from the client's table.
+    named: usize,
+}
+
+impl Limits {
+    /// So many bytes come from the client's table, where each of them is named for little.
+    fn name(&mut self, count: usize) -> Result<(), HpackError> {
+        self.named = self.named.checked_sub(count).ok_or(HpackError::TooLarge)?;
+        Ok(())
+    }
 }
 
 impl Decoder {
@@ -175,21 +186,23 @@ impl Decoder {
         fields.clear();
         let mut cursor = Cursor { rest: block };
         self.size_updates(&mut cursor)?;
-        let limits = Limits { bytes: bytes_max, fields: fields_max };
+        // A whole table, and again as much for names that come with several values.
+        let named = 2 * self.allowed.max(HEADER_TABLE_BYTES_MAX);
+        let mut limits = Limits { bytes: bytes_max, fields: fields_max, named };
         while let Some(first) = cursor.peek() {
             if fields.list.len() >= limits.fields {
                 return Err(HpackError::TooLarge);
             }
             match first {
-                0x80.. => self.indexed(&mut cursor, fields, limits)?,
+                0x80.. => self.indexed(&mut cursor, fields, &mut limits)?,
                 0x40..=0x7f => {
-                    let field = self.literal(&mut cursor, 6, fields, limits)?;
+                    let field = self.literal(&mut cursor, 6, fields, &mut limits)?;
                     self.insert(fields, &field);
                     fields.list.push(field);
                 }
                 0x20..=0x3f => return Err(HpackError::BadTableSize),
                 0..=0x1f => {
-                    let field = self.literal(&mut cursor, 4, fields, limits)?;
+                    let field = self.literal(&mut cursor, 4, fields, &mut limits)?;
                     fields.list.push(Field { never_indexed: first & 0x10 != 0, ..field });
                 }
             }
@@ -217,13 +230,17 @@ impl Decoder {
         &self,
         cursor: &mut Cursor<'_>,
         fields: &mut Fields,
-        limits: Limits,
+        limits: &mut Limits,
     ) -> Result<(), HpackError> {
         let index = cursor.integer(7)?.checked_sub(1).ok_or(HpackError::BadIndex)?;
         let start = fields.end();
         let (name, value) = match STATIC.get(index) {
             Some((name, value)) => (name.as_bytes(), value.as_bytes()),
-            None => self.entry(index - STATIC_COUNT)?,
+            None => {
+                let (name, value) = self.entry(index - STATIC_COUNT)?;
+                limits.name(name.len() + value.len())?;
+                (name, value)
+            }
         };
         if fields.bytes.len() + name.len() + value.len() > limits.bytes {
             return Err(HpackError::TooLarge);
@@ -247,12 +264,13 @@ impl Decoder {
         cursor: &mut Cursor<'_>,
         prefix_bits: u8,
         fields: &mut Fields,
-        limits: Limits,
+        limits: &mut Limits,
     ) -> Result<Field, HpackError> {
         let index = cursor.integer(prefix_bits)?;
         let start = fields.end();
         let mut static_index = 0;
-        let room = |fields: &Fields| limits.bytes.saturating_sub(fields.bytes.len());
+        let bytes_max = limits.bytes;
+        let room = |fields: &Fields| bytes_max.saturating_sub(fields.bytes.len());
         match index.checked_sub(1) {
             None => {
                 let room = room(fields);
@@ -264,7 +282,11 @@ impl Decoder {
                         static_index = u8::try_from(index).unwrap_or_default();
                         name.as_bytes()
                     }
-                    None => self.entry(at - STATIC_COUNT)?.0,
+                    None => {
+                        let (name, _) = self.entry(at - STATIC_COUNT)?;
+                        limits.name(name.len())?;
+                        name
+                    }
                 };
                 if name.len() > room(fields) {
                     return Err(HpackError::TooLarge);

@@ -136,6 +136,15 @@ fn cve_2026_47774_a_block_that_unfolds_ends_the_connection() {
     driver.client(Kind::Headers, END_HEADERS | END_STREAM, 1, bomb);
     assert!(driver.closed);
     assert_eq!(driver.server_saw(), []);
+    // Not even what would fit into a list, if all of it is the same again.
+    let mut driver = Driver::open();
+    let mut bomb = block(&request("GET", "/a"));
+    bomb.extend([0x40, 1, b'a', 0x7f, 0x81, 0x03]);
+    bomb.extend([b'x'; 512]);
+    bomb.extend([0xbe; 20]);
+    driver.client(Kind::Headers, END_HEADERS | END_STREAM, 1, bomb);
+    assert!(driver.closed);
+    assert_eq!(driver.server_saw(), []);
     // Cookies count like everything else.
     let mut driver = Driver::open();
     let mut list = request("GET", "/a");

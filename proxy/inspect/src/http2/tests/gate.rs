@@ -81,7 +81,7 @@ fn a_denied_call_of_grpc_gets_its_status_as_trailers() {
     call.push(("content-type", "application/grpc+proto"));
     driver.client(Kind::Headers, END_HEADERS, 1, block(&call));
     let saw = driver.client_saw();
-    assert_eq!((saw[0].flags, saw.len()), (END_HEADERS | END_STREAM, 2));
+    assert_eq!((saw[0].flags, saw.len()), (END_HEADERS | END_STREAM, 1));
     let text = fields(&saw[0].payload);
     let expected = [
         (":status", "200"),
@@ -90,7 +90,35 @@ fn a_denied_call_of_grpc_gets_its_status_as_trailers() {
         ("grpc-message", "denied 50%25"),
     ];
     assert_eq!(text, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    // Some clients lose an answer that a reset follows at once.
+    driver.client(Kind::Data, 0, 1, []);
+    assert_eq!(driver.client_saw(), [Frame::new(Kind::Reset, 0, 1, [0; 4])]);
     assert_eq!(driver.server_saw(), []);
+}
+
+#[test]
+fn what_is_answered_here_in_full_is_reset_only_where_its_client_goes_on() {
+    let mut driver = Driver::open();
+    let answered = |driver: &mut Driver, id: u32| {
+        driver.client(Kind::Headers, END_HEADERS, id, block(&request("POST", "/no")));
+        let saw = driver.client_saw();
+        let resets = saw.iter().filter(|frame| frame.kind == Kind::Reset);
+        resets.map(|frame| frame.stream).collect::<Vec<u32>>()
+    };
+    assert_eq!(answered(&mut driver, 1), [0; 0]);
+    driver.client(Kind::Data, END_STREAM, 1, b"a=b");
+    assert_eq!(driver.client_saw(), [Frame::new(Kind::WindowUpdate, 0, 0, [0, 0, 0, 3])]);
+    // To end it is no giving up, however often.
+    for number in 1..500 {
+        assert_eq!(answered(&mut driver, number * 2 + 1), [0; 0]);
+        driver.client(Kind::Reset, 0, number * 2 + 1, [0, 0, 0, 8]);
+    }
+    // Of many that nobody ends the oldest is reset.
+    for number in 0..40 {
+        let resets = answered(&mut driver, 2_001 + number * 2);
+        assert_eq!(resets.len(), usize::from(number >= 32), "{number}");
+    }
+    assert!(!driver.closed);
 }
 
 #[test]
