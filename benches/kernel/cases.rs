@@ -97,7 +97,7 @@ fn enforce(peers: u32) -> Result<Firewall> {
     Ok(firewall)
 }
 
-/// What the sidecar does with connections that it is told of.
+/// What the sidecar does with connections whose end it is told of.
 fn account(firewall: &mut Firewall) -> Result<i32> {
     let recorder = Arc::new(Recorder::new(Arc::new(Metrics::new()?)));
     let flows =
@@ -107,7 +107,7 @@ fn account(firewall: &mut Firewall) -> Result<i32> {
     helper(move || {
         while let Ok(read) = reader.read() {
             let now_ms = bulkhead_proxy::clock::unix_ms();
-            read.events.iter().for_each(|event| flows.happened(event, now_ms));
+            read.flows.iter().for_each(|flow| flows.ended(flow, now_ms));
         }
     })
 }

@@ -15,10 +15,9 @@ use crate::control::{Control, Transport, sealed};
 use crate::dns::{Dns, NameKeeper};
 use crate::drain::{Connections, Stage};
 use crate::enforcement::{self, Enforcement, Pulse};
-use crate::firewall::Marks;
 use crate::flows::Recorder;
 use crate::intercept::{LocalLeg, Sockets};
-use crate::kernel_tier::{self, KernelTier};
+use crate::kernel_tier::{self, KernelTier, LegTrial};
 use crate::limits::THREAD_STACK_BYTES;
 use crate::listeners::{self, Traffic};
 use crate::metrics::Metrics;
@@ -27,6 +26,7 @@ use crate::system;
 use anyhow::{Result, anyhow};
 use bulkhead_api::{Capability, Weakness};
 use bulkhead_policies::decide::Judge;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -98,16 +98,10 @@ impl Sidecar {
         let traffic = traffic_runtime(run.workers)?;
         let last_good = LastGood::within(&run.state);
         let tier = start_tier(run, &recorder, &metrics, &pulse)?;
-        let Tier { marks, posture, enforcement, thread: enforcement_thread } = tier;
-        let sockets = match marks {
-            Some(marks) => {
-                // The table has the hooks for this trial until a program says that it needs none.
-                let sockets = traffic.block_on(sockets(marks, run));
-                traffic.block_on(enforce_last_good(&enforcement, &last_good));
-                sockets
-            }
-            None => Sockets::unmarked(),
-        };
+        let Tier { sockets, enforces, posture, enforcement, thread: enforcement_thread } = tier;
+        if enforces {
+            traffic.block_on(enforce_last_good(&enforcement, &last_good));
+        }
         let connections = Connections::new(metrics.clone());
         let accepting = Arc::new(AtomicBool::new(false));
         let dns = Dns {
@@ -194,8 +188,8 @@ impl Sidecar {
 
 /// What enforces, and how the rest reaches it.
 struct Tier {
-    /// None where nothing is enforced.
-    marks: Option<Marks>,
+    sockets: Sockets,
+    enforces: bool,
     posture: Posture,
     enforcement: Enforcement,
     thread: JoinHandle<()>,
@@ -204,12 +198,15 @@ struct Tier {
 /// Takes over the kernel table. Without the right to it, or where somebody chose so, goes on without one and says so.
 fn start_tier(run: &Run, recorder: &Arc<Recorder>, metrics: &Arc<Metrics>, pulse: &Pulse) -> Result<Tier> {
     match KernelTier::open(&run.place, recorder.clone(), metrics.clone()) {
-        Ok(table) => {
-            let (marks, posture) = (Some(table.marks()), table.posture());
+        Ok(mut table) => {
+            let (sockets, posture) = (Sockets::new(table.marks(), LocalLeg::PodAddress), table.posture());
+            if run.capture != Capture::Redirect {
+                table.try_legs_by(leg_trial(sockets, run.place.controller));
+            }
             let names = NameKeeper::within(&run.state);
             let (enforcement, thread) =
                 enforcement::start_with_names(table, names, pulse.clone(), metrics.clone())?;
-            Ok(Tier { marks, posture, enforcement, thread })
+            Ok(Tier { sockets, enforces: true, posture, enforcement, thread })
         }
         Err(error) if error.leaves_advisory(&run.place) => {
             tracing::error!("advisory: NOTHING IS ENFORCED BY THIS SIDECAR: {error}");
@@ -217,7 +214,7 @@ fn start_tier(run: &Run, recorder: &Arc<Recorder>, metrics: &Arc<Metrics>, pulse
             posture.note(Weakness::FailOpen, run.place.fail_open);
             let table = Advisory::new(error.to_string());
             let (enforcement, thread) = enforcement::start(table, pulse.clone(), metrics.clone())?;
-            Ok(Tier { marks: None, posture, enforcement, thread })
+            Ok(Tier { sockets: Sockets::unmarked(), enforces: false, posture, enforcement, thread })
         }
         Err(error) => Err(anyhow!("cannot take over the kernel table: {error}")),
     }
@@ -243,15 +240,18 @@ async fn enforce_last_good(enforcement: &Enforcement, last_good: &LastGood) {
     }
 }
 
+fn leg_trial(sockets: Sockets, controller: SocketAddr) -> LegTrial {
+    Box::new(move || match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(find_local_leg(sockets, controller)),
+        Err(error) => tracing::warn!(%error, "no trial of legs: the app sees the pod's own address"),
+    })
+}
+
 /// Finds out how the app can see its clients.
-async fn sockets(marks: Marks, Run { place, capture, .. }: &Run) -> Sockets {
-    let mut sockets = Sockets::new(marks, LocalLeg::PodAddress);
-    if *capture == Capture::Redirect {
-        return sockets;
-    }
-    match system::local_address_towards(place.controller) {
-        Ok(pod) if pod != place.controller.ip() => {
-            if let Err(error) = sockets.find_local_leg(pod, place.controller.ip()).await {
+async fn find_local_leg(sockets: Sockets, controller: SocketAddr) {
+    match system::local_address_towards(controller) {
+        Ok(pod) if pod != controller.ip() => {
+            if let Err(error) = sockets.find_local_leg(pod, controller.ip()).await {
                 tracing::warn!(%error, "the app sees the pod's own address instead of its clients'");
             }
         }
@@ -260,7 +260,6 @@ async fn sockets(marks: Marks, Run { place, capture, .. }: &Run) -> Sockets {
         ),
         Err(error) => tracing::warn!(%error, "no way to the controller: the app sees the pod's own address"),
     }
-    sockets
 }
 
 fn transport(run: &Run, sockets: Sockets) -> Transport {

@@ -40,9 +40,14 @@ pub struct KernelTier {
     foreign_rules: Option<String>,
     /// Packets and bytes of each named rule of the table, as told last.
     counted: HashMap<String, (u64, u64)>,
+    /// Finds out how the app can see its clients, before the first program that captures.
+    leg_trial: Option<LegTrial>,
     /// Ends them when the table's owner ends.
     _readers: Readers,
 }
+
+/// Tries a leg to the app, which takes the hooks of captured flows.
+pub type LegTrial = Box<dyn FnOnce() + Send>;
 
 /// Why there is no kernel tier.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +121,14 @@ impl KernelTier {
             open_queue: None,
             foreign_rules: None,
             counted: HashMap::new(),
+            leg_trial: None,
             _readers: readers,
         })
+    }
+
+    /// Has legs to the app tried before the first program that needs some. Until then connections do not pay for their routes.
+    pub fn try_legs_by(&mut self, trial: LegTrial) {
+        self.leg_trial = Some(trial);
     }
 
     /// How the sidecar's sockets must be marked.
@@ -199,6 +210,10 @@ impl Table for KernelTier {
     }
 
     fn apply_with_names(&mut self, judge: &Arc<Judge>, named: &[NamedAddress]) -> Result<u16, FirewallError> {
+        if let Some(try_legs) = self.leg_trial.take_if(|_| Firewall::captures(judge)) {
+            self.firewall.begin_capturing()?;
+            try_legs();
+        }
         let applied = self.firewall.apply_with_names(judge, named)?;
         self.flows.replace_program(judge.clone());
         Ok(applied.generation)
@@ -272,7 +287,7 @@ impl Readers {
                 metrics.lost_connection_events.inc();
             }
             let now_ms = clock::unix_ms();
-            read.events.iter().for_each(|event| flows.happened(event, now_ms));
+            read.flows.iter().for_each(|flow| flows.ended(flow, now_ms));
             Ok(())
         })
     }

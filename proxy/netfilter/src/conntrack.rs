@@ -1,14 +1,14 @@
-//! Connections as the kernel tracks them: events, dumps by mark, and changes of marks.
+//! Connections as the kernel tracks them: their ends as events, dumps by mark, and changes of marks.
 //!
-//! Subscribe before loading rules: the kernel prepares connections for events only while somebody listens.
-//! New connections carry no counters, ended ones do; a connection's end is reported late (timeouts), so live
-//! numbers need a dump.
+//! Subscribe before loading rules: the kernel prepares connections for events only while somebody listens. A connection's
+//! end is reported late (timeouts), so live numbers need a dump, which finds new ones too: to be told of each would cost
+//! more than the rest of its way through the table.
 
 use crate::error::NetlinkError;
 use crate::exchange::Exchange;
 use crate::limits;
 use crate::socket::{Received, Socket};
-use crate::wire::{Attributes, CREATE, EXCLUSIVE, Encoder, Messages, subsystem, u16_of};
+use crate::wire::{Attributes, Encoder, Messages, subsystem, u16_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -50,25 +50,16 @@ pub struct Flow {
     pub bytes_to_source: u64,
 }
 
-/// What happened to a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlowEvent {
-    /// Its first packet passed.
-    New(Flow),
-    /// The kernel forgot it; with its final counters.
-    Ended(Flow),
-}
-
 /// What one read brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowEvents {
-    /// In order. Empty if nothing came before the timeout.
-    pub events: Vec<FlowEvent>,
+    /// What the kernel forgot, with its final counters, in order. Empty if nothing came before the timeout.
+    pub ended: Vec<Flow>,
     /// True if the kernel had to drop events for us: dump to see what was missed.
     pub overrun: bool,
 }
 
-/// A subscription to new and ended connections.
+/// A subscription to ended connections.
 #[derive(Debug)]
 pub struct FlowEventReader {
     socket: Socket,
@@ -78,9 +69,8 @@ pub struct FlowEventReader {
 impl FlowEventReader {
     /// Subscribes. Needs CAP_NET_ADMIN.
     pub fn open(receive_timeout: Duration) -> Result<Self, NetlinkError> {
-        const GROUP_NEW: u32 = 1 << 0;
         const GROUP_DESTROY: u32 = 1 << 2;
-        let socket = Socket::open(libc::NETLINK_NETFILTER, GROUP_NEW | GROUP_DESTROY, receive_timeout)?;
+        let socket = Socket::open(libc::NETLINK_NETFILTER, GROUP_DESTROY, receive_timeout)?;
         socket.enlarge_receive_buffer(limits::RECEIVE_BUFFER_BYTES);
         Ok(Self { socket, buffer: vec![0; limits::DATAGRAM_BYTES_MAX] })
     }
@@ -94,7 +84,7 @@ impl FlowEventReader {
             return Ok(read);
         }
         std::thread::sleep(limits::EVENTS_GATHERED_FOR);
-        while read.events.len() < limits::EVENTS_PER_READ_MAX {
+        while read.ended.len() < limits::EVENTS_PER_READ_MAX {
             let next = self.socket.receive_now(&mut self.buffer)?;
             if !self.take(next, &mut read) {
                 break;
@@ -113,14 +103,8 @@ impl FlowEventReader {
                 return false;
             }
         };
-        read.events.extend(Messages(&self.buffer[..length]).filter_map(|message| {
-            let flow = flow_of(&message.attributes())?;
-            match message.kind {
-                DELETED => Some(FlowEvent::Ended(flow)),
-                NEW if message.flags & (CREATE | EXCLUSIVE) != 0 => Some(FlowEvent::New(flow)),
-                _ => None,
-            }
-        }));
+        let ended = Messages(&self.buffer[..length]).filter(|message| message.kind == DELETED);
+        read.ended.extend(ended.filter_map(|message| flow_of(&message.attributes())));
         true
     }
 }

@@ -214,6 +214,11 @@ impl Rule {
         self.store_connection(17, Some(0), Register::R0)
     }
 
+    /// Tells nobody when the connection ends, nor of changes to it. Before its first packet has passed.
+    pub fn tell_no_events(self) -> Self {
+        self.load_constant(0u32, Register::R0).store_connection(18, None, Register::R0)
+    }
+
     fn store_connection(mut self, key: u32, direction: Option<u8>, from: Register) -> Self {
         expression(&mut self.expressions, "ct", |e| {
             e.u32(2, key);

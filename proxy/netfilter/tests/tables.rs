@@ -110,6 +110,7 @@ fn rules() -> Vec<(&'static str, Rule)> {
         ("judge", Rule::new().protocol(6).refuse(Refusal::TcpReset)),
         ("judge", Rule::new().refuse(Refusal::AdminProhibited)),
         ("judge", Rule::new().protocol(6).set_timeouts("tcp4")),
+        ("judge", Rule::new().tell_no_events()),
         ("prerouting", Rule::new().field(Field::ReversePathDevice).equals(0u32).set_ct_mark(0).drop_packet()),
         (
             "input",

@@ -110,7 +110,7 @@ impl Firewall {
         if change.judges_again {
             self.answers.remember(generation.number, judge.clone());
             let afterwards = change.afterwards(&self.packets);
-            table::switch(&mut self.connection, &self.packets, generation, afterwards)?;
+            table::switch(&mut self.connection, &self.packets, &self.options, generation, afterwards)?;
         }
         self.generation = generation;
         Ok(())
@@ -125,8 +125,9 @@ impl Firewall {
             table::stage(&mut self.connection, &self.packets, &self.options, generation, judge, named);
         // Before the switch: its first packets may be logged at once.
         self.answers.remember(generation.number, judge.clone());
-        let switched = staged
-            .and_then(|()| table::switch(&mut self.connection, &self.packets, generation, Batch::new()));
+        let switched = staged.and_then(|()| {
+            table::switch(&mut self.connection, &self.packets, &self.options, generation, Batch::new())
+        });
         if let Err(error) = switched {
             self.answers.forget(generation.number);
             // What is left of it is in nobody's way and goes with the next reload.

@@ -84,20 +84,20 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
         regular(hooks::LISTENER, hooks::listener(options)),
         regular(LOOPBACK, loopback()),
         regular(REFUSE, refuse()),
-        regular(WEIGH_UPSTREAM, weigh_upstream()),
+        regular(WEIGH_UPSTREAM, weigh_upstream(options)),
         regular(ACCOUNTING, accounting()),
     ];
     for direction in Direction::BOTH {
-        chains.push(regular(&weigh(direction), weigh_rules(direction)));
+        chains.push(regular(&weigh(direction), weigh_rules(direction, options)));
         chains.push(regular(
             &weigh_others(direction),
-            [without_inspector(direction, options), weigh_others_rules(direction)].concat(),
+            [without_inspector(direction, options), weigh_others_rules(direction, options)].concat(),
         ));
-        chains.push(regular(&weigh_message(direction), weigh_message_rules(direction)));
-        chains.push(regular(&deny(direction), deny_rules(direction)));
+        chains.push(regular(&weigh_message(direction), weigh_message_rules(direction, options)));
+        chains.push(regular(&deny(direction), deny_rules(direction, options)));
         chains.push(regular(&count(direction), count_rules(direction)));
     }
-    chains.extend(hooks::always(options));
+    chains.extend(hooks::always());
     if captures {
         chains.extend(hooks::capturing(options));
     }
@@ -109,9 +109,10 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
 /// groups.
 fn arrival(options: &FirewallOptions) -> Vec<Rule> {
     let ingress = Direction::Ingress;
-    let mut rules = vec![own_conversations()];
-    rules.push(Rule::new().input_device(LOOPBACK_INDEX).goto(ARRIVAL_LOOPBACK));
-    rules.push(Rule::new().ipv6().jump(ARRIVAL_V6));
+    let mut rules = vec![
+        Rule::new().input_device(LOOPBACK_INDEX).goto(ARRIVAL_LOOPBACK),
+        Rule::new().ipv6().jump(ARRIVAL_V6),
+    ];
     rules.extend(infrastructure::dhcp_v4("in", options));
     for field in [Field::SOURCE_V4, Field::DESTINATION_V4] {
         let loopback = Rule::new().ipv4().field::<Ipv4Addr>(field).in_block(Ipv4Addr::LOCALHOST, 8);
@@ -154,7 +155,7 @@ fn arrival_own(options: &FirewallOptions) -> Vec<Rule> {
             .field(Field::OriginalDestinationPort)
             .equals(options.admin_port)
             .key_in(&[source], sets::admin_peers(family).name());
-        rules.push(admin.set_ct_mark(Mark::OWN).counter().accept());
+        rules.push(admin.set_ct_mark(Mark::OWN).tell_no_events().counter().accept());
     }
     rules
 }
@@ -174,13 +175,12 @@ fn astray() -> Vec<Rule> {
 /// Guards of packets made here. The leg to the app comes before every device test: its source is not ours.
 fn departure(options: &FirewallOptions) -> Vec<Rule> {
     let egress = Direction::Egress;
-    let mut rules = vec![own_conversations()];
     let legs = [(LOCAL_LEG_RULE, TCP), ("datagrams to the app", UDP)].map(|(name, carrier)| {
         let leg = by_sidecar(Rule::new().named(name), options.marks.local_leg, options).protocol(carrier);
         let to_app = leg.field(Field::DestinationAddressType).equals(address_type::LOCAL);
-        to_app.set_ct_mark(Mark::LOCAL_LEG).counter().accept()
+        to_app.set_ct_mark(Mark::LOCAL_LEG).tell_no_events().counter().accept()
     });
-    rules.extend(legs);
+    let mut rules = legs.to_vec();
     rules.push(Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).goto(LOOPBACK));
     rules.push(Rule::new().ipv6().jump(DEPARTURE_V6));
     rules.push(infrastructure::group_membership("out"));
@@ -190,7 +190,8 @@ fn departure(options: &FirewallOptions) -> Vec<Rule> {
     rules.push(guard(without_conversation(), Guard::InvalidPacket, egress));
     if let Some(controller) = options.controller {
         let own = by_sidecar(Rule::new().named("controller"), options.marks.upstream, options);
-        rules.push(to_socket(own, controller).set_ct_mark(Mark::OWN).counter().accept());
+        let own = to_socket(own, controller).set_ct_mark(Mark::OWN).tell_no_events().counter();
+        rules.push(leaves(own, options));
     }
     rules
 }
@@ -203,10 +204,10 @@ fn departure_v6(options: &FirewallOptions) -> Vec<Rule> {
 
 /// Packets of conversations that are the sidecar's own, whatever the generation: what has a mark without a generation is a leg
 /// to the app or a conversation of [`Mark::OWN`]. A new connection has no mark and is done with the first comparison.
-fn own_conversations() -> Rule {
+pub(super) fn own_conversations() -> Rule {
     const WITHOUT_GENERATION: u32 = !(Mark::LOCAL_LEG | Mark::OWN);
     let marked = Rule::new().named("own conversation goes on").ct_mark().not_equals(0);
-    confirmed(marked.ct_mark().mask(WITHOUT_GENERATION).equals(0)).accept()
+    confirmed(marked.ct_mark().mask(WITHOUT_GENERATION).equals(0))
 }
 
 /// Packets of a socket that carries the mark, belongs to the sidecar's user and, where it has one of its own, to its
@@ -217,6 +218,11 @@ pub(super) fn by_sidecar(rule: Rule, mark: u32, options: &FirewallOptions) -> Ru
         Some(group) => rule.field(Field::SocketControlGroup(group.level)).equals(group.id),
         None => rule,
     }
+}
+
+/// Lets a packet leave: it gets the mark that the guard of frames asks for.
+pub(super) fn leaves(rule: Rule, options: &FirewallOptions) -> Rule {
+    rule.set_packet_mark(options.marks.passed).accept()
 }
 
 /// Packets of connections whose first packet has passed.
@@ -278,10 +284,10 @@ fn loopback() -> Vec<Rule> {
 
 /// The packet carries the mark that the look-ups found. What the kernel lets pass by itself comes first: it is what there
 /// is most of.
-fn weigh_rules(direction: Direction) -> Vec<Rule> {
+fn weigh_rules(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
     let class = Rule::new().packet_mark().mask(Class::MASK);
     let mut rules = vec![class.not_equals(Class::KernelAllow.bits()).goto(&weigh_others(direction))];
-    rules.extend(admitted(&format!("admitted {direction}")));
+    rules.extend(admitted(&format!("admitted {direction}"), direction, options));
     rules
 }
 
@@ -291,7 +297,7 @@ fn weigh_others(direction: Direction) -> String {
 
 /// A flow that the kernel let pass and that now has to be inspected cannot be redirected any more (NAT is decided on the
 /// first packet): it is cut.
-fn weigh_others_rules(direction: Direction) -> Vec<Rule> {
+fn weigh_others_rules(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
     let class = |class: Class| Rule::new().packet_mark().mask(Class::MASK).equals(class.bits());
     let cut = [Class::InspectTcp, Class::InspectUdp].map(|inspected| {
         confirmed(class(inspected))
@@ -304,7 +310,9 @@ fn weigh_others_rules(direction: Direction) -> Vec<Rule> {
     });
     let mut rules = vec![class(Class::Denied).goto(&deny(direction))];
     rules.extend(cut);
-    rules.extend(admitted(&format!("admitted {direction}")));
+    // Its session reports it. Of what is learned only what is redirected has one: see `hooks.rs`.
+    rules.push(Rule::new().packet_mark().mask(Class::MASK).not_equals(Class::Learn.bits()).tell_no_events());
+    rules.extend(admitted(&format!("admitted {direction}"), direction, options));
     rules
 }
 
@@ -330,35 +338,43 @@ fn without_inspector(direction: Direction, options: &FirewallOptions) -> Vec<Rul
 }
 
 /// There is no conversation to mark: each message is looked up.
-fn weigh_message_rules(direction: Direction) -> Vec<Rule> {
+fn weigh_message_rules(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
     let allowed = Rule::new().packet_mark().mask(Class::MASK).equals(Class::KernelAllow.bits());
+    let allowed = allowed.named(&format!("admitted message {direction}")).counter();
     vec![
-        allowed.named(&format!("admitted message {direction}")).set_packet_mark(0).counter().accept(),
+        match direction {
+            Direction::Ingress => allowed.set_packet_mark(0).accept(),
+            Direction::Egress => leaves(allowed, options),
+        },
         Rule::new().goto(&deny(direction)),
     ]
 }
 
 /// The same look-up as an app's, but never redirected; a miss is denied.
-fn weigh_upstream() -> Vec<Rule> {
+fn weigh_upstream(options: &FirewallOptions) -> Vec<Rule> {
     let denied = Rule::new().packet_mark().mask(Class::MASK).equals(Class::Denied.bits());
     let upstream = Rule::new()
         .load(Field::PacketMark, Register::R0)
         .mask_and_flip(Register::R0, Register::R0, !Class::MASK, Class::Upstream.bits())
         .store_packet_mark(Register::R0);
-    let mut rules = vec![denied.goto(&deny(Direction::Egress)), upstream];
-    rules.extend(admitted("admitted upstream"));
+    let mut rules = vec![denied.goto(&deny(Direction::Egress)), upstream.tell_no_events()];
+    rules.extend(admitted("admitted upstream", Direction::Egress, options));
     rules
 }
 
-/// The connection gets the packet's mark, the packet loses it.
-fn admitted(name: &str) -> Vec<Rule> {
-    let mark =
-        Rule::new().load(Field::PacketMark, Register::R0).store_ct_mark(Register::R0).set_packet_mark(0);
+/// The connection gets the packet's mark; the packet loses it if it has arrived, and gets the mark of what leaves else.
+/// First the usual way of a first packet, then that of an answer.
+fn admitted(name: &str, direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
+    let (usual, answer) = match direction {
+        Direction::Ingress => (0, options.marks.passed),
+        Direction::Egress => (options.marks.passed, 0),
+    };
+    let mark = Rule::new().load(Field::PacketMark, Register::R0).store_ct_mark(Register::R0);
     let tcp = TCP_TIMEOUTS.map(|(object, ipv4)| {
         let family = if ipv4 { Rule::new().ipv4() } else { Rule::new().ipv6() };
         family.protocol(TCP).set_timeouts(object).named(name).counter().accept()
     });
-    let mut rules = vec![mark];
+    let mut rules = vec![mark.set_packet_mark(usual), Rule::new().towards_source().set_packet_mark(answer)];
     rules.extend(tcp);
     rules.push(Rule::new().named(name).counter().accept());
     rules
@@ -366,14 +382,17 @@ fn admitted(name: &str) -> Vec<Rule> {
 
 /// The packet carries the mark that says why. The resets by which we cut a flow pass here themselves: no more than the
 /// two headers at their shortest, so that neither payload nor options leave by them.
-fn deny_rules(direction: Direction) -> Vec<Rule> {
+fn deny_rules(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
     const LENGTH_V4: Field = Field::NetworkHeader(2, 2);
     const PAYLOAD_LENGTH_V6: Field = Field::NetworkHeader(4, 2);
     const RESET: u8 = 4;
     let reset = |rule: Rule| confirmed(rule.protocol(TCP).field::<u8>(Field::TCP_FLAGS).any_bit(RESET));
-    let mut rules = vec![
-        reset(Rule::new().named("bare reset").ipv4()).field(LENGTH_V4).equals(40u16).accept(),
-        reset(Rule::new().named("bare reset").ipv6()).field(PAYLOAD_LENGTH_V6).equals(20u16).accept(),
+    let bare = [
+        reset(Rule::new().named("bare reset").ipv4()).field(LENGTH_V4).equals(40u16),
+        reset(Rule::new().named("bare reset").ipv6()).field(PAYLOAD_LENGTH_V6).equals(20u16),
+    ];
+    let mut rules = bare.map(|reset| leaves(reset, options)).to_vec();
+    rules.extend([
         Rule::new().set_ct_mark(0),
         Rule::new().named(&format!("denied {direction}")).counter().jump(&count(direction)),
         Rule::new().at_most_per_second(LOGGED_PACKETS_PER_SECOND, LOGGED_PACKETS_BURST).log_to_group(
@@ -381,7 +400,7 @@ fn deny_rules(direction: Direction) -> Vec<Rule> {
             direction.as_str(),
             netfilter_limits::LOGGED_BYTES_MAX,
         ),
-    ];
+    ]);
     let cut = |rule: Rule| {
         let limited = confirmed(rule.protocol(TCP)).at_most_per_second(RESETS_PER_SECOND, 100);
         limited.refuse(Refusal::TcpReset)

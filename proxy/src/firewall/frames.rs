@@ -1,6 +1,6 @@
 //! The guard against frames that never were packets of ours: AF_PACKET sockets bypass every hook of IP.
 //!
-//! One egress chain per device lets pass what took a route and carries the mark that `postrouting` sets, and takes the
+//! One egress chain per device lets pass what took a route and carries the mark that `output` sets, and takes the
 //! mark off, so that nobody who listens on the device learns it; and the kernel's own ARP, told by the frame's own type
 //! field and by having no sender among the programs.
 

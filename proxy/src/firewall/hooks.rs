@@ -7,14 +7,16 @@ use super::chains::Rules;
 use super::mark::{Class, Mark};
 use super::options::{
     DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, OUTBOUND_PORT, ROUTE_MARK,
+    ROUTE_TABLE,
 };
-use super::{Firewall, FirewallError, goes_without_redirects, sets, table};
+use super::{Firewall, FirewallError, elements, goes_without_redirects, sets, table};
 use bulkhead_facts::L4Protocol;
 use bulkhead_netfilter::conntrack::Flow;
 use bulkhead_netfilter::route::LOOPBACK_INDEX;
 use bulkhead_netfilter::{
     Chain, ChainType, Comparison, Field, Hook, Policy, Register, Rule, connection_status, priority,
 };
+use bulkhead_policies::decide::Judge;
 
 const TCP: u8 = L4Protocol::TCP.0;
 const UDP: u8 = L4Protocol::UDP.0;
@@ -27,12 +29,9 @@ const REDIRECT: &str = "redirect_";
 pub(super) const LISTENER: &str = "listener";
 
 /// The hooks of every table.
-pub(super) fn always(options: &FirewallOptions) -> Vec<Rules> {
+pub(super) fn always() -> Vec<Rules> {
     let forwarded = Rule::new().named("forwarded").counter().drop_packet();
-    vec![
-        filter("forward", Hook::Forward, priority::FILTER, Policy::Drop, vec![forwarded]),
-        filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, postrouting(options)),
-    ]
+    vec![filter("forward", Hook::Forward, priority::FILTER, Policy::Drop, vec![forwarded])]
 }
 
 /// The hooks that hand flows to the inspector, and answers on its legs to the app back to it. They are there before a program
@@ -51,6 +50,7 @@ pub(super) fn capturing(options: &FirewallOptions) -> Vec<Rules> {
         ),
         nat("redirect_outbound", Hook::Output, redirect(None, OUTBOUND_PORT, DNS_PORT)),
         filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
+        filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, vec![unmarked_loopback()]),
         filter(ZONE, Hook::Output, priority::RAW, Policy::Accept, local_leg_zone(options)),
         (
             Chain::base("answer_route", ChainType::Route, Hook::Output, after_output, Policy::Accept),
@@ -125,20 +125,26 @@ fn local_leg_zone(options: &FirewallOptions) -> Vec<Rule> {
     vec![Rule::new().packet_mark().equals(options.marks.local_leg).set_original_zone(LOCAL_LEG_ZONE)]
 }
 
-/// What leaves carries the mark that frames must have; what stays loses its mark, since an app can read the marks of
-/// packets that it receives.
-fn postrouting(options: &FirewallOptions) -> Vec<Rule> {
-    let leaves = Rule::new().field(Field::OutputDevice).not_equals(LOOPBACK_INDEX);
-    vec![leaves.set_packet_mark(options.marks.passed).accept(), Rule::new().set_packet_mark(0)]
+/// What stays loses its mark, since an app can read the marks of packets that it receives. Only what is captured carries one of
+/// ours there: our legs, and answers of our listeners.
+fn unmarked_loopback() -> Rule {
+    Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).set_packet_mark(0)
 }
 
 impl Firewall {
-    /// Makes the hooks of captured flows, unless they are there. Where the kernel has no redirects the table is closed for
-    /// what needs them, with what is left of the hooks.
-    pub(super) fn begin_capturing(&mut self) -> Result<(), FirewallError> {
+    /// True if some flows of the program are handed to the inspector.
+    pub fn captures(judge: &Judge) -> bool {
+        elements::captures(judge)
+    }
+
+    /// Makes the hooks of captured flows and the routes of their legs, unless they are there: for a program that captures, and
+    /// to try legs to the app. Where the kernel has no redirects the table is closed for what needs them, with what is left of
+    /// the hooks.
+    pub fn begin_capturing(&mut self) -> Result<(), FirewallError> {
         if self.generation.captures {
             return Ok(());
         }
+        self.routes.deliver_marked_locally(ROUTE_MARK, ROUTE_TABLE)?;
         let begun = table::begin_capturing(&mut self.connection, &self.packets, &self.options);
         match begun.map_err(|error| self.explained(error)) {
             Err(error) if goes_without_redirects(&mut self.options, &error) => {
@@ -150,6 +156,15 @@ impl Firewall {
         self.generation.captures = true;
         self.transactions = None;
         Ok(())
+    }
+
+    /// Puts the routes of legs to the app back if there may be legs. Once there was such a rule, the kernel asks it for each
+    /// new connection.
+    pub(super) fn route_legs(&mut self) -> Result<(), FirewallError> {
+        match self.generation.captures {
+            true => Ok(self.routes.deliver_marked_locally(ROUTE_MARK, ROUTE_TABLE)?),
+            false => Ok(()),
+        }
     }
 
     /// Every packet pays for these hooks: they go with the first program that captures nothing, once nothing is captured.

@@ -4,6 +4,7 @@
 //! The cluster's resolver and the kubelet's probes are no rules of this kind: they are built-in rules of the policy
 //! language, switched off per collection, with verdicts like any other.
 
+use super::chains::leaves;
 use super::options::FirewallOptions;
 use super::sets;
 use bulkhead_facts::L4Protocol;
@@ -23,12 +24,12 @@ pub(super) fn of_v6(way: &str, options: &FirewallOptions) -> Vec<Rule> {
         // It never crosses a router: its hop limit is still 255 (RFC 4861 section 7.1).
         let discovery = icmpv6("neighbour discovery").field(Field::HOP_LIMIT).equals(255u8);
         let needed = discovery.field::<u8>(Field::ICMP_TYPE).in_set(sets::neighbours().name());
-        rules.push(needed.counter().accept());
+        rules.push(passes(needed.counter(), way, options));
     }
     let noise = icmpv6("link noise").field::<u8>(Field::ICMP_TYPE).in_set(sets::link_noise().name());
     rules.push(noise.counter().drop_packet());
     if options.infrastructure.dhcp {
-        rules.push(dhcp(Rule::new().ipv6(), DHCP_PORTS[1], way));
+        rules.push(dhcp(Rule::new().ipv6(), DHCP_PORTS[1], way, options));
     }
     rules
 }
@@ -41,15 +42,19 @@ pub(super) fn group_membership(way: &str) -> Rule {
 /// DHCP, where it is asked for; before it is asked whether a packet is addressed to us.
 pub(super) fn dhcp_v4(way: &str, options: &FirewallOptions) -> Vec<Rule> {
     match options.infrastructure.dhcp {
-        true => vec![dhcp(Rule::new().ipv4(), DHCP_PORTS[0], way)],
+        true => vec![dhcp(Rule::new().ipv4(), DHCP_PORTS[0], way, options)],
         false => Vec::new(),
     }
 }
 
-fn dhcp(family: Rule, (client, server): (u16, u16), way: &str) -> Rule {
+fn dhcp(family: Rule, (client, server): (u16, u16), way: &str, options: &FirewallOptions) -> Rule {
     let (from, to) = if way == "out" { (client, server) } else { (server, client) };
     let named = family.named(&format!("dhcp {way}")).protocol(UDP);
-    named.field(Field::SOURCE_PORT).equals(from).to_port(to).counter().accept()
+    passes(named.field(Field::SOURCE_PORT).equals(from).to_port(to).counter(), way, options)
+}
+
+fn passes(rule: Rule, way: &str, options: &FirewallOptions) -> Rule {
+    if way == "out" { leaves(rule, options) } else { rule.accept() }
 }
 
 /// Frames by which a DHCP client asks before there is an address.

@@ -7,8 +7,8 @@
 //! rule does not match, the last rule of the chain denies. Without a program there are no look-ups at all.
 
 use super::chains::{
-    ARRIVAL, DEPARTURE, OUTPUT, PREROUTING, Rules, WEIGH_UPSTREAM, by_sidecar, confirmed, deny,
-    lone_messages, weigh, weigh_message,
+    ARRIVAL, DEPARTURE, OUTPUT, PREROUTING, Rules, WEIGH_UPSTREAM, by_sidecar, confirmed, deny, leaves,
+    lone_messages, own_conversations, weigh, weigh_message,
 };
 use super::mark::{Class, Guard, Mark};
 use super::options::FirewallOptions;
@@ -57,12 +57,13 @@ impl Generation {
     }
 
     /// The rules by which a hook enters this generation. First the line-rate path: one rule per packet of a flow that this
-    /// generation admitted.
-    pub(super) fn entrance(self, hook: &str) -> [Rule; 2] {
+    /// generation admitted. Then the sidecar's own conversations.
+    pub(super) fn entrance(self, hook: &str, options: &FirewallOptions) -> [Rule; 3] {
         let chain = if hook == PREROUTING { "arrived" } else { "departed" };
         let ours = Rule::new().ct_mark().mask(Mark::GENERATION_MASK);
         let admitted = confirmed(ours.equals(Mark::nothing_matched(self.number)));
-        [admitted.accept(), Rule::new().goto(&self.chain(chain))]
+        let passes = |rule: Rule| if hook == OUTPUT { leaves(rule, options) } else { rule.accept() };
+        [passes(admitted), passes(own_conversations()), Rule::new().goto(&self.chain(chain))]
     }
 
     /// The generation whose entrance goes to that chain.
@@ -206,8 +207,8 @@ fn unjudgeable(direction: Direction) -> Rule {
 }
 
 /// Both hooks with the rules that enter the generation.
-pub(super) fn entrances(generation: Generation) -> [(&'static str, [Rule; 2]); 2] {
-    [PREROUTING, OUTPUT].map(|hook| (hook, generation.entrance(hook)))
+pub(super) fn entrances(generation: Generation, options: &FirewallOptions) -> [(&'static str, [Rule; 3]); 2] {
+    [PREROUTING, OUTPUT].map(|hook| (hook, generation.entrance(hook, options)))
 }
 
 #[cfg(test)]

@@ -40,9 +40,7 @@ pub use options::{
     ControlGroup, DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, Infrastructure, Marks,
     OUTBOUND_PORT, ROUTE_MARK,
 };
-pub use readers::{
-    DenialReader, DeniedPacket, DeniedPackets, FlowReader, KernelFlow, KernelFlowEvent, KernelFlowEvents,
-};
+pub use readers::{DenialReader, DeniedPacket, DeniedPackets, EndedFlows, FlowReader, KernelFlow};
 
 use bulkhead_facts::L4Protocol;
 use bulkhead_netfilter::conntrack::Conntrack;
@@ -209,14 +207,12 @@ pub struct Firewall {
 
 impl Firewall {
     /// Takes over the table that is there, else loads the closed one; makes sure that it takes this process for the
-    /// sidecar. Finds the control group that tells it best, unless one is given. Until the next program, flows can be captured
-    /// and legs to the app be tried.
+    /// sidecar. Finds the control group that tells it best, unless one is given.
     pub fn open(mut options: FirewallOptions) -> Result<Self, FirewallError> {
         if options.control_group.is_none() {
             options.control_group = recognition::find(&mut Connection::open()?);
         }
         let mut firewall = Self::take_over(options)?;
-        firewall.begin_capturing()?;
         let before = firewall.local_legs()?;
         crate::intercept::make_local_leg(firewall.marks()).map_err(FirewallError::Loopback)?;
         if firewall.local_legs()? == before {
@@ -255,7 +251,6 @@ impl Firewall {
         };
         firewall.devices = firewall.current_devices()?;
         firewall.local.replace(firewall.routes.addresses()?);
-        firewall.routes.deliver_marked_locally(ROUTE_MARK, options::ROUTE_TABLE)?;
         match table::found_generation(&mut firewall.connection, &firewall.packets)? {
             Some(found) if firewall.adopt(found)? => {}
             found => {
@@ -263,6 +258,7 @@ impl Firewall {
                 firewall.close()?;
             }
         }
+        firewall.route_legs()?;
         Ok(firewall)
     }
 
@@ -302,7 +298,7 @@ impl Firewall {
     pub fn verify(&mut self) -> Result<TableState, FirewallError> {
         self.local.replace(self.routes.addresses()?);
         // Without them the legs to the app would hang, nothing would leak: put back without a word.
-        self.routes.deliver_marked_locally(ROUTE_MARK, options::ROUTE_TABLE)?;
+        self.route_legs()?;
         let devices = self.current_devices()?;
         if devices != self.devices {
             self.devices = devices;

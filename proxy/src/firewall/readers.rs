@@ -1,4 +1,4 @@
-//! What the kernel tells by itself: denied packets one by one (within limits), connections that open and end.
+//! What the kernel tells by itself: denied packets one by one (within limits), connections that ended.
 //!
 //! Each reader blocks at most [`super::limits::READ_TIMEOUT`], for a thread of its own that can be ended. Neither is
 //! needed for enforcement, nor for the counts of denials.
@@ -11,7 +11,7 @@ use super::options::LOG_GROUP;
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_netfilter::NetlinkError;
 use bulkhead_netfilter::connection_status;
-use bulkhead_netfilter::conntrack::{Flow, FlowEvent, FlowEventReader};
+use bulkhead_netfilter::conntrack::{Flow, FlowEventReader};
 use bulkhead_netfilter::log::{LogReader, LoggedPacket};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -128,25 +128,16 @@ pub struct KernelFlow {
     pub bytes_to_source: u64,
 }
 
-/// What happened to a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KernelFlowEvent {
-    /// Its first packet passed.
-    Opened(KernelFlow),
-    /// It ended, with its final counts. Told late.
-    Ended(KernelFlow),
-}
-
 /// What one read brought.
 #[derive(Clone, Debug, Default)]
-pub struct KernelFlowEvents {
-    /// In order; empty if nothing came in time.
-    pub events: Vec<KernelFlowEvent>,
-    /// True if events were lost: the next dump of flows has what they would have told.
+pub struct EndedFlows {
+    /// With their final counts, in order; empty if nothing came in time. Told late.
+    pub flows: Vec<KernelFlow>,
+    /// True if some were lost: the last dump of flows has most of what they would have told.
     pub overrun: bool,
 }
 
-/// Reads what happens to connections. Opened before the table is loaded, so that the kernel prepares each
+/// Reads which connections ended. Opened before the table is loaded, so that the kernel prepares each
 /// connection for it.
 #[derive(Debug)]
 pub struct FlowReader {
@@ -159,14 +150,11 @@ impl FlowReader {
         Ok(Self { events: FlowEventReader::open(READ_TIMEOUT)?, local })
     }
 
-    /// Waits for events, not longer than the timeout. Only of flows that the kernel passes by itself.
-    pub fn read(&mut self) -> Result<KernelFlowEvents, NetlinkError> {
+    /// Waits for some, not longer than the timeout. Only flows that the kernel passes by itself.
+    pub fn read(&mut self) -> Result<EndedFlows, NetlinkError> {
         let read = self.events.read()?;
-        let events = read.events.into_iter().filter_map(|event| match event {
-            FlowEvent::New(flow) => self.local.kernel_flow(&flow).map(KernelFlowEvent::Opened),
-            FlowEvent::Ended(flow) => self.local.kernel_flow(&flow).map(KernelFlowEvent::Ended),
-        });
-        Ok(KernelFlowEvents { events: events.collect(), overrun: read.overrun })
+        let flows = read.ended.iter().filter_map(|flow| self.local.kernel_flow(flow));
+        Ok(EndedFlows { flows: flows.collect(), overrun: read.overrun })
     }
 }
 

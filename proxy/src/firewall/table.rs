@@ -33,7 +33,7 @@ impl Content {
             chains: lasting(options, generation.captures),
         };
         let [prerouting, output] = switching_hooks();
-        let [(_, into_prerouting), (_, into_output)] = entrances(generation);
+        let [(_, into_prerouting), (_, into_output)] = entrances(generation, options);
         content.chains.push((prerouting, into_prerouting.to_vec()));
         content.chains.push((output, into_output.to_vec()));
         content.append(Self::generation(options, generation, judge));
@@ -188,6 +188,7 @@ pub(super) fn renew_lasting_chains(
             batch.add_rule(packets, chain.name(), rule);
         }
     }
+    enter(&mut batch, packets, options, generation);
     for (set, elements) in sets::constant(options) {
         let loaded = connection.elements(packets, set.name())?;
         batch.replace_elements(packets, &set, &loaded, &elements);
@@ -250,17 +251,23 @@ pub(super) fn chains_creation(table: &Table, options: &FirewallOptions, generati
 pub(super) fn switch(
     connection: &mut Connection,
     table: &Table,
+    options: &FirewallOptions,
     generation: Generation,
     gone: Batch,
 ) -> Result<(), NetlinkError> {
     let mut batch = Batch::new();
-    for (hook, entrance) in entrances(generation) {
-        batch.flush_chain(table, hook);
-        entrance.iter().for_each(|rule| batch.add_rule(table, hook, rule));
-    }
+    enter(&mut batch, table, options, generation);
     remove_others(connection, table, &mut batch, generation)?;
     batch.append(gone);
     connection.commit(&batch)
+}
+
+/// Both hooks enter the generation from here on.
+fn enter(batch: &mut Batch, table: &Table, options: &FirewallOptions, generation: Generation) {
+    for (hook, entrance) in entrances(generation, options) {
+        batch.flush_chain(table, hook);
+        entrance.iter().for_each(|rule| batch.add_rule(table, hook, rule));
+    }
 }
 
 /// Removes what is left of other generations, for example by a reload that failed half-way.

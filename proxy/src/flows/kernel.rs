@@ -1,16 +1,14 @@
 //! What the kernel tier let through and refused, turned into observations.
 //!
-//! Connections come as events (opened, ended) and from a periodic dump, since an end may be told minutes late; each is
-//! counted once and its bytes as they grow. Denials come as exact counts per edge; logged packets only add who sent.
+//! Connections come from a periodic dump, and as events when they end, which may be told minutes late; each is
+//! counted once and its bytes as they grow. What is opened and cut between two dumps is told as a denial only. Denials come as exact counts per edge; logged packets only add who sent.
 //! Answers are those of the program that marked the flow. Inspected flows and our own legs never get here: their
 //! sessions report them.
 //!
 //! Pure but for the lock: the caller reads the kernel and the clock.
 
 use super::{Observation, Recorder};
-use crate::firewall::{
-    Answers, Denials, DeniedEdge, DeniedPacket, KernelFlow, KernelFlowEvent, Mark, MarkedAnswer,
-};
+use crate::firewall::{Answers, Denials, DeniedEdge, DeniedPacket, KernelFlow, Mark, MarkedAnswer};
 use crate::limits::{DENIAL_DETAILS_MAX, DENIED_EDGES_WAITING_MAX, KERNEL_FLOWS_TRACKED_MAX};
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason};
 use bulkhead_policies::decide::Judge;
@@ -85,12 +83,14 @@ impl KernelFlows {
         self.state().current = judge;
     }
 
-    /// A connection was admitted, or has ended.
-    pub fn happened(&self, event: &KernelFlowEvent, now_ms: u64) {
-        match event {
-            KernelFlowEvent::Opened(flow) => self.opened(flow, now_ms),
-            KernelFlowEvent::Ended(flow) => self.ended(flow, now_ms),
-        }
+    /// A connection has ended.
+    pub fn ended(&self, flow: &KernelFlow, now_ms: u64) {
+        let state = &mut *self.state();
+        let known = state.connections.remove(&flow.id);
+        let Some(mark) = known.map(|known| known.mark).or(flow.mark) else { return };
+        let grown = grown_since(flow, known.as_ref());
+        self.count(state, flow, mark, u64::from(known.is_none()), grown, now_ms);
+        self.count_packets(state, flow, mark, known.as_ref());
     }
 
     /// Every connection that is open now. The first dump finds those of a sidecar before: they are not counted again.
@@ -139,26 +139,6 @@ impl KernelFlows {
             }
         }
         state.details.clear();
-    }
-
-    fn opened(&self, flow: &KernelFlow, now_ms: u64) {
-        let state = &mut *self.state();
-        let Some(mark) = flow.mark else { return };
-        if state.connections.len() >= KERNEL_FLOWS_TRACKED_MAX || state.connections.contains_key(&flow.id) {
-            return;
-        }
-        let tracked = Tracked { seen_in_dump: state.dumps, ..Tracked::unmoved(mark) };
-        state.connections.insert(flow.id, tracked);
-        self.count(state, flow, mark, 1, [0, 0], now_ms);
-    }
-
-    fn ended(&self, flow: &KernelFlow, now_ms: u64) {
-        let state = &mut *self.state();
-        let known = state.connections.remove(&flow.id);
-        let Some(mark) = known.map(|known| known.mark).or(flow.mark) else { return };
-        let grown = grown_since(flow, known.as_ref());
-        self.count(state, flow, mark, u64::from(known.is_none()), grown, now_ms);
-        self.count_packets(state, flow, mark, known.as_ref());
     }
 
     fn seen(&self, state: &mut State, flow: &KernelFlow, is_first: bool, now_ms: u64) {
@@ -254,12 +234,6 @@ impl Edge {
 
     fn of_packet(packet: &DeniedPacket) -> Self {
         Self { direction: packet.direction, peer: packet.peer, protocol: packet.protocol, port: packet.port }
-    }
-}
-
-impl Tracked {
-    fn unmoved(mark: Mark) -> Self {
-        Self { mark, bytes_to_destination: 0, bytes_to_source: 0, packets: 0, seen_in_dump: 0 }
     }
 }
 

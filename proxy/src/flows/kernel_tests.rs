@@ -55,12 +55,8 @@ fn connection(id: u32, bytes: u64) -> KernelFlow {
     }
 }
 
-fn opened(kernel: &KernelFlows, flow: KernelFlow) {
-    kernel.happened(&KernelFlowEvent::Opened(flow), 1);
-}
-
 fn ended(kernel: &KernelFlows, flow: KernelFlow) {
-    kernel.happened(&KernelFlowEvent::Ended(flow), 9);
+    kernel.ended(&flow, 9);
 }
 
 fn denied(kernel: &KernelFlows, port: u16, packets: u64, mark: u32) {
@@ -98,16 +94,15 @@ const NO_RULE: u32 = Mark::nothing_matched(1);
 fn a_connection_is_counted_once_and_its_bytes_as_they_grow() {
     let (kernel, recorder) = kernel();
     kernel.dumped(&[], 0);
-    opened(&kernel, connection(1, 0));
+    kernel.dumped(&[connection(1, 0)], 1);
     kernel.dumped(&[connection(1, 100)], 2);
-    opened(&kernel, connection(1, 0));
     kernel.dumped(&[connection(1, 250)], 4);
     ended(&kernel, connection(1, 300));
     assert_eq!(sums(&recorder), (1, 300, 3_000));
 }
 
 #[test]
-fn a_connection_whose_opening_was_lost_is_found_by_the_dump_or_the_end() {
+fn a_connection_is_found_by_the_dump_or_by_its_end() {
     let (kernel, recorder) = kernel();
     kernel.dumped(&[], 0);
     kernel.dumped(&[connection(1, 100)], 1);
@@ -127,7 +122,7 @@ fn connections_of_the_sidecar_before_are_not_counted_again() {
 fn a_connection_that_vanished_without_an_end_is_forgotten() {
     let (kernel, _recorder) = kernel();
     kernel.dumped(&[], 0);
-    opened(&kernel, connection(1, 0));
+    kernel.dumped(&[connection(1, 0)], 1);
     for now_ms in 2..5 {
         kernel.dumped(&[], now_ms);
     }
@@ -137,7 +132,8 @@ fn a_connection_that_vanished_without_an_end_is_forgotten() {
 #[test]
 fn a_flow_names_the_program_that_admitted_it_also_when_it_was_cut() {
     let (kernel, recorder) = kernel();
-    opened(&kernel, connection(1, 0));
+    kernel.dumped(&[], 0);
+    kernel.dumped(&[connection(1, 0)], 1);
     kernel.replace_program(judge(9));
     ended(&kernel, KernelFlow { mark: None, ..connection(1, 5) });
     let flows = flows(&recorder);

@@ -160,7 +160,7 @@ impl Sockets {
     pub async fn ask_local(&self, client: SocketAddr, destination: SocketAddr) -> io::Result<UdpSocket> {
         let socket = datagram_socket(destination.is_ipv4())?;
         socket_options::set_mark(&socket, self.marks.local_leg)?;
-        let source = match self.local_leg {
+        let source = match self.local_leg() {
             LocalLeg::ClientAddress if client.is_ipv4() == destination.is_ipv4() => {
                 socket_options::set_transparent(&socket, destination.is_ipv4())?;
                 client.ip()

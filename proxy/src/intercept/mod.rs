@@ -13,6 +13,7 @@ use crate::firewall::{INBOUND_PORT, Marks, OUTBOUND_PORT};
 use crate::session::{Dial, Ends};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -44,24 +45,36 @@ impl LocalLeg {
 #[derive(Clone, Copy, Debug)]
 pub struct Sockets {
     marks: Marks,
-    local_leg: LocalLeg,
+    /// How the app sees captured clients: known once flows are captured, hence shared by all copies.
+    keeps_client_address: &'static AtomicBool,
 }
 
 impl Sockets {
     /// With the marks that the loaded table knows ([`crate::firewall::Firewall::marks`]).
     pub fn new(marks: Marks, local_leg: LocalLeg) -> Self {
-        Self { marks, local_leg }
+        // There is one in a process.
+        let keeps_client_address = Box::leak(Box::new(AtomicBool::new(false)));
+        let sockets = Self { marks, keeps_client_address };
+        sockets.set_local_leg(local_leg);
+        sockets
     }
 
     /// Without marks, where there is no table and no right to set them.
     pub fn unmarked() -> Self {
         let marks = Marks { upstream: 0, local_leg: 0, listener: 0, passed: 0 };
-        Self { marks, local_leg: LocalLeg::PodAddress }
+        Self::new(marks, LocalLeg::PodAddress)
     }
 
     /// How the app sees captured clients.
     pub fn local_leg(&self) -> LocalLeg {
-        self.local_leg
+        match self.keeps_client_address.load(Ordering::Relaxed) {
+            true => LocalLeg::ClientAddress,
+            false => LocalLeg::PodAddress,
+        }
+    }
+
+    fn set_local_leg(&self, local_leg: LocalLeg) {
+        self.keeps_client_address.store(local_leg == LocalLeg::ClientAddress, Ordering::Relaxed);
     }
 
     /// Listens where captured inbound connections arrive, in each family that there is.
@@ -116,7 +129,7 @@ impl Sockets {
     pub async fn dial_local(&self, client: SocketAddr, destination: SocketAddr) -> io::Result<TcpStream> {
         let socket = socket_for(destination)?;
         socket_options::set_mark(&socket, self.marks.local_leg)?;
-        if self.local_leg == LocalLeg::ClientAddress && client.is_ipv4() == destination.is_ipv4() {
+        if self.local_leg() == LocalLeg::ClientAddress && client.is_ipv4() == destination.is_ipv4() {
             socket_options::set_transparent(&socket, destination.is_ipv4())?;
             socket_options::set_bind_without_port(&socket)?;
             socket.bind(SocketAddr::new(client.ip(), 0))?;
@@ -125,13 +138,13 @@ impl Sockets {
     }
 
     /// Tries whether an app of this pod sees the address of a client such as `client`, which a route must lead to. The
-    /// table must be loaded. Sets what works.
-    pub async fn find_local_leg(&mut self, pod: IpAddr, client: IpAddr) -> Result<(), io::Error> {
-        self.local_leg = LocalLeg::ClientAddress;
+    /// table must capture. Sets what works.
+    pub async fn find_local_leg(&self, pod: IpAddr, client: IpAddr) -> Result<(), io::Error> {
+        self.set_local_leg(LocalLeg::ClientAddress);
         let tried = tokio::time::timeout(SELF_TEST_TIMEOUT, self.try_client_address(pod, client)).await;
         let result = tried.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         if result.is_err() {
-            self.local_leg = LocalLeg::PodAddress;
+            self.set_local_leg(LocalLeg::PodAddress);
         }
         result
     }

@@ -110,8 +110,9 @@ fn the_fallback_shows_the_pods_own_address() {
 fn the_self_test_finds_out_whether_the_clients_address_can_be_kept() {
     in_own_network("inspected::the_self_test_finds_out_whether_the_clients_address_can_be_kept", &[], || {
         let _peer = Peer::connect();
-        let firewall = open();
-        let mut sockets = Sockets::new(firewall.marks(), LocalLeg::PodAddress);
+        let mut firewall = open();
+        firewall.begin_capturing().expect("hooks and routes of legs");
+        let sockets = Sockets::new(firewall.marks(), LocalLeg::PodAddress);
         for family in [0, 1] {
             as_user(sidecar_uid(), || {
                 runtime().block_on(sockets.find_local_leg(POD[family], PEER[family])).expect("works here");
@@ -121,7 +122,7 @@ fn the_self_test_finds_out_whether_the_clients_address_can_be_kept() {
         // Marks of another run: the table does not know the leg.
         let mut marks = firewall.marks();
         marks.local_leg ^= 1 << 20;
-        let mut sockets = Sockets::new(marks, LocalLeg::ClientAddress);
+        let sockets = Sockets::new(marks, LocalLeg::ClientAddress);
         as_user(sidecar_uid(), || {
             runtime().block_on(sockets.find_local_leg(POD[0], PEER[0])).expect_err("cannot work");
         });
@@ -139,7 +140,11 @@ fn hooks_that_only_captured_flows_need_are_there_only_while_there_can_be_some() 
             let mut firewall = open();
             let _inspector = inspector(&firewall, LocalLeg::ClientAddress);
             let hooks = || run("nft", &["list", "chains"]).matches("chain redirect_").count();
-            assert_eq!(hooks(), 2, "legs to the app can be tried");
+            let rules = || run("ip", &["rule"]).lines().count();
+            firewall.apply(&both_ways(What::Allow).judge()).expect("applied");
+            assert_eq!((hooks(), rules()), (0, 3), "and no rule for routes but the kernel's own");
+            firewall.begin_capturing().expect("legs to the app can be tried");
+            assert_eq!((hooks(), rules()), (2, 4));
             firewall.apply(&both_ways(What::Allow).judge()).expect("applied");
             assert_eq!(hooks(), 0);
             assert_eq!(firewall.verify().expect("compared"), TableState::Intact);

@@ -5,7 +5,7 @@ use crate::program::{Rules, What};
 use crate::support::{as_root, as_user, in_own_network, ip, run};
 use crate::{at, open, open_with, options};
 use bulkhead_facts::{Direction, L4Protocol};
-use bulkhead_proxy::firewall::{Class, FirewallOptions, Infrastructure, KernelFlow, KernelFlowEvent};
+use bulkhead_proxy::firewall::{Class, FirewallOptions, Infrastructure, KernelFlow};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
 use std::net::{TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
@@ -95,18 +95,11 @@ fn a_denied_packet_is_logged_with_its_rule_and_sender() {
     });
 }
 
-/// The next event for that port.
-fn event(
-    reader: &mut bulkhead_proxy::firewall::FlowReader,
-    port: u16,
-    wait: Duration,
-) -> Option<KernelFlowEvent> {
+/// The next connection to that port that is told to have ended.
+fn ended(reader: &mut bulkhead_proxy::firewall::FlowReader, port: u16, wait: Duration) -> Option<KernelFlow> {
     let deadline = Instant::now() + wait;
     while Instant::now() < deadline {
-        let found = reader.read().expect("read").events.into_iter().find(|event| {
-            let (KernelFlowEvent::Opened(flow) | KernelFlowEvent::Ended(flow)) = event;
-            flow.port == port
-        });
+        let found = reader.read().expect("read").flows.into_iter().find(|flow| flow.port == port);
         if found.is_some() {
             return found;
         }
@@ -126,8 +119,9 @@ fn connections_of_the_kernel_are_told_with_rule_and_bytes() {
         let app = TcpListener::bind(at(POD[0], 8000)).expect("listen");
         let mut client = peer.dial(at(POD[0], 8000)).expect("allowed");
         let mut server = accept(&app).expect("arrives").0;
-        let opened = event(&mut reader, 8000, Duration::from_secs(2));
-        let Some(KernelFlowEvent::Opened(flow)) = opened else { panic!("{opened:?}") };
+        let opened = firewall.flows().expect("dump");
+        assert_eq!(opened.len(), 1);
+        let flow = &opened[0];
         let mark = flow.mark.expect("marked");
         assert_eq!(
             (flow.direction, flow.peer, mark.class),
@@ -139,46 +133,51 @@ fn connections_of_the_kernel_are_told_with_rule_and_bytes() {
         assert_eq!((dumped.len(), dumped[0].id), (1, flow.id));
         assert!(dumped[0].bytes_to_destination > 4 && dumped[0].bytes_to_source > 4, "{dumped:?}");
         drop((client, server));
-        let ended = event(&mut reader, 8000, Duration::from_secs(90));
-        let Some(KernelFlowEvent::Ended(flow)) = ended else { panic!("{ended:?}") };
+        let flow = ended(&mut reader, 8000, Duration::from_secs(90)).expect("told");
         assert!(flow.packets_to_destination >= 4 && flow.bytes_to_source >= dumped[0].bytes_to_source);
     });
 }
 
 #[test]
 fn lost_events_are_told_and_the_dump_has_what_they_would_have() {
-    in_own_network("reports::lost_events_are_told_and_the_dump_has_what_they_would_have", &[], || {
-        const FLOWS: u16 = 40_000;
-        let peer = Peer::connect();
-        let mut firewall = open();
-        let mut reader = firewall.flow_reader().expect("reader");
-        let rules = Rules::new().rule(What::Allow, Direction::Ingress, &PEER, L4Protocol::UDP, 53);
-        firewall.apply(&rules.judge()).expect("applied");
-        firewall.verify().expect("learns the addresses");
-        let _app = UdpSocket::bind(at(POD[0], 53)).expect("bind");
-        // Nobody reads meanwhile: the kernel has no room for so many events.
-        peer.run(|| {
-            for port in 2_000..2_000 + FLOWS {
-                let socket = UdpSocket::bind(at(PEER[0], port)).expect("bind");
-                socket.send_to(b"x", at(POD[0], 53)).expect("sent");
-            }
-        });
-        let mut told = 0;
-        let overrun = loop {
-            let read = reader.read().expect("an overrun is no failure");
-            told += read.events.len();
-            if read.overrun || read.events.is_empty() {
-                break read.overrun;
-            }
-        };
-        assert!(overrun, "{told} events were told, none was lost");
-        assert_eq!(firewall.flows().expect("dump").len(), usize::from(FLOWS), "the dump has all");
-        // And the reader goes on: what is left of the old, then what is new.
-        while !reader.read().expect("read").events.is_empty() {}
-        peer.run(|| UdpSocket::bind(at(PEER[0], 1_999)).and_then(|s| s.send_to(b"x", at(POD[0], 53))))
-            .expect("sent");
-        assert!(event(&mut reader, 53, Duration::from_secs(2)).is_some());
-    });
+    in_own_network(
+        "reports::lost_events_are_told_and_the_dump_has_what_they_would_have",
+        &["conntrack"],
+        || {
+            const FLOWS: u16 = 40_000;
+            let peer = Peer::connect();
+            let mut firewall = open();
+            let mut reader = firewall.flow_reader().expect("reader");
+            let rules = Rules::new().rule(What::Allow, Direction::Ingress, &PEER, L4Protocol::UDP, 53);
+            firewall.apply(&rules.judge()).expect("applied");
+            firewall.verify().expect("learns the addresses");
+            let _app = UdpSocket::bind(at(POD[0], 53)).expect("bind");
+            peer.run(|| {
+                for port in 2_000..2_000 + FLOWS {
+                    let socket = UdpSocket::bind(at(PEER[0], port)).expect("bind");
+                    socket.send_to(b"x", at(POD[0], 53)).expect("sent");
+                }
+            });
+            assert_eq!(firewall.flows().expect("dump").len(), usize::from(FLOWS), "the dump has all");
+            // Nobody reads meanwhile: the kernel has no room for so many events.
+            run("conntrack", &["-F"]);
+            let mut told = 0;
+            let overrun = loop {
+                let read = reader.read().expect("an overrun is no failure");
+                told += read.flows.len();
+                if read.overrun || read.flows.is_empty() {
+                    break read.overrun;
+                }
+            };
+            assert!(overrun, "{told} events were told, none was lost");
+            // And the reader goes on: what is left of the old, then what is new.
+            while !reader.read().expect("read").flows.is_empty() {}
+            peer.run(|| UdpSocket::bind(at(PEER[0], 1_999)).and_then(|s| s.send_to(b"x", at(POD[0], 53))))
+                .expect("sent");
+            run("conntrack", &["-F"]);
+            assert!(ended(&mut reader, 53, Duration::from_secs(2)).is_some());
+        },
+    );
 }
 
 #[test]
