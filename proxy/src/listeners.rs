@@ -119,7 +119,12 @@ impl Traffic {
     async fn accept(self, direction: Direction, listener: TcpListener, current: CurrentReceiver) {
         let mut stage = self.stage.clone();
         loop {
+            if stage.has_changed().unwrap_or(true) && *stage.borrow_and_update() != Stage::Serving {
+                return;
+            }
+            // What waits to be accepted is taken without a look at what seldom happens.
             let accepted = tokio::select! {
+                biased;
                 accepted = listener.accept() => accepted,
                 _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
             };
@@ -135,7 +140,7 @@ impl Traffic {
     }
 
     fn begin(&self, direction: Direction, stream: TcpStream, peer: SocketAddr, current: CurrentReceiver) {
-        let destination = match intercept::original_destination(&stream) {
+        let destination = match intercept::original_destination(&stream, peer) {
             Ok(destination) => destination,
             Err(error) => {
                 tracing::debug!(%error, %peer, "not a captured connection: reset");

@@ -203,4 +203,6 @@ pub struct Standing {
     pub answered_early: bool,
     /// The exchange that was to be the last is complete in both directions.
     pub finished: bool,
+    /// So is the one that the client said is its last.
+    pub over: bool,
 }

@@ -23,7 +23,7 @@ pub(super) const REDIRECT_OPTION: &str = "CONFIG_NFT_REDIR";
 
 type Probe = (KernelOption, fn(&mut Batch) -> Table);
 
-const PROBES: [Probe; 11] = [
+const PROBES: [Probe; 12] = [
     probe("CONFIG_NF_TABLES_INET", "one table for IPv4 and IPv6", |batch| packets(batch, None)),
     probe("CONFIG_NFT_CT", "verdicts per connection", |batch| {
         packets(batch, Some(Rule::new().set_ct_mark(0)))
@@ -51,6 +51,9 @@ const PROBES: [Probe; 11] = [
         let (name, ipv4) = TCP_TIMEOUTS[0];
         batch.add_tcp_timeout(&table, name, ipv4, &SHORT_TIMEOUTS);
         table
+    }),
+    probe("CONFIG_NF_CONNTRACK_EVENTS", "hearing of ends of connections", |batch| {
+        packets(batch, Some(Rule::new().tell_no_events()))
     }),
     probe("CONFIG_NETFILTER_EGRESS", "stopping raw frames; it needs CONFIG_NF_TABLES_NETDEV too", |batch| {
         frames(batch, None)

@@ -11,6 +11,7 @@ pub use datagrams::{Arrived, DatagramListener, Destinations};
 
 use crate::firewall::{INBOUND_PORT, Marks, OUTBOUND_PORT};
 use crate::session::{Dial, Ends};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -120,21 +121,40 @@ impl Sockets {
 
     /// Connects to another pod, or the controller. The table judges it as it would the app, without redirecting it.
     pub async fn dial_upstream(&self, destination: SocketAddr) -> io::Result<TcpStream> {
-        let socket = socket_for(destination)?;
+        Ok(self.dial_upstream_with(destination, &[]).await?.0)
+    }
+
+    async fn dial_upstream_with(
+        &self,
+        destination: SocketAddr,
+        first: &[u8],
+    ) -> io::Result<(TcpStream, usize)> {
+        let socket = dialling_socket(destination)?;
+        socket.set_keepalive(true)?;
         socket_options::set_mark(&socket, self.marks.upstream)?;
-        socket.connect(destination).await
+        connect(socket, destination, first).await
     }
 
     /// Connects to the pod's own app at the address that the client asked for.
     pub async fn dial_local(&self, client: SocketAddr, destination: SocketAddr) -> io::Result<TcpStream> {
-        let socket = socket_for(destination)?;
+        Ok(self.dial_local_with(client, destination, &[]).await?.0)
+    }
+
+    /// Without keep-alive: our own kernel tells when the app is gone.
+    async fn dial_local_with(
+        &self,
+        client: SocketAddr,
+        destination: SocketAddr,
+        first: &[u8],
+    ) -> io::Result<(TcpStream, usize)> {
+        let socket = dialling_socket(destination)?;
         socket_options::set_mark(&socket, self.marks.local_leg)?;
         if self.local_leg() == LocalLeg::ClientAddress && client.is_ipv4() == destination.is_ipv4() {
             socket_options::set_transparent(&socket, destination.is_ipv4())?;
             socket_options::set_bind_without_port(&socket)?;
-            socket.bind(SocketAddr::new(client.ip(), 0))?;
+            socket.bind(&SocketAddr::new(client.ip(), 0).into())?;
         }
-        socket.connect(destination).await
+        connect(socket, destination, first).await
     }
 
     /// Tries whether an app of this pod sees the address of a client such as `client`, which a route must lead to. The
@@ -164,11 +184,10 @@ impl Sockets {
 /// Where a captured connection was going, before it was redirected here.
 ///
 /// An error if it was not redirected: it was addressed to us.
-pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
-    let local = stream.local_addr()?;
-    let destination = socket_options::original_destination(stream, local.is_ipv4())?;
+pub fn original_destination(stream: &TcpStream, peer: SocketAddr) -> io::Result<SocketAddr> {
+    let destination = socket_options::original_destination(stream, peer.is_ipv4())?;
     let ours = matches!(destination.port(), INBOUND_PORT | OUTBOUND_PORT);
-    if ours && destination == local {
+    if ours && destination == stream.local_addr()? {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "addressed to the sidecar itself"));
     }
     Ok(destination)
@@ -189,6 +208,10 @@ impl Dial for ToApp {
     async fn dial(&self, ends: Ends) -> io::Result<TcpStream> {
         self.0.dial_local(ends.client, ends.destination).await
     }
+
+    async fn dial_with(&self, ends: Ends, first: &[u8]) -> io::Result<(TcpStream, usize)> {
+        self.0.dial_local_with(ends.client, ends.destination, first).await
+    }
 }
 
 /// Dials for outbound connections: to the destination.
@@ -198,6 +221,44 @@ pub struct ToDestination(pub Sockets);
 impl Dial for ToDestination {
     async fn dial(&self, ends: Ends) -> io::Result<TcpStream> {
         self.0.dial_upstream(ends.destination).await
+    }
+
+    async fn dial_with(&self, ends: Ends, first: &[u8]) -> io::Result<(TcpStream, usize)> {
+        self.0.dial_upstream_with(ends.destination, first).await
+    }
+}
+
+fn dialling_socket(destination: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    Socket::new(Domain::for_address(destination), kind, Some(Protocol::TCP))
+}
+
+/// Connects, and sends the beginning of `first`; how much of it. Within the pod the other end is there at once, so that its
+/// bytes need not wait for the event of a connection, and go with the last packet of the handshake.
+async fn connect(socket: Socket, destination: SocketAddr, first: &[u8]) -> io::Result<(TcpStream, usize)> {
+    if !first.is_empty() {
+        // Without the option the handshake takes one packet more.
+        let _ = socket.set_tcp_quickack(false);
+    }
+    match socket.connect(&destination.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let sent = match first {
+        [] => None,
+        first => match socket.send_with_flags(first, libc::MSG_NOSIGNAL) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            sent => Some(sent?),
+        },
+    };
+    let stream = TcpStream::from_std(socket.into())?;
+    if let Some(sent) = sent {
+        return Ok((stream, sent));
+    }
+    stream.writable().await?;
+    match stream.take_error()? {
+        None => Ok((stream, 0)),
+        Some(error) => Err(error),
     }
 }
 

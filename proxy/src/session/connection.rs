@@ -281,8 +281,11 @@ impl Connection {
 
     /// Reaches the destination.
     pub(super) async fn dial<D: Dial>(&mut self, dial: &D) -> Result<(), End> {
-        let stream = reach(dial, self.ends).await.map_err(|_| End::Reset)?;
-        self.server = Some(Leg::new(stream, SERVER_BUFFER_BYTES));
+        let first = self.client.inbound.unsent(self.gate);
+        let (stream, sent) = reach(dial, self.ends, first).await.map_err(|_| End::Reset)?;
+        let mut server = Leg::new(stream, SERVER_BUFFER_BYTES);
+        server.sent(&mut self.client.inbound, sent);
+        self.server = Some(server);
         Ok(())
     }
 
@@ -447,8 +450,8 @@ fn conversation(verdicts: &Verdicts) -> Conversation {
 }
 
 /// Reaches the destination within [`DIAL_TIMEOUT`]. A failure is nobody's denial.
-async fn reach<D: Dial>(dial: &D, ends: Ends) -> io::Result<TcpStream> {
-    let result = match timeout(DIAL_TIMEOUT, dial.dial(ends)).await {
+async fn reach<D: Dial>(dial: &D, ends: Ends, first: &[u8]) -> io::Result<(TcpStream, usize)> {
+    let result = match timeout(DIAL_TIMEOUT, dial.dial_with(ends, first)).await {
         Ok(result) => result,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };

@@ -2,6 +2,7 @@
 
 use super::buffer::Buffer;
 use crate::splice::Pipe;
+use socket2::SockRef;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -22,6 +23,10 @@ pub(super) struct Leg {
     pub(super) broken: bool,
     /// Bytes read from it and sent to it.
     pub(super) passed: u64,
+    /// Something was sent to it.
+    spoken: bool,
+    /// What is sent to it leaves at once.
+    prompt: bool,
     /// The last read filled the buffer: much is coming.
     bulk: bool,
     pipe: Option<Pipe>,
@@ -38,9 +43,6 @@ pub(super) struct Spliced {
 
 impl Leg {
     pub(super) fn new(stream: TcpStream, buffer_bytes: usize) -> Self {
-        // Without it the last bytes of a message wait for an acknowledgement. A socket that does not know the
-        // option still works.
-        let _ = stream.set_nodelay(true);
         Self {
             stream,
             inbound: Buffer::new(buffer_bytes),
@@ -48,6 +50,8 @@ impl Leg {
             shut: false,
             broken: false,
             passed: 0,
+            spoken: false,
+            prompt: false,
             bulk: false,
             pipe: None,
         }
@@ -78,8 +82,37 @@ impl Leg {
         }
     }
 
-    /// Sends what `from` holds and may leave. True if something was sent. A failure breaks this side.
-    pub(super) fn poll_send(&mut self, from: &mut Buffer, gate: bool, context: &mut Context<'_>) -> bool {
+    /// Without the option the last bytes of a message wait for an acknowledgement, but for those that are sent first: most
+    /// short connections need no more. A socket that does not know the option still works.
+    fn be_prompt(&mut self) {
+        if self.spoken && !self.prompt {
+            self.prompt = true;
+            let _ = self.stream.set_nodelay(true);
+        }
+        self.spoken = true;
+    }
+
+    /// So many bytes of `from` were sent to this side.
+    pub(super) fn sent(&mut self, from: &mut Buffer, count: usize) {
+        from.sent(count);
+        self.spoken |= count > 0;
+        self.passed += u64::try_from(count).unwrap_or_default();
+    }
+
+    /// True if nothing has come that was not read: a socket that is closed over it would say so by a reset.
+    pub(super) fn has_nothing_to_read(&self, context: &mut Context<'_>) -> bool {
+        self.ended || self.stream.poll_read_ready(context).is_pending()
+    }
+
+    /// Sends what `from` holds and may leave; with the end of the stream where that `end_follows` at once. True if something was
+    /// sent. A failure breaks this side.
+    pub(super) fn poll_send(
+        &mut self,
+        from: &mut Buffer,
+        gate: bool,
+        end_follows: bool,
+        context: &mut Context<'_>,
+    ) -> bool {
         let mut moved = false;
         loop {
             let unsent = from.unsent(gate);
@@ -90,10 +123,14 @@ impl Leg {
                 from.drop_unsent();
                 return moved;
             }
-            match Pin::new(&mut self.stream).poll_write(context, unsent) {
+            self.be_prompt();
+            let written = match end_follows {
+                true => self.poll_write_last(unsent, context),
+                false => Pin::new(&mut self.stream).poll_write(context, unsent),
+            };
+            match written {
                 Poll::Ready(Ok(count)) => {
-                    from.sent(count);
-                    self.passed += u64::try_from(count).unwrap_or_default();
+                    self.sent(from, count);
                     moved = true;
                 }
                 Poll::Ready(Err(_)) => self.broken = true,
@@ -102,8 +139,22 @@ impl Leg {
         }
     }
 
+    /// The kernel holds the last packet back until the end of the stream is said, for a fifth of a second at most.
+    fn poll_write_last(&self, bytes: &[u8], context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(context))?;
+            let send =
+                || SockRef::from(&self.stream).send_with_flags(bytes, libc::MSG_NOSIGNAL | libc::MSG_MORE);
+            match self.stream.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
     /// Sends some of `bytes`; `None` while nothing is taken. A failure breaks this side.
     pub(super) fn poll_send_bytes(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Option<usize> {
+        self.be_prompt();
         match Pin::new(&mut self.stream).poll_write(context, bytes) {
             Poll::Pending => None,
             Poll::Ready(Ok(count)) => Some(count),
@@ -147,6 +198,8 @@ impl Leg {
             self.ended = spliced.taken == 0;
         }
         if self.holds_in_pipe() {
+            to.spoken = true;
+            to.be_prompt();
             match self.poll_drain_pipe(to, context) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(given)) => spliced.given = given,

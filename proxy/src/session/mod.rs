@@ -43,6 +43,16 @@ use verdict::{Plan, Verdicts};
 pub trait Dial: Send + Sync {
     /// Connects to the destination on behalf of the client.
     fn dial(&self, ends: Ends) -> impl Future<Output = io::Result<TcpStream>> + Send;
+
+    /// The same where bytes wait to be sent: it may send the beginning of them, and says how many.
+    fn dial_with(
+        &self,
+        ends: Ends,
+        first: &[u8],
+    ) -> impl Future<Output = io::Result<(TcpStream, usize)>> + Send {
+        let _ = first;
+        async move { Ok((self.dial(ends).await?, 0)) }
+    }
 }
 
 /// What all connections share.

@@ -16,7 +16,7 @@ impl Connection {
         let mut moved = self.relay_client(context)?;
         moved |= self.relay_server(context)?;
         moved |= self.send_reply(context)?;
-        moved |= self.pass_on_ends(context)?;
+        moved |= self.pass_on_ends(moved, context)?;
         Ok(moved)
     }
 
@@ -30,7 +30,7 @@ impl Connection {
         match &mut self.server {
             None if !self.client.inbound.unsent(self.gate).is_empty() => return Err(Event::Dial),
             None => {}
-            Some(server) => moved |= server.poll_send(&mut self.client.inbound, self.gate, context),
+            Some(server) => moved |= server.poll_send(&mut self.client.inbound, self.gate, false, context),
         }
         Ok(moved)
     }
@@ -43,8 +43,9 @@ impl Connection {
         }
         let mut moved = server.poll_fill(context).map_err(|_| Event::End(End::Reset))?;
         self.judge_server()?;
+        let end_follows = self.is_over();
         let Some(server) = &mut self.server else { return Ok(moved) };
-        moved |= self.client.poll_send(&mut server.inbound, self.gate, context);
+        moved |= self.client.poll_send(&mut server.inbound, self.gate, end_follows, context);
         self.unless_client_broke(moved)
     }
 
@@ -88,7 +89,7 @@ impl Connection {
     }
 
     /// An end of one side becomes an end for the other, once everything before it is through.
-    fn pass_on_ends(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
+    fn pass_on_ends(&mut self, moves: bool, context: &mut Context<'_>) -> Result<bool, Event> {
         if self.phase != Phase::Open {
             return Ok(true);
         }
@@ -108,6 +109,9 @@ impl Connection {
         }
         if self.conversation.standing().finished {
             return self.close_finished(context);
+        }
+        if self.is_over() && self.client.is_flushed(true) {
+            return self.close_over(moves, context);
         }
         let understood = self.gate && self.reading == Reading::Understood;
         let standing = self.conversation.standing();
@@ -131,6 +135,39 @@ impl Connection {
             moved = true;
         }
         if self.client.ended && server.shut { Err(Event::End(End::Closed)) } else { Ok(moved) }
+    }
+
+    /// True if the client said of its last request that nothing follows, and has its answer, or will have.
+    fn is_over(&self) -> bool {
+        self.gate
+            && self.reading == Reading::Understood
+            && self.phase == Phase::Open
+            && self.conversation.standing().over
+            && self.client.inbound.is_empty()
+    }
+
+    /// The client has been promised nothing more, and has promised to say nothing more: it need not be waited for. It is told
+    /// by the packet that carries the end of the answer, unless the server takes its time to end. What the server says still
+    /// is seen, and refused.
+    fn close_over(&mut self, moves: bool, context: &mut Context<'_>) -> Result<bool, Event> {
+        let Some(server) = &mut self.server else { return Ok(false) };
+        let ended = server.ended || self.client.ended;
+        if !server.is_flushed(true) || moves && !ended {
+            return Ok(false);
+        }
+        if ended && self.client.has_nothing_to_read(context) {
+            return Err(Event::End(End::Closed));
+        }
+        if ended {
+            self.start_lingering(context);
+            return Ok(true);
+        }
+        let told = self.client.shut;
+        if !told {
+            self.finished_since = Some(Instant::now());
+            self.client.shut(context);
+        }
+        Ok(!told)
     }
 
     /// Both sides are told that nothing follows. What the server says still is seen, and refused.

@@ -77,7 +77,7 @@ async fn accept(direction: Direction, listener: TcpListener, sockets: Sockets, n
     let mut relays = JoinSet::new();
     loop {
         let (client, from) = listener.accept().await.expect("accept");
-        let Ok(destination) = original_destination(&client) else { continue };
+        let Ok(destination) = original_destination(&client, from) else { continue };
         let seen = Seen { direction, client: from, destination };
         let _ = note.send(seen);
         relays.spawn(relay(client, seen, sockets));

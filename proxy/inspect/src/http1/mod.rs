@@ -357,6 +357,7 @@ impl Inspector for Http1 {
             has_reply: self.reply.is_some(),
             answered_early: incomplete && open <= usize::from(begun),
             finished: self.last_exchange && ended && open == 0,
+            over: !self.last_exchange && ended && open == 0 && self.reply.is_none(),
         }
     }
 }

@@ -361,6 +361,7 @@ impl Inspector for Http2 {
             has_reply: self.last_words.is_some(),
             answered_early: false,
             finished: false,
+            over: false,
         }
     }
 

@@ -256,3 +256,35 @@ async fn an_idle_connection_is_small() {
     let bytes = size_of_val(&session);
     assert!(bytes <= 2_688, "{bytes} bytes for the task of a connection");
 }
+
+/// A client whose last request was answered by a server that stays connected.
+async fn answered_for_the_last_time() -> (Lab, super::Client, tokio::net::TcpStream) {
+    let origin = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let lab = Lab::inbound(Hold::Gate, origin.local_addr().expect("an address"));
+    let mut client = lab.connect().await;
+    client.send("GET /ok/1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    let (mut server, _) = origin.accept().await.expect("a connection");
+    let mut head = [0; 256];
+    assert!(server.read(&mut head).await.expect("a request") > 0);
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.expect("room");
+    let (answer, orderly) = client.read_to_end().await;
+    assert!(orderly && answer.ends_with("\r\n\r\nok"), "{answer}");
+    (lab, client, server)
+}
+
+#[tokio::test]
+async fn the_end_follows_the_answer_to_the_last_request_although_the_server_stays() {
+    let (_lab, client, mut server) = answered_for_the_last_time().await;
+    client.finish().await;
+    assert_eq!(server.read(&mut [0; 8]).await.expect("orderly"), 0);
+}
+
+#[tokio::test]
+async fn what_a_server_says_after_the_answer_to_the_last_request_is_refused_and_reported() {
+    let (lab, client, mut server) = answered_for_the_last_time().await;
+    server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno").await.expect("room");
+    let _ = server.read(&mut [0; 8]).await;
+    client.finish().await;
+    let lines = lines(&lab.flows());
+    assert!(lines.iter().any(|line| line.contains("deny/deny")), "{lines:?}");
+}
