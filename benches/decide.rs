@@ -297,6 +297,7 @@ fn program(rules: u32, section: fn(u32) -> L7Section) -> Program {
         },
         egress: DirectionProgram::default(),
         names: vec![],
+        choices: vec![],
     }
 }
 

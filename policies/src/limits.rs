@@ -49,6 +49,12 @@ pub const BOXES_MAX: usize = 1 << 19;
 pub const NAME_SETS_MAX: usize = 64;
 /// Classes of addresses by name of one family. More: refused likewise.
 pub const NAMED_CLASSES_MAX: usize = 1 << 14;
+/// Endpoints that one port of a Service is led to, where not all may be reached. More: the first ones by address are used.
+pub const ENDPOINTS_PER_CHOICE_MAX: usize = 256;
+/// Lists of such endpoints of one program. More: refused likewise.
+pub const CHOICES_MAX: usize = 1 << 14;
+/// Endpoints in all these lists of one program. More: refused likewise.
+pub const CHOICE_ENDPOINTS_MAX: usize = 1 << 17;
 /// Layer-7 chains of one program. More: refused likewise.
 pub const CHAINS_MAX: usize = 1 << 16;
 /// Entries of one layer-7 chain, both versions together. More: refused likewise.

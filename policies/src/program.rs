@@ -13,6 +13,7 @@ use bulkhead_facts::{
     Direction, Effect, IpFamily, L4Protocol, Mode, NamePattern, PolicyRef, PortRange, Reason, Tier,
     WorkloadRef,
 };
+use std::net::IpAddr;
 
 /// Everything one workload's sidecar needs to judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,26 @@ pub struct Program {
     /// Names that rules allow traffic to. Which addresses they have is learned where the program is in force, and
     /// [`DirectionProgram::named`] says what then holds for them.
     pub names: Vec<RuleNames>,
+    /// Services whose endpoints are judged differently, by [`ChoiceId`].
+    pub choices: Vec<Choice>,
+}
+
+/// Endpoints of one port of a Service: who dials it on behalf of the app picks one of these.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Choice {
+    /// Those that may be reached, by address and port, each once; never empty.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One ready endpoint of a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: IpAddr,
+    /// The port that the Service's port leads to there.
+    pub port: u16,
+    /// What holds on a connection to it; never another choice.
+    pub action: Action,
 }
 
 /// The names among the peers of one egress rule.
@@ -70,6 +91,10 @@ pub struct AnswerId(pub u16);
 /// Position in [`Program::l7_chains`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct L7ChainId(pub u32);
+
+/// Position in [`Program::choices`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChoiceId(pub u32);
 
 /// A class of peers that no rule tells apart. Class ids are unique within one direction over both families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,6 +199,13 @@ pub enum Action {
     },
     /// The pair allows; the bytes are read to learn from them (`observe` only).
     Learn(AnswerId),
+    /// TCP of egress to a Service whose endpoints are judged differently: which one is reached decides.
+    Choose {
+        /// From which endpoints one is picked.
+        choice: ChoiceId,
+        /// The pair where nobody picks; it denies.
+        otherwise: AnswerId,
+    },
 }
 
 /// Ordered stages that decide one request.

@@ -57,7 +57,7 @@ fn allowed(judge: &Judge, address: &str, names: &[&str], port: u16) -> bool {
         Some(Action::Answer(id) | Action::Inspect { opaque: id, .. }) => {
             judge.answer(id).enforced.effect == Effect::Allow
         }
-        Some(Action::Learn(_)) | None => false,
+        Some(Action::Learn(_) | Action::Choose { .. }) | None => false,
     }
 }
 

@@ -338,7 +338,7 @@ impl<T: Table> Owner<T> {
 fn learns(judge: &Judge) -> bool {
     let boxes = |direction| &judge.program().direction(direction).boxes;
     Direction::BOTH.into_iter().flat_map(boxes).any(|b| match b.action {
-        Action::Answer(_) => false,
+        Action::Answer(_) | Action::Choose { .. } => false,
         Action::Learn(_) => true,
         Action::Inspect { chain, opaque } => judge.only_learns(chain, opaque),
     })

@@ -245,6 +245,11 @@ fn session_counters(make: &Maker<'_>) -> Result<Vec<(IntCounter, &'static Atomic
     let named = [
         ("bulkhead_dial_failures_total", "Destinations that could not be reached.", &COUNTERS.dial_failures),
         (
+            "bulkhead_endpoints_refused_total",
+            "Endpoints of Services that refused, so that another one was tried.",
+            &COUNTERS.endpoints_refused,
+        ),
+        (
             "bulkhead_connection_timeouts_total",
             "Connections closed since a named time was over.",
             &COUNTERS.timeouts,
@@ -406,6 +411,7 @@ mod tests {
             sender_uid: None,
             count,
             report_id: None,
+            endpoint: None,
         };
         metrics.observe(&observation(allowed, Direction::Egress, 2));
         metrics.observe(&observation(denied, Direction::Ingress, 3));

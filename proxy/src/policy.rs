@@ -78,6 +78,7 @@ pub fn closed() -> Arc<Judge> {
         ingress: DirectionProgram::default(),
         egress: DirectionProgram::default(),
         names: vec![],
+        choices: vec![],
     };
     // INVARIANT: the smallest valid program; a test builds it.
     #[expect(clippy::unwrap_used, reason = "a constant program, held valid by a test")]

@@ -21,6 +21,7 @@ pub(crate) fn allowing_nothing(revision: u64) -> Program {
         ingress: DirectionProgram::default(),
         egress: DirectionProgram::default(),
         names: vec![],
+        choices: vec![],
     }
 }
 

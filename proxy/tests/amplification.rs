@@ -205,5 +205,6 @@ fn program() -> Program {
         },
         egress: DirectionProgram::default(),
         names: Vec::new(),
+        choices: vec![],
     }
 }

@@ -67,8 +67,22 @@ pub(crate) fn effect_kind(effect: Effect) -> v1::EffectKind {
     }
 }
 
-pub(crate) fn reason(field: &'static str, value: &str) -> Checked<Reason> {
-    Reason::parse(value).ok_or_else(|| InvalidMessage::unknown(field, value))
+/// The newer word where it is known here, else the one that everybody knows.
+pub(crate) fn reason(field: &'static str, value: &str, newer: &str) -> Checked<Reason> {
+    let newer = Reason::parse(newer);
+    newer.or_else(|| Reason::parse(value)).ok_or_else(|| InvalidMessage::unknown(field, value))
+}
+
+/// The word that everybody knows, and the newer one where there is one.
+pub(crate) fn reason_words(reason: Reason, effect: Effect) -> [String; 2] {
+    let known = match (reason, effect) {
+        (Reason::EndpointsDiffer, Effect::Allow) => Reason::AllowedByRule,
+        (Reason::EndpointsDiffer, Effect::Deny) => Reason::NoRule,
+        (Reason::NameMismatch | Reason::NameHidden, _) => Reason::NameUnknown,
+        (known, _) => known,
+    };
+    let newer = if known == reason { "" } else { reason.as_str() };
+    [known.as_str().to_owned(), newer.to_owned()]
 }
 
 pub(crate) fn mode(field: &'static str, value: &str) -> Checked<Mode> {

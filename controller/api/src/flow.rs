@@ -3,7 +3,7 @@
 use crate::InvalidMessage;
 use crate::field::{
     address, address_bytes, direction, direction_kind, effect, effect_kind, narrow, protocol, reason,
-    required, text,
+    reason_words, required, text,
 };
 use crate::limits::{BATCH_RECORDS_MAX, FLOW_TEXT_BYTES_MAX, NAME_BYTES_MAX};
 use crate::program::all;
@@ -60,6 +60,8 @@ pub struct Flow {
     pub sender_uid: Option<u32>,
     /// Identifier by which a refused peer may ask.
     pub report_id: Option<String>,
+    /// The endpoint that the sidecar dialled, where it picked one for a Service.
+    pub endpoint: Option<std::net::SocketAddr>,
 }
 
 /// What tells one kind of HTTP request from another.
@@ -130,6 +132,7 @@ impl TryFrom<v1::FlowRecord> for Flow {
             sender_uid: wire.sender_uid,
             report_id: Some(text("flow.report_id", wire.report_id, NAME_BYTES_MAX)?)
                 .filter(|id| !id.is_empty()),
+            endpoint: endpoint(&wire.endpoint, wire.endpoint_port)?,
         })
     }
 }
@@ -154,8 +157,18 @@ impl From<&Flow> for v1::FlowRecord {
             revision: flow.revision,
             sender_uid: flow.sender_uid,
             report_id: flow.report_id.clone().unwrap_or_default(),
+            endpoint: flow.endpoint.map(|endpoint| address_bytes(endpoint.ip())).unwrap_or_default(),
+            endpoint_port: flow.endpoint.map_or(0, |endpoint| endpoint.port().into()),
         }
     }
+}
+
+fn endpoint(bytes: &[u8], port: u32) -> Result<Option<std::net::SocketAddr>, InvalidMessage> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let port = narrow("flow.endpoint_port", port)?;
+    Ok(Some(std::net::SocketAddr::new(address("flow.endpoint", bytes)?, port)))
 }
 
 impl TryFrom<v1::HttpSignature> for HttpSignature {
@@ -188,7 +201,7 @@ impl TryFrom<v1::AnswerRecord> for FlowAnswer {
     fn try_from(wire: v1::AnswerRecord) -> Result<Self, InvalidMessage> {
         Ok(Self {
             effect: effect("flow.answer.effect", wire.effect)?,
-            reason: reason("flow.answer.reason", &wire.reason)?,
+            reason: reason("flow.answer.reason", &wire.reason, &wire.newer_reason)?,
             rule: wire.rule.map(RuleInfo::try_from).transpose()?,
         })
     }
@@ -196,10 +209,8 @@ impl TryFrom<v1::AnswerRecord> for FlowAnswer {
 
 impl From<&FlowAnswer> for v1::AnswerRecord {
     fn from(answer: &FlowAnswer) -> Self {
-        Self {
-            effect: effect_kind(answer.effect).into(),
-            reason: answer.reason.as_str().to_owned(),
-            rule: answer.rule.as_ref().map(Into::into),
-        }
+        let [reason, newer_reason] = reason_words(answer.reason, answer.effect);
+        let rule = answer.rule.as_ref().map(Into::into);
+        Self { effect: effect_kind(answer.effect).into(), reason, rule, newer_reason }
     }
 }

@@ -6,14 +6,14 @@
 
 use crate::InvalidMessage;
 use crate::field::{
-    direction, direction_kind, effect, effect_kind, mode, name, name_pattern, narrow, protocol, reason,
-    required, tier,
+    address, address_bytes, direction, direction_kind, effect, effect_kind, mode, name, name_pattern, narrow,
+    protocol, reason, reason_words, required, tier,
 };
 use crate::v1;
 use bulkhead_facts::{IpFamily, L4Protocol, PolicyRef, PortRange, WorkloadRef};
 use bulkhead_policies::program::{
-    Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7ChainId, NamedClass,
-    PortBox, Program, RuleIndex, RuleInfo, RuleNames,
+    Action, AddressSpan, Answer, AnswerId, AnswerPair, Choice, ChoiceId, ClassId, DirectionProgram, Endpoint,
+    L7ChainId, NamedClass, PortBox, Program, RuleIndex, RuleInfo, RuleNames,
 };
 
 /// The highest format of programs that is known here, and the one of every program that is written so far.
@@ -40,6 +40,7 @@ impl TryFrom<v1::Program> for Program {
             ingress: required("program.ingress", wire.ingress)?.try_into()?,
             egress: required("program.egress", wire.egress)?.try_into()?,
             names: all(wire.names)?,
+            choices: all(wire.choices)?,
         })
     }
 }
@@ -59,6 +60,7 @@ impl From<&Program> for v1::Program {
             egress: Some((&program.egress).into()),
             names: program.names.iter().map(Into::into).collect(),
             format: FORMAT,
+            choices: program.choices.iter().map(Into::into).collect(),
         }
     }
 }
@@ -144,18 +146,16 @@ impl TryFrom<v1::Answer> for Answer {
         Ok(Self {
             effect: effect("answer.effect", wire.effect)?,
             rule: wire.rule.map(RuleIndex),
-            reason: reason("answer.reason", &wire.reason)?,
+            reason: reason("answer.reason", &wire.reason, &wire.newer_reason)?,
         })
     }
 }
 
 impl From<Answer> for v1::Answer {
     fn from(answer: Answer) -> Self {
-        Self {
-            effect: effect_kind(answer.effect).into(),
-            rule: answer.rule.map(|r| r.0),
-            reason: answer.reason.as_str().to_owned(),
-        }
+        let [reason, newer_reason] = reason_words(answer.reason, answer.effect);
+        let rule = answer.rule.map(|r| r.0);
+        Self { effect: effect_kind(answer.effect).into(), rule, reason, newer_reason }
     }
 }
 
@@ -256,7 +256,7 @@ impl TryFrom<v1::PortBox> for PortBox {
             protocol_first: first,
             protocol_last: last,
             ports,
-            action: required("box.action", wire.action)?.try_into()?,
+            action: box_action(required("box.action", wire.action)?, wire.choice)?,
         })
     }
 }
@@ -274,7 +274,65 @@ impl From<&PortBox> for v1::PortBox {
             port_first: port_box.ports.first().into(),
             port_last: port_box.ports.last().into(),
             action: Some(port_box.action.into()),
+            choice: match port_box.action {
+                Action::Choose { choice, .. } => Some(choice.0),
+                Action::Answer(_) | Action::Learn(_) | Action::Inspect { .. } => None,
+            },
         }
+    }
+}
+
+/// A choice stands beside the denial that holds where nobody picks.
+fn box_action(action: v1::port_box::Action, choice: Option<u32>) -> Result<Action, InvalidMessage> {
+    match (action.try_into()?, choice) {
+        (action, None) => Ok(action),
+        (Action::Answer(otherwise), Some(choice)) => {
+            Ok(Action::Choose { choice: ChoiceId(choice), otherwise })
+        }
+        (_, Some(choice)) => Err(InvalidMessage::OutOfRange { field: "box.choice", value: choice.into() }),
+    }
+}
+
+impl TryFrom<v1::Choice> for Choice {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::Choice) -> Result<Self, InvalidMessage> {
+        Ok(Self { endpoints: all(wire.endpoints)? })
+    }
+}
+
+impl From<&Choice> for v1::Choice {
+    fn from(choice: &Choice) -> Self {
+        Self { endpoints: choice.endpoints.iter().map(Into::into).collect() }
+    }
+}
+
+impl TryFrom<v1::Endpoint> for Endpoint {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::Endpoint) -> Result<Self, InvalidMessage> {
+        let action = match required("endpoint.action", wire.action)? {
+            v1::endpoint::Action::Answer(id) => v1::port_box::Action::Answer(id),
+            v1::endpoint::Action::Learn(id) => v1::port_box::Action::Learn(id),
+            v1::endpoint::Action::Inspect(inspect) => v1::port_box::Action::Inspect(inspect),
+        };
+        Ok(Self {
+            address: address("endpoint.address", &wire.address)?,
+            port: narrow("endpoint.port", wire.port)?,
+            action: action.try_into()?,
+        })
+    }
+}
+
+impl From<&Endpoint> for v1::Endpoint {
+    fn from(endpoint: &Endpoint) -> Self {
+        let action = match endpoint.action.into() {
+            v1::port_box::Action::Answer(id) => v1::endpoint::Action::Answer(id),
+            v1::port_box::Action::Learn(id) => v1::endpoint::Action::Learn(id),
+            v1::port_box::Action::Inspect(inspect) => v1::endpoint::Action::Inspect(inspect),
+        };
+        let (address, port) = (address_bytes(endpoint.address), endpoint.port.into());
+        Self { address, port, action: Some(action) }
     }
 }
 
@@ -296,7 +354,7 @@ impl TryFrom<v1::port_box::Action> for Action {
 impl From<Action> for v1::port_box::Action {
     fn from(action: Action) -> Self {
         match action {
-            Action::Answer(id) => Self::Answer(id.0.into()),
+            Action::Answer(id) | Action::Choose { otherwise: id, .. } => Self::Answer(id.0.into()),
             Action::Learn(id) => Self::Learn(id.0.into()),
             Action::Inspect { chain, opaque } => {
                 Self::Inspect(v1::Inspect { chain: chain.0, opaque: opaque.0.into() })

@@ -12,8 +12,8 @@ use bulkhead_policies::model::{
     RedisMatch, TlsMatch, TopicMatch,
 };
 use bulkhead_policies::program::{
-    Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId,
-    L7Entry, L7Stage, NamedClass, PortBox, Program, RuleIndex, RuleInfo, RuleNames,
+    Action, AddressSpan, Answer, AnswerId, AnswerPair, Choice, ChoiceId, ClassId, DirectionProgram, Endpoint,
+    L7Chain, L7ChainId, L7Entry, L7Stage, NamedClass, PortBox, Program, RuleIndex, RuleInfo, RuleNames,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -122,6 +122,11 @@ fn a_wrong_field_refuses_the_program_and_is_named() {
             |p| ingress(p).boxes[0].protocol_first = 256,
             InvalidMessage::OutOfRange { field: "box.protocol_first", value: 256 },
         ),
+        (
+            "choice beside something else than a denial",
+            |p| ingress(p).boxes[0].choice = Some(7),
+            InvalidMessage::OutOfRange { field: "box.choice", value: 7 },
+        ),
         ("no action", |p| ingress(p).boxes[0].action = None, InvalidMessage::Missing("box.action")),
         (
             "answer id that no mark can carry",
@@ -148,6 +153,35 @@ fn a_wrong_field_refuses_the_program_and_is_named() {
         break_it(&mut wire);
         assert_eq!(Program::try_from(wire).as_ref(), Err(expected), "{name}");
     }
+}
+
+/// What a sidecar finds that knows neither choices nor the reason: fields that it skips are not there.
+#[test]
+fn who_knows_no_choices_of_endpoints_denies_the_service_and_goes_on_with_the_rest() {
+    let mut program = small_program();
+    let differ = Answer { effect: Effect::Deny, rule: None, reason: Reason::EndpointsDiffer };
+    program.answers.push(AnswerPair { enforced: differ, shadow: differ });
+    program.egress.boxes[0].action = Action::Choose { choice: ChoiceId(0), otherwise: AnswerId(1) };
+    let address = "10.0.0.2".parse().expect("address");
+    let endpoints = vec![Endpoint { address, port: 8080, action: Action::Answer(AnswerId(0)) }];
+    program.choices = vec![Choice { endpoints }];
+    let mut wire = v1::Program::from(&program);
+    assert_eq!(Program::try_from(wire.clone()), Ok(program.clone()));
+    wire.choices.clear();
+    wire.egress.as_mut().expect("there").boxes[0].choice = None;
+    for answer in wire.answers.iter_mut().flat_map(|pair| [&mut pair.enforced, &mut pair.shadow]) {
+        answer.as_mut().expect("there").newer_reason.clear();
+    }
+    let older = Program::try_from(wire).expect("nothing that it does not know");
+    assert_eq!(older.egress.boxes[0].action, Action::Answer(AnswerId(1)));
+    assert_eq!(older.answers[1].enforced, Answer { reason: Reason::NoRule, ..differ });
+}
+
+#[test]
+fn a_newer_reason_that_is_not_known_is_read_as_the_nearest_one() {
+    let mut wire = v1::FlowRecord::from(&small_flow());
+    wire.enforced.as_mut().expect("there").newer_reason = "a_whim_of_tomorrow".to_owned();
+    assert_eq!(Flow::try_from(wire).map(|flow| flow.enforced.reason), Ok(Reason::NoRule));
 }
 
 #[test]
@@ -228,6 +262,7 @@ fn small_program() -> Program {
         ingress: direction.clone(),
         egress: direction,
         names: vec![],
+        choices: vec![],
     }
 }
 
@@ -251,19 +286,21 @@ fn small_flow() -> Flow {
         revision: 3,
         sender_uid: None,
         report_id: None,
+        endpoint: None,
     }
 }
 
 fn program() -> impl Strategy<Value = Program> {
     let head = (any::<u64>(), workload(), option::of(name()), mode());
     let tables = (vec(rule_info(), 0..4), vec(answer_pair(), 0..4), vec(chain(), 0..3));
+    let choices = vec(choice(), 0..3);
     let names = vec((any::<u32>(), vec(pattern(), 0..3)), 0..3);
     let names = names.prop_map(|all| {
         let named = |(rule, names)| RuleNames { rule: RuleIndex(rule), names };
         all.into_iter().map(named).collect()
     });
-    (head, tables, direction_program(), direction_program(), names).prop_map(
-        |(head, tables, ingress, egress, names)| {
+    (head, tables, direction_program(), direction_program(), names, choices).prop_map(
+        |(head, tables, ingress, egress, names, choices)| {
             let (revision, workload, collection, mode) = head;
             let (rules, answers, l7_chains) = tables;
             Program {
@@ -277,6 +314,7 @@ fn program() -> impl Strategy<Value = Program> {
                 ingress,
                 egress,
                 names,
+                choices,
             }
         },
     )
@@ -308,7 +346,12 @@ fn span<A: Arbitrary + Clone>() -> impl Strategy<Value = AddressSpan<A>> {
 }
 
 fn port_box() -> impl Strategy<Value = PortBox> {
-    (any::<u32>(), any::<(u8, u8)>(), any::<(u16, u16)>(), action()).prop_map(
+    let chosen = (any::<u32>(), any::<u16>()).prop_map(|(choice, otherwise)| Action::Choose {
+        choice: ChoiceId(choice),
+        otherwise: AnswerId(otherwise),
+    });
+    let action = prop_oneof![3 => action(), 1 => chosen];
+    (any::<u32>(), any::<(u8, u8)>(), any::<(u16, u16)>(), action).prop_map(
         |(class, protocols, ports, action)| PortBox {
             class: ClassId(class),
             protocol_first: L4Protocol(protocols.0.min(protocols.1)),
@@ -328,6 +371,15 @@ fn action() -> impl Strategy<Value = Action> {
             opaque: AnswerId(opaque)
         }),
     ]
+}
+
+fn choice() -> impl Strategy<Value = Choice> {
+    let endpoint = (any::<IpAddr>(), any::<u16>(), action());
+    let endpoint = endpoint.prop_map(|(address, port, action)| {
+        let address = address.to_canonical();
+        Endpoint { address, port, action }
+    });
+    vec(endpoint, 0..3).prop_map(|endpoints| Choice { endpoints })
 }
 
 fn chain() -> impl Strategy<Value = L7Chain> {
@@ -411,7 +463,8 @@ fn batch() -> impl Strategy<Value = FlowBatch> {
 }
 
 fn flow() -> impl Strategy<Value = Flow> {
-    let ends = (direction(), address(), address(), any::<u8>(), any::<u16>());
+    let endpoint = option::of((address(), any::<u16>()));
+    let ends = (direction(), address(), address(), any::<u8>(), any::<u16>(), endpoint);
     let seen = (option::of(signature()), "[a-z/0-9.]{0,10}", flow_answer(), flow_answer());
     let numbers = (any::<[u64; 6]>(), option::of(any::<u32>()), option::of(name()));
     (ends, seen, numbers).prop_map(|(ends, seen, numbers)| Flow {
@@ -432,6 +485,7 @@ fn flow() -> impl Strategy<Value = Flow> {
         revision: numbers.0[5],
         sender_uid: numbers.1,
         report_id: numbers.2,
+        endpoint: ends.5.map(|(address, port)| std::net::SocketAddr::new(address, port)),
     })
 }
 

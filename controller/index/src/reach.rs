@@ -126,7 +126,7 @@ fn pass(judge: &Judge, direction: Direction, peer: IpAddr, protocol: L4Protocol,
             Effect::Allow => Pass::All,
             Effect::Deny => Pass::None,
         },
-        Action::Inspect { .. } => Pass::Some,
+        Action::Inspect { .. } | Action::Choose { .. } => Pass::Some,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Flows as they come in get names: what an address belonged to at this moment is what reports will say.
 
-use super::addresses::Addresses;
+use super::addresses::{Addresses, Target};
 use super::edge::{Edge, Endpoint, Judgement, Totals};
 use crate::limits::FLOW_AGE_MAX;
 use bulkhead_api::rest::{HttpSummary, Party, Side};
@@ -21,9 +21,9 @@ pub fn resolve(addresses: &Addresses, observer: &Observer, flow: &Flow, received
     let own =
         Endpoint { party: observer.party.clone(), pod: Some(observer.pod.clone()), address: flow.local };
     let (observed_by, source, target) = match flow.direction {
-        Direction::Egress => (Side::Source, own, addresses.target(flow.peer, flow.protocol, flow.port)),
+        Direction::Egress => (Side::Source, own, target(addresses, flow)),
         Direction::Ingress => {
-            let target = super::addresses::Target { endpoint: own, via_service: None, port: flow.port };
+            let target = Target { endpoint: own, via_service: None, port: flow.port };
             (Side::Destination, addresses.endpoint(flow.peer), target)
         }
     };
@@ -69,6 +69,17 @@ fn totals(flow: &Flow, received_ms: u64) -> Totals {
     }
 }
 
+/// The sidecar may have picked the endpoint of the Service itself.
+fn target(addresses: &Addresses, flow: &Flow) -> Target {
+    let target = addresses.target(flow.peer, flow.protocol, flow.port);
+    match flow.endpoint {
+        Some(endpoint) => {
+            Target { endpoint: addresses.endpoint(endpoint.ip()), port: endpoint.port(), ..target }
+        }
+        None => target,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +109,18 @@ mod tests {
             assert_eq!((edge.source.party.to_string().as_str(), edge.dialled_port), ("shop/web", port));
             assert_eq!(edge.observed_by, Side::Source);
         }
+    }
+
+    #[test]
+    fn the_endpoint_that_a_sidecar_picked_is_the_destination_and_the_service_is_named() {
+        let endpoint = Some("10.0.0.3:8080".parse().expect("address and port"));
+        let (edge, _) = resolved(&Flow { endpoint, ..flow(Direction::Egress, "10.96.0.2", 80) });
+        let pod = (edge.destination.party.to_string(), edge.destination.pod);
+        assert_eq!(pod, ("shop/cache".to_owned(), Some("cache-0".to_owned())));
+        assert_eq!(
+            (edge.via_service.as_deref(), edge.port, edge.dialled_port),
+            (Some("shop/mixed"), 8080, 80)
+        );
     }
 
     #[test]
@@ -197,6 +220,7 @@ mod tests {
             revision: 1,
             sender_uid: None,
             report_id: None,
+            endpoint: None,
         }
     }
 }

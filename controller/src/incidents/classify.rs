@@ -62,6 +62,7 @@ fn by_itself(edge: &Edge) -> Option<IncidentKind> {
         | Reason::NoPolicy
         | Reason::StalePeer
         | Reason::NoEndpoint
+        | Reason::EndpointsDiffer
         | Reason::TierChanged
         | Reason::SpoofedSource
         | Reason::InvalidPacket => edge.http.as_ref().map(|_| IncidentKind::L7Probing),

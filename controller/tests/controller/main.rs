@@ -461,5 +461,6 @@ fn flow(reason: Reason) -> Flow {
         revision: 1,
         sender_uid: None,
         report_id: None,
+        endpoint: None,
     }
 }

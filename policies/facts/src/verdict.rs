@@ -139,6 +139,8 @@ reasons! {
     StalePeer = "stale_peer",
     /// The service has no ready endpoint.
     NoEndpoint = "no_endpoint",
+    /// The Service's endpoints are judged differently, so that it depends on which one is reached.
+    EndpointsDiffer = "endpoints_differ",
     /// The port needs inspection now and the flow was admitted before it did.
     TierChanged = "tier_changed",
     /// A listener of the sidecar was addressed directly.

@@ -9,7 +9,7 @@ use super::cluster::Cluster;
 use super::evaluate::plan;
 use super::intern::{Interner, TooMany};
 use super::lineup::{Bytes, Lineup, Version};
-use super::services::{self, ServiceTrouble};
+use super::services::{self, Held, ServiceTrouble};
 use crate::program::{Action, AnswerId};
 use bulkhead_facts::{Direction, L4Protocol, Mode, PortRange};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -178,10 +178,17 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
         let mut ports = ServicePorts::new();
         for port in &service.ports {
             let asked = services::Asked { name, port, address_class: class, v4 };
-            let [enforced, shadow] = services::plans(self.lineup, self.classes, &asked, &mut self.troubles);
+            let held = services::held(self.lineup, self.classes, &asked, &mut self.troubles);
             let tcp = port.protocol == L4Protocol::TCP;
             let learn = tcp && !port.endpoints.is_empty() && self.learns(class.inside);
-            let action = self.interner.action(self.lineup, enforced, shadow, learn)?;
+            let action = match held {
+                Held::Alike([enforced, shadow]) => {
+                    self.interner.action(self.lineup, enforced, shadow, learn)?
+                }
+                Held::Choice { endpoints, otherwise } => {
+                    self.interner.choice(self.lineup, endpoints, otherwise, learn)?
+                }
+            };
             // The first of two ports that are written alike holds.
             ports.entry((port.protocol.0, port.port)).or_insert(action);
         }

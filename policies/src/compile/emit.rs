@@ -12,7 +12,7 @@ use super::lineup::Lineup;
 use super::named::named_classes;
 use super::services::ServiceTrouble;
 use crate::limits::{BOXES_MAX, CLASSES_MAX, SPANS_MAX};
-use crate::program::{AddressSpan, AnswerPair, ClassId, DirectionProgram, L7Chain, PortBox};
+use crate::program::{AddressSpan, AnswerPair, Choice, ClassId, DirectionProgram, L7Chain, PortBox};
 use bulkhead_facts::{IpFamily, L4Protocol};
 use std::collections::HashMap;
 
@@ -20,6 +20,7 @@ use std::collections::HashMap;
 pub(crate) struct Emitted {
     pub(crate) answers: Vec<AnswerPair>,
     pub(crate) chains: Vec<L7Chain>,
+    pub(crate) choices: Vec<Choice>,
     pub(crate) ingress: DirectionProgram,
     pub(crate) egress: DirectionProgram,
     pub(crate) troubles: Vec<ServiceTrouble>,
@@ -31,7 +32,8 @@ pub(crate) fn emit(cluster: &Cluster<'_>, [ingress, egress]: [&Lineup<'_>; 2]) -
     let mut troubles = Vec::new();
     let ingress = direction(cluster, ingress, &mut interner, &mut troubles)?;
     let egress = direction(cluster, egress, &mut interner, &mut troubles)?;
-    Ok(Emitted { answers: interner.answers, chains: interner.chains, ingress, egress, troubles })
+    let Interner { answers, chains, choices, .. } = interner;
+    Ok(Emitted { answers, chains, choices, ingress, egress, troubles })
 }
 
 fn direction(

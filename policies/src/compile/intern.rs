@@ -2,11 +2,14 @@
 
 use super::evaluate::{Plan, PlanEntry};
 use super::lineup::Lineup;
-use crate::limits::{ANSWERS_MAX, CHAIN_ENTRIES_MAX, CHAINS_MAX};
+use crate::limits::{ANSWERS_MAX, CHAIN_ENTRIES_MAX, CHAINS_MAX, CHOICE_ENDPOINTS_MAX, CHOICES_MAX};
 use crate::model::L7Section;
-use crate::program::{Action, Answer, AnswerId, AnswerPair, L7Chain, L7ChainId, L7Entry, L7Stage};
+use crate::program::{
+    Action, Answer, AnswerId, AnswerPair, Choice, ChoiceId, Endpoint, L7Chain, L7ChainId, L7Entry, L7Stage,
+};
 use bulkhead_facts::{Direction, Effect, Reason};
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 /// A limit that a program went over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +29,12 @@ pub(crate) struct Interner {
     pub(crate) answers: Vec<AnswerPair>,
     /// Chains by id.
     pub(crate) chains: Vec<L7Chain>,
+    /// Choices by id.
+    pub(crate) choices: Vec<Choice>,
     answer_ids: HashMap<AnswerPair, AnswerId>,
     chain_ids: HashMap<(Direction, Plan, Plan), L7ChainId>,
+    choice_ids: HashMap<Choice, ChoiceId>,
+    endpoints: usize,
 }
 
 impl Interner {
@@ -35,8 +42,11 @@ impl Interner {
         let mut interner = Self {
             answers: Vec::new(),
             chains: Vec::new(),
+            choices: Vec::new(),
             answer_ids: HashMap::new(),
             chain_ids: HashMap::new(),
+            choice_ids: HashMap::new(),
+            endpoints: 0,
         };
         let nothing = AnswerPair { enforced: NOTHING, shadow: NOTHING };
         interner.answers.push(nothing);
@@ -63,6 +73,40 @@ impl Interner {
         }
         let opaque = self.answer(opaque)?;
         Ok(Action::Inspect { chain: self.chain(lineup, enforced, shadow)?, opaque })
+    }
+
+    /// The action for a Service that is led to one of these endpoints. `otherwise` denies.
+    pub(crate) fn choice(
+        &mut self,
+        lineup: &Lineup<'_>,
+        endpoints: Vec<((IpAddr, u16), [Plan; 2])>,
+        [denied, shadow]: [Plan; 2],
+        learn: bool,
+    ) -> Result<Action, TooMany> {
+        let otherwise =
+            self.answer(AnswerPair { enforced: denied.end, shadow: shadow.opaque_answer(lineup) })?;
+        let endpoints = endpoints.into_iter().map(|((address, port), [enforced, shadow])| {
+            let action = self.action(lineup, enforced, shadow, learn)?;
+            Ok(Endpoint { address, port, action })
+        });
+        let choice = Choice { endpoints: endpoints.collect::<Result<_, _>>()? };
+        if let Some(choice) = self.choice_ids.get(&choice) {
+            return Ok(Action::Choose { choice: *choice, otherwise });
+        }
+        self.endpoints += choice.endpoints.len();
+        if self.endpoints > CHOICE_ENDPOINTS_MAX {
+            return Err(TooMany {
+                what: "endpoints of Services to choose from",
+                limit: CHOICE_ENDPOINTS_MAX,
+            });
+        }
+        if self.choices.len() >= CHOICES_MAX {
+            return Err(TooMany { what: "Services with endpoints to choose from", limit: CHOICES_MAX });
+        }
+        let id = ChoiceId(u32::try_from(self.choices.len()).unwrap_or(u32::MAX));
+        self.choices.push(choice.clone());
+        self.choice_ids.insert(choice, id);
+        Ok(Action::Choose { choice: id, otherwise })
     }
 
     fn answer(&mut self, pair: AnswerPair) -> Result<AnswerId, TooMany> {

@@ -113,7 +113,7 @@ impl std::error::Error for CompileError {}
 /// Something that compiles, but probably not to what was meant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CompileWarning {
-    /// Only some endpoints of a Service are allowed, so the whole port is denied.
+    /// Only some endpoints of a Service are allowed: TCP is led to those, anything else is denied.
     ServicePartlyAllowed {
         /// Whose egress.
         workload: WorkloadRef,
@@ -124,7 +124,7 @@ pub enum CompileWarning {
         /// Its port.
         port: u16,
     },
-    /// Different rules inspect the requests to endpoints of one Service, so the whole port is denied.
+    /// Different rules inspect the requests to endpoints of one Service: each connection is led to one and judged by its.
     ServiceInspectedDifferently {
         /// Whose egress.
         workload: WorkloadRef,
@@ -160,15 +160,19 @@ impl fmt::Display for CompileWarning {
         match self {
             Self::ServicePartlyAllowed { workload, service, protocol, port } => write!(
                 f,
-                "`{workload}` may reach only some endpoints of service `{}/{}` on {protocol}/{port}, so the service is \
-                 denied: allow all of its endpoints or none",
-                service.namespace, service.name
+                "`{workload}` may reach only some endpoints of service `{}/{}` on {protocol}/{port}, so {}: allow all of its \
+                 endpoints or none",
+                service.namespace,
+                service.name,
+                led(*protocol)
             ),
             Self::ServiceInspectedDifferently { workload, service, protocol, port } => write!(
                 f,
                 "requests of `{workload}` to service `{}/{}` on {protocol}/{port} would be judged by different rules at \
-                 different endpoints, so the service is denied: write one rule for all of its endpoints",
-                service.namespace, service.name
+                 different endpoints, so {}: write one rule for all of its endpoints",
+                service.namespace,
+                service.name,
+                led(*protocol)
             ),
             Self::QuestionsOpen { workload, policy, rule } => write!(
                 f,
@@ -348,6 +352,7 @@ impl<'a> Compiler<'a> {
             ingress: emitted.ingress,
             egress: emitted.egress,
             names,
+            choices: emitted.choices,
         };
         Ok(Compiled { program, warnings })
     }
@@ -406,6 +411,16 @@ fn cover(
         second: collections[second].name.clone(),
     }));
     Some(first)
+}
+
+/// What is done where endpoints of a Service are judged differently.
+fn led(protocol: L4Protocol) -> &'static str {
+    match protocol {
+        L4Protocol::TCP => {
+            "each connection is led to one that may be reached, whatever session affinity and topology hints say"
+        }
+        _ => "the service is denied",
+    }
 }
 
 fn warning(workload: &WorkloadRef, trouble: services::ServiceTrouble) -> CompileWarning {

@@ -1,15 +1,17 @@
-//! What holds on a Service's own address: what holds for all its ready endpoints.
+//! What holds on a Service's own address: what holds for its ready endpoints.
 //!
-//! The pod's kernel sees the Service's address and port, the network behind it picks an endpoint. So a port of a Service
-//! is allowed only if every ready endpoint of the family is, on the port that it leads to. A deny that names the Service's
+//! The pod's kernel sees the Service's address and port, the network behind it picks an endpoint. Where every ready endpoint
+//! of the family is judged alike, on the port that it leads to, so is the Service's port. Where they are not, TCP is led to
+//! one of those that may be reached ([`Held::Choice`]), and any other protocol is denied. A deny that names the Service's
 //! address itself counts too.
 
 use super::classes::{ClassKey, Classes, ClauseIndex};
 use super::evaluate::{Plan, plan};
 use super::lineup::{Lineup, Version};
 use crate::inventory::{ObjectName, ServicePort};
+use crate::limits::ENDPOINTS_PER_CHOICE_MAX;
 use crate::model::RuleAction;
-use crate::program::Answer;
+use crate::program::{Answer, RuleIndex};
 use bulkhead_facts::{Effect, L4Protocol, Reason};
 use std::net::IpAddr;
 
@@ -23,6 +25,19 @@ pub(crate) struct Asked<'a> {
     pub(crate) address_class: &'a ClassKey,
     /// Family of the Service's own address.
     pub(crate) v4: bool,
+}
+
+/// What holds on a port of a Service, `[enforced, shadow]`.
+pub(crate) enum Held {
+    /// Whichever endpoint is reached.
+    Alike([Plan; 2]),
+    /// It depends on the endpoint.
+    Choice {
+        /// Those that may be reached.
+        endpoints: Vec<((IpAddr, u16), [Plan; 2])>,
+        /// Holds where nobody picks one of them.
+        otherwise: [Plan; 2],
+    },
 }
 
 /// What a person should know of a Service.
@@ -40,58 +55,100 @@ pub(crate) struct ServiceTrouble {
 
 /// What the endpoints of one version come to.
 enum Agreement {
+    /// This holds for every one.
     All(Plan),
-    SomeAllowed(Answer),
-    SeveralChains(Answer),
+    /// Positions of those that may be reached, and the rule that denies another.
+    Some(Vec<usize>, Option<RuleIndex>),
 }
 
-/// The plans of both versions for a port of a Service.
-pub(crate) fn plans(
+/// What holds on a port of a Service.
+pub(crate) fn held(
     lineup: &Lineup<'_>,
     classes: &Classes,
     asked: &Asked<'_>,
     troubles: &mut Vec<ServiceTrouble>,
-) -> [Plan; 2] {
-    let mut endpoints: Vec<_> =
-        asked.port.endpoints.iter().map(|(a, port)| (a.to_canonical(), *port)).collect();
-    endpoints.retain(|(address, _)| address.is_ipv4() == asked.v4);
-    endpoints.sort_unstable();
-    endpoints.dedup();
-    Version::BOTH.map(|version| {
-        let plan = |(address, port): &(IpAddr, u16)| {
-            endpoint_plan(lineup, classes, asked, (*address, *port), version)
-        };
-        if endpoints.is_empty() {
-            return no_endpoint(lineup, classes, asked, version);
+) -> Held {
+    let endpoints = endpoints(asked);
+    if endpoints.is_empty() {
+        return Held::Alike(Version::BOTH.map(|version| no_endpoint(lineup, classes, asked, version)));
+    }
+    let plans = Version::BOTH.map(|version| -> Vec<Plan> {
+        endpoints.iter().map(|endpoint| endpoint_plan(lineup, classes, asked, *endpoint, version)).collect()
+    });
+    let agreements = plans.each_ref().map(|plans| agreement(plans));
+    if let Agreement::Some(reached, _) = &agreements[Version::Enforced as usize] {
+        let (port, protocol) = (asked.port.port, asked.port.protocol);
+        let inspection = reached.len() == endpoints.len();
+        troubles.push(ServiceTrouble { service: asked.name.clone(), port, protocol, inspection });
+    }
+    if asked.port.protocol != L4Protocol::TCP {
+        return Held::Alike(agreements.each_ref().map(without_choice));
+    }
+    let [enforced, shadow] = &agreements;
+    match enforced {
+        Agreement::All(plan) => Held::Alike([plan.clone(), one_of(&plans[1], shadow)]),
+        Agreement::Some(reached, _) => {
+            let of = |at: &usize| {
+                let other = match shadow {
+                    Agreement::Some(reached, _) if !reached.contains(at) => one_of(&plans[1], shadow),
+                    Agreement::Some(..) | Agreement::All(_) => plans[1][*at].clone(),
+                };
+                (endpoints[*at], [plans[0][*at].clone(), other])
+            };
+            Held::Choice {
+                endpoints: reached.iter().take(ENDPOINTS_PER_CHOICE_MAX).map(of).collect(),
+                otherwise: agreements.each_ref().map(without_choice),
+            }
         }
-        let (answer, inspection) = match agreement(endpoints.iter().map(plan).collect()) {
-            Agreement::All(plan) => return plan,
-            Agreement::SomeAllowed(answer) => (answer, false),
-            Agreement::SeveralChains(answer) => (answer, true),
-        };
-        if version == Version::Enforced {
-            let (port, protocol) = (asked.port.port, asked.port.protocol);
-            troubles.push(ServiceTrouble { service: asked.name.clone(), port, protocol, inspection });
-        }
-        Plan { stages: Vec::new(), end: answer }
-    })
-}
-
-fn agreement(plans: Vec<Plan>) -> Agreement {
-    let denial = plans.iter().filter_map(Plan::answer).find(|answer| answer.effect == Effect::Deny);
-    let allowed = |plan: &Plan| plan.answer().is_none_or(|answer| answer.effect == Effect::Allow);
-    let Some(first) = plans.first().cloned() else { return Agreement::SomeAllowed(DISAGREE) };
-    match denial {
-        Some(answer) if plans.iter().any(allowed) => Agreement::SomeAllowed(answer),
-        Some(answer) => Agreement::All(Plan { stages: Vec::new(), end: answer }),
-        None if plans.iter().all(|plan| plan.answer().is_some()) => Agreement::All(first),
-        None if plans.iter().all(|plan| *plan == first) => Agreement::All(first),
-        None => Agreement::SeveralChains(DISAGREE),
     }
 }
 
-/// Endpoints whose requests are judged by different rules.
-const DISAGREE: Answer = Answer { effect: Effect::Deny, rule: None, reason: Reason::L7Mismatch };
+/// Ready endpoints of the family, in order, each once.
+fn endpoints(asked: &Asked<'_>) -> Vec<(IpAddr, u16)> {
+    let all = asked.port.endpoints.iter().map(|(address, port)| (address.to_canonical(), *port));
+    let mut endpoints: Vec<_> = all.filter(|(address, _)| address.is_ipv4() == asked.v4).collect();
+    endpoints.sort_unstable();
+    endpoints.dedup();
+    endpoints
+}
+
+fn agreement(plans: &[Plan]) -> Agreement {
+    let denial = |plan: &Plan| plan.answer().filter(|answer| answer.effect == Effect::Deny);
+    let reached: Vec<usize> = (0..plans.len()).filter(|at| denial(&plans[*at]).is_none()).collect();
+    let all = |plan: &Plan| Agreement::All(plan.clone());
+    match plans.iter().find_map(denial) {
+        Some(end) if reached.is_empty() => Agreement::All(Plan { stages: Vec::new(), end }),
+        Some(denied) => Agreement::Some(reached, denied.rule),
+        None if plans.iter().all(|plan| plan.answer().is_some()) => all(&plans[0]),
+        None if plans.iter().all(|plan| *plan == plans[0]) => all(&plans[0]),
+        None => Agreement::Some(reached, None),
+    }
+}
+
+/// What holds if nobody picks an endpoint: for what is no TCP, and where nobody dials for the app.
+fn without_choice(agreement: &Agreement) -> Plan {
+    match agreement {
+        Agreement::All(plan) => plan.clone(),
+        Agreement::Some(_, rule) => {
+            let end = Answer { effect: Effect::Deny, rule: *rule, reason: Reason::EndpointsDiffer };
+            Plan { stages: Vec::new(), end }
+        }
+    }
+}
+
+/// What would hold if one were picked that may be reached: the first one stands for all of them.
+fn one_of(plans: &[Plan], agreement: &Agreement) -> Plan {
+    match agreement {
+        Agreement::All(plan) => plan.clone(),
+        Agreement::Some(reached, _) => {
+            let mut plan = plans[reached[0]].clone();
+            if plan.stages.is_empty() {
+                plan.end.reason = Reason::EndpointsDiffer;
+            }
+            plan
+        }
+    }
+}
 
 fn endpoint_plan(
     lineup: &Lineup<'_>,

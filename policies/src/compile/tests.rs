@@ -23,6 +23,8 @@ items:
   - {apiVersion: v1, kind: Service, metadata: {name: api, namespace: shop}, spec: {clusterIPs: [10.96.0.1], ports: [{port: 80, targetPort: http}]}}
   - {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: api-x, namespace: shop, labels: {kubernetes.io/service-name: api}}, addressType: IPv4, ports: [{port: 8080}], endpoints: [{addresses: [10.0.0.2]}]}
   - {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: api-y, namespace: shop, labels: {kubernetes.io/service-name: api}}, addressType: IPv4, ports: [{port: 9090}], endpoints: [{addresses: [10.0.0.3]}]}
+  - {apiVersion: v1, kind: Service, metadata: {name: tell, namespace: shop}, spec: {clusterIPs: [10.96.0.3], ports: [{port: 80, protocol: UDP, targetPort: 80}]}}
+  - {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: tell-x, namespace: shop, labels: {kubernetes.io/service-name: tell}}, addressType: IPv4, ports: [{port: 80, protocol: UDP}], endpoints: [{addresses: [10.0.0.2]}, {addresses: [10.0.0.3]}]}
   - {apiVersion: v1, kind: Service, metadata: {name: idle, namespace: shop}, spec: {clusterIPs: [10.96.0.2], ports: [{port: 80}]}}
   - {apiVersion: v1, kind: Service, metadata: {name: kube-dns, namespace: kube-system}, spec: {clusterIPs: [10.96.0.10], ports: [{port: 53, protocol: UDP, targetPort: 53}]}}
   - {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: dns-x, namespace: kube-system, labels: {kubernetes.io/service-name: kube-dns}}, addressType: IPv4, ports: [{port: 53, protocol: UDP}], endpoints: [{addresses: [10.0.1.53]}]}
@@ -293,19 +295,95 @@ fn named_ports_are_those_of_each_destination() {
     );
 }
 
+/// Address, port and answer of each endpoint that a port of a Service is led to.
+fn led(world: &World, address: &str, port: u16) -> Vec<String> {
+    let judge = world.judge("web");
+    let action = judge.action(OUT, address.parse().unwrap(), L4Protocol::TCP, port);
+    let Action::Choose { choice, otherwise } = action else { return vec![format!("{action:?}")] };
+    assert_eq!(judge.answer(otherwise).enforced.reason, Reason::EndpointsDiffer);
+    let shown = |endpoint: &crate::program::Endpoint| {
+        let (rule, reads) = match endpoint.action {
+            Action::Answer(id) | Action::Learn(id) => (judge.answer(id).enforced.rule, ""),
+            Action::Inspect { opaque, .. } => (judge.answer(opaque).enforced.rule, " read"),
+            Action::Choose { .. } => panic!("a choice within a choice"),
+        };
+        let rule = rule.map_or("-", |rule| judge.rule(rule).rule.as_str());
+        format!("{}:{} {rule}{reads}", endpoint.address, endpoint.port)
+    };
+    judge.choice(choice).iter().map(shown).collect()
+}
+
 #[test]
-fn a_service_is_allowed_only_if_every_ready_endpoint_is() {
+fn a_service_of_which_some_endpoints_are_allowed_is_led_to_those() {
     let some =
         segment("a", "{workloads: {app: web}, egress: [{name: old, to: [{workloads: {track: old}}]}]}");
     let partly = world(&[&some]);
-    assert_eq!(partly.ask("web", OUT, "10.96.0.1", "80"), "deny no_rule");
-    let expected = "`shop/web` may reach only some endpoints of service `shop/api` on tcp/80, so the service is denied: allow all of \
-                    its endpoints or none";
-    assert_eq!(partly.warnings(), [expected]);
+    assert_eq!(partly.ask("web", OUT, "10.96.0.1", "80"), "allow allowed_by_rule old");
+    assert_eq!(led(&partly, "10.96.0.1", 80), ["10.0.0.2:8080 old"]);
+    let tcp = "`shop/web` may reach only some endpoints of service `shop/api` on tcp/80, so each connection is led to one that may be \
+               reached, whatever session affinity and topology hints say: allow all of its endpoints or none";
+    let udp = "`shop/web` may reach only some endpoints of service `shop/tell` on udp/80, so the service is denied: allow all of its \
+               endpoints or none";
+    assert_eq!(partly.warnings(), [tcp, udp]);
     let by_name =
         world(&[&segment("a", "{workloads: {app: web}, egress: [{name: api, to: [{service: shop/api}]}]}")]);
+    assert_eq!(led(&by_name, "10.96.0.1", 80).len(), 1, "whole: nothing to choose");
     assert_eq!(by_name.ask("web", OUT, "10.96.0.1", "80"), "allow allowed_by_rule api");
     assert_eq!(by_name.warnings(), [""; 0]);
+}
+
+#[test]
+fn datagrams_to_a_service_of_which_some_endpoints_are_allowed_are_denied_in_so_many_words() {
+    let some =
+        segment("a", "{workloads: {app: web}, egress: [{name: old, to: [{workloads: {track: old}}]}]}");
+    let all = segment("b", "{workloads: {app: web}, egress: [{name: api, to: [{workloads: {app: api}}]}]}");
+    assert_eq!(world(&[&some]).ask("web", OUT, "10.96.0.3", "udp/80"), "deny endpoints_differ");
+    assert_eq!(world(&[&all]).ask("web", OUT, "10.96.0.3", "udp/80"), "allow allowed_by_rule api");
+}
+
+#[test]
+fn a_deny_at_one_endpoint_or_at_the_service_itself_counts_on_the_way_by_the_service() {
+    let all = segment("a", "{workloads: {app: web}, egress: [{name: api, to: [{workloads: {app: api}}]}]}");
+    let deny = |peer: &str| {
+        admin(&format!(
+            "{{tier: admin, priority: 1, subjects: {{namespaces: {{name: shop}}}}, egress: [{{name: shut, action: deny, to: [{peer}]}}]}}"
+        ))
+    };
+    let one = world(&[&all, &deny("{cidr: 10.0.0.2/32}")]);
+    assert_eq!(led(&one, "10.96.0.1", 80), ["10.0.0.3:9090 api"]);
+    assert_eq!(one.ask("web", OUT, "10.96.0.3", "udp/80"), "deny endpoints_differ shut");
+    let service = world(&[&all, &deny("{cidr: 10.96.0.1/32}")]);
+    assert_eq!(service.ask("web", OUT, "10.96.0.1", "80"), "deny denied_by_rule shut");
+    assert_eq!(service.ask("web", OUT, "10.0.0.2", "8080"), "allow allowed_by_rule api");
+}
+
+#[test]
+fn audit_says_where_enforce_would_lead_to_and_denies_nothing() {
+    let some =
+        segment("a", "{workloads: {app: web}, egress: [{name: old, to: [{workloads: {track: old}}]}]}");
+    for mode in ["audit", "observe"] {
+        let world = world(&[&some, &collection(mode, "deny")]);
+        let answer = world.ask("web", OUT, "10.96.0.1", "80");
+        assert!(answer.ends_with("| allow endpoints_differ old"), "{mode}: {answer}");
+        assert!(led(&world, "10.96.0.1", 80)[0].contains("AnswerId"), "{mode}: the network picks");
+    }
+}
+
+#[test]
+fn no_more_endpoints_are_chosen_from_than_the_limit() {
+    let mut world = world(&[&segment(
+        "a",
+        "{workloads: {app: web}, egress: [{name: block, to: [{cidr: 10.7.0.0/16}]}]}",
+    )]);
+    let api = ObjectName { namespace: "shop".into(), name: "api".into() };
+    let limit = u16::try_from(crate::limits::ENDPOINTS_PER_CHOICE_MAX).unwrap();
+    let port = &mut world.inventory.services.get_mut(&api).unwrap().ports[0];
+    port.endpoints.extend((0..=limit).rev().map(|n| {
+        let [high, low] = n.to_be_bytes();
+        (IpAddr::from([10, 7, high, low]), 80)
+    }));
+    let found = led(&world, "10.96.0.1", 80);
+    assert_eq!((found.len(), found[0].as_str()), (usize::from(limit), "10.7.0.0:80 block"));
 }
 
 #[test]
@@ -317,16 +395,19 @@ fn a_service_without_ready_endpoint_is_a_denial_of_its_own() {
 }
 
 #[test]
-fn endpoints_that_are_inspected_by_different_rules_close_the_service() {
+fn endpoints_that_are_inspected_by_different_rules_are_judged_by_those_of_the_one_that_is_reached() {
     let policy = segment(
         "a",
         "{workloads: {app: web}, egress: [{name: old, to: [{workloads: {track: old}}], http: [{path: /a}]}, {name: new, to: [{workloads: \
          {track: new}}], http: [{path: /b}]}]}",
     );
     let world = world(&[&policy]);
-    assert_eq!(world.ask_http("web", OUT, "10.96.0.1", "80", Some("/a")), "deny l7_mismatch");
+    assert_eq!(led(&world, "10.96.0.1", 80), ["10.0.0.2:8080 old read", "10.0.0.3:9090 new read"]);
+    // What does not pass everywhere may be denied.
+    assert_eq!(world.ask_http("web", OUT, "10.96.0.1", "80", Some("/a")), "deny l7_mismatch new");
     assert_eq!(world.ask_http("web", OUT, "10.0.0.2", "8080", Some("/a")), "allow allowed_by_rule old");
-    assert_eq!(world.warnings().len(), 1);
+    let udp = world.ask("web", OUT, "10.96.0.3", "udp/80");
+    assert_eq!((udp.as_str(), world.warnings().len()), ("deny no_rule", 1));
 }
 
 #[test]

@@ -25,11 +25,20 @@ impl NamedRules {
         let by_address: BTreeSet<ClassId> = by_address.collect();
         let chains = |classes: &BTreeSet<ClassId>| -> BTreeSet<u32> {
             let boxes = tables.boxes.iter().filter(|own| classes.contains(&own.class));
-            let chain = |own: &PortBox| match own.action {
-                Action::Inspect { chain, .. } => Some(chain.0),
-                Action::Answer(_) | Action::Learn(_) => None,
+            let choice = |own: &PortBox| match own.action {
+                Action::Choose { choice, .. } => program.choices.get(choice.0 as usize),
+                Action::Inspect { .. } | Action::Answer(_) | Action::Learn(_) => None,
             };
-            boxes.filter_map(chain).collect()
+            let actions = |own: &PortBox| {
+                let endpoints = choice(own).map_or(&[][..], |choice| &choice.endpoints);
+                let chosen = endpoints.iter().map(|endpoint| endpoint.action);
+                chosen.chain([own.action]).collect::<Vec<_>>()
+            };
+            let chain = |action: Action| match action {
+                Action::Inspect { chain, .. } => Some(chain.0),
+                Action::Answer(_) | Action::Learn(_) | Action::Choose { .. } => None,
+            };
+            boxes.flat_map(actions).filter_map(chain).collect()
         };
         let only: BTreeSet<u32> = &chains(&by_name) - &chains(&by_address);
         let rules: BTreeSet<RuleIndex> = program.names.iter().map(|named| named.rule).collect();

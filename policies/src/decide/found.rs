@@ -94,6 +94,7 @@ impl Classes {
                 let at = number((chain, opaque), &mut self.inspections, inspections, INSPECTIONS_MAX)?;
                 (Kind::Inspect, at)
             }
+            Action::Choose { .. } => return None,
         };
         let PortBox { protocol_first, protocol_last, ports, .. } = port_box;
         let protocols = (protocol_first.0, protocol_last.0);

@@ -23,8 +23,8 @@ pub use validate::InvalidProgram;
 
 use crate::model::L7Section;
 use crate::program::{
-    Action, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId, L7Entry, L7Stage,
-    PortBox, Program, RuleIndex, RuleInfo,
+    Action, Answer, AnswerId, AnswerPair, ChoiceId, ClassId, DirectionProgram, Endpoint, L7Chain, L7ChainId,
+    L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo,
 };
 use addresses::AddressIndex;
 use bulkhead_facts::{Direction, Effect, HostName, L4Protocol, Reason, Request};
@@ -106,11 +106,67 @@ impl Judge {
         port: u16,
         request: &Request<'_>,
     ) -> AnswerPair {
-        match (self.action(direction, peer, protocol, port), request) {
+        self.decide_acted(self.action(direction, peer, protocol, port), request)
+    }
+
+    /// The pair of answers for one request on a flow with this action.
+    fn decide_acted(&self, action: Action, request: &Request<'_>) -> AnswerPair {
+        match (action, request) {
             (Action::Answer(id) | Action::Learn(id), _) => self.answer(id),
             (Action::Inspect { opaque, .. }, Request::Opaque) => self.answer(opaque),
             (Action::Inspect { chain, .. }, _) => self.decide_l7(chain, request),
+            (Action::Choose { choice, otherwise }, _) => {
+                self.least_of(choice, otherwise, |action| self.decide_acted(action, request))
+            }
         }
+    }
+
+    /// The endpoints that one is picked from, in order; none for an id of another program.
+    pub fn choice(&self, id: ChoiceId) -> &[Endpoint] {
+        self.program.choices.get(id.0 as usize).map_or(&[], |choice| &choice.endpoints)
+    }
+
+    /// What holds at every endpoint that may be picked: in each version the first denial, else the first answer.
+    pub fn least_of(
+        &self,
+        choice: ChoiceId,
+        otherwise: AnswerId,
+        answer: impl Fn(Action) -> AnswerPair,
+    ) -> AnswerPair {
+        let pairs = self.choice(choice).iter().map(|endpoint| answer(endpoint.action));
+        let lesser = |one: Answer, other: Answer| match (one.effect, other.effect) {
+            (Effect::Allow, Effect::Deny) => other,
+            (Effect::Allow | Effect::Deny, _) => one,
+        };
+        let least = |one: AnswerPair, other: AnswerPair| AnswerPair {
+            enforced: lesser(one.enforced, other.enforced),
+            shadow: lesser(one.shadow, other.shadow),
+        };
+        pairs.reduce(least).unwrap_or_else(|| self.answer(otherwise))
+    }
+
+    /// What holds on a flow that was dialled at a Service's address and arrives at this endpoint.
+    pub fn action_at(
+        &self,
+        direction: Direction,
+        (dialled, dialled_port): (IpAddr, u16),
+        protocol: L4Protocol,
+        endpoint: (IpAddr, u16),
+    ) -> Action {
+        match self.action(direction, dialled, protocol, dialled_port) {
+            Action::Choose { choice, otherwise } => {
+                self.chosen(choice, endpoint).unwrap_or(Action::Answer(otherwise))
+            }
+            action => action,
+        }
+    }
+
+    /// What holds on a connection to this endpoint; `None` if it is none that one is picked from.
+    pub fn chosen(&self, choice: ChoiceId, (address, port): (IpAddr, u16)) -> Option<Action> {
+        let all = self.choice(choice);
+        let key = (address.to_canonical(), port);
+        let at = all.binary_search_by_key(&key, |endpoint| (endpoint.address, endpoint.port));
+        at.ok().map(|at| all[at].action)
     }
 
     /// True where no bytes on a flow with this chain can be denied, under observation or audit: it is inspected to learn

@@ -55,6 +55,7 @@ fn program() -> Program {
         },
         egress: DirectionProgram::default(),
         names: vec![],
+        choices: vec![],
     }
 }
 

@@ -3,12 +3,15 @@
 //! A program arrives over the wire or from disk; nothing in it is believed until this has passed.
 
 use crate::limits::{
-    ANSWERS_MAX, BOXES_MAX, CHAIN_ENTRIES_MAX, CHAIN_TEXT_BYTES_MAX, CHAINS_MAX, CLASSES_MAX,
-    NAMED_CLASSES_MAX, RULES_PER_WORKLOAD_MAX, SPANS_MAX,
+    ANSWERS_MAX, BOXES_MAX, CHAIN_ENTRIES_MAX, CHAIN_TEXT_BYTES_MAX, CHAINS_MAX, CHOICE_ENDPOINTS_MAX,
+    CHOICES_MAX, CLASSES_MAX, ENDPOINTS_PER_CHOICE_MAX, NAMED_CLASSES_MAX, RULES_PER_WORKLOAD_MAX, SPANS_MAX,
 };
 use crate::model::{HttpMatch, L7Section, TopicMatch};
-use crate::program::{Action, AddressSpan, AnswerId, L7Chain, L7ChainId, PortBox, Program, RuleIndex};
-use bulkhead_facts::{Direction, Effect, HostPattern, NamePattern};
+use crate::program::{
+    Action, AddressSpan, AnswerId, Choice, ChoiceId, Endpoint, L7Chain, L7ChainId, PortBox, Program,
+    RuleIndex,
+};
+use bulkhead_facts::{Direction, Effect, HostPattern, L4Protocol, NamePattern};
 use std::fmt;
 
 /// Why a program is refused whole.
@@ -22,6 +25,10 @@ pub enum InvalidProgram {
     AnswerOutOfRange(AnswerId),
     /// A box names a chain that is not there.
     ChainOutOfRange(L7ChainId),
+    /// A box names a choice that is not there, is not for TCP of egress, or lets pass what nobody picks an endpoint for.
+    ChoiceOutOfPlace(ChoiceId),
+    /// A choice has no endpoints, too many, or they are not in order; or one is a choice itself.
+    InvalidChoice(ChoiceId),
     /// An answer or a chain names a rule that is not there.
     RuleOutOfRange(RuleIndex),
     /// Spans of addresses overlap, are reversed or not sorted.
@@ -50,6 +57,20 @@ impl fmt::Display for InvalidProgram {
             Self::ChainOutOfRange(id) => {
                 write!(f, "program names layer-7 chain {} that it does not hold", id.0)
             }
+            Self::ChoiceOutOfPlace(id) => {
+                write!(
+                    f,
+                    "program names choice {} of endpoints that it does not hold, or in the wrong place",
+                    id.0
+                )
+            }
+            Self::InvalidChoice(id) => {
+                write!(
+                    f,
+                    "choice {} of the program has no endpoints, or not in order, or another choice",
+                    id.0
+                )
+            }
             Self::RuleOutOfRange(id) => write!(f, "program names rule {} that it does not hold", id.0),
             Self::SpansOutOfOrder(direction) => {
                 write!(f, "{direction} address spans overlap or are not sorted")
@@ -72,6 +93,7 @@ pub(super) fn validate(program: &Program) -> Result<(), InvalidProgram> {
     at_most("layer-7 chains", program.l7_chains.len(), CHAINS_MAX)?;
     validate_answers(program)?;
     program.l7_chains.iter().try_for_each(|chain| validate_chain(program, chain))?;
+    validate_choices(program)?;
     at_most("rules with names", program.names.len(), RULES_PER_WORKLOAD_MAX)?;
     program.names.iter().try_for_each(|named| rule_exists(program, named.rule))?;
     Direction::BOTH.into_iter().try_for_each(|direction| validate_direction(program, direction))
@@ -156,12 +178,50 @@ fn validate_direction(program: &Program, direction: Direction) -> Result<(), Inv
     tables.named.iter().flat_map(|named| &named.rules).try_for_each(|rule| rule_exists(program, *rule))?;
     at_most("peer classes", highest.map_or(0, |class| class.0 as usize), CLASSES_MAX)?;
     tables.boxes.iter().try_for_each(|b| match b.action {
+        Action::Choose { choice, otherwise } => {
+            answer_exists(program, otherwise)?;
+            let denies = program.answers[usize::from(otherwise.0)].enforced.effect == Effect::Deny;
+            let tcp = (b.protocol_first, b.protocol_last) == (L4Protocol::TCP, L4Protocol::TCP);
+            let exists = program.choices.get(choice.0 as usize).is_some();
+            let in_place = denies && tcp && exists && direction == Direction::Egress;
+            if in_place { Ok(()) } else { Err(InvalidProgram::ChoiceOutOfPlace(choice)) }
+        }
+        Action::Answer(_) | Action::Learn(_) | Action::Inspect { .. } => action_exists(program, b.action),
+    })
+}
+
+fn validate_choices(program: &Program) -> Result<(), InvalidProgram> {
+    at_most("Services with endpoints to choose from", program.choices.len(), CHOICES_MAX)?;
+    let all = program.choices.iter().map(|choice| choice.endpoints.len()).sum();
+    at_most("endpoints of Services to choose from", all, CHOICE_ENDPOINTS_MAX)?;
+    (0u32..).map(ChoiceId).zip(&program.choices).try_for_each(|(id, choice)| {
+        if !is_in_order(choice) {
+            return Err(InvalidProgram::InvalidChoice(id));
+        }
+        choice.endpoints.iter().try_for_each(|endpoint| action_exists(program, endpoint.action))
+    })
+}
+
+fn is_in_order(Choice { endpoints }: &Choice) -> bool {
+    let key = |endpoint: &Endpoint| (endpoint.address, endpoint.port);
+    let chooses = |endpoint: &Endpoint| matches!(endpoint.action, Action::Choose { .. });
+    (1..=ENDPOINTS_PER_CHOICE_MAX).contains(&endpoints.len())
+        && endpoints.windows(2).all(|pair| key(&pair[0]) < key(&pair[1]))
+        && !endpoints
+            .iter()
+            .any(|endpoint| chooses(endpoint) || endpoint.address != endpoint.address.to_canonical())
+}
+
+/// What an action names exists; choices are checked where they stand.
+fn action_exists(program: &Program, action: Action) -> Result<(), InvalidProgram> {
+    match action {
         Action::Answer(id) | Action::Learn(id) => answer_exists(program, id),
         Action::Inspect { chain, opaque } => {
             answer_exists(program, opaque)?;
             program.l7_chains.get(chain.0 as usize).map(|_| ()).ok_or(InvalidProgram::ChainOutOfRange(chain))
         }
-    })
+        Action::Choose { choice, .. } => Err(InvalidProgram::ChoiceOutOfPlace(choice)),
+    }
 }
 
 fn spans_in_order<A: Ord + Copy>(spans: &[AddressSpan<A>]) -> bool {

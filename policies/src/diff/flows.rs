@@ -360,9 +360,10 @@ fn classed(door: Door<'_>, peer: IpAddr) -> Classed<'_> {
 fn at_ports<'j>(doors: [Door<'j>; 2], version: usize, hop: &Hop<'_>) -> Vec<Gate<'j>> {
     let Some(through) = hop.service else { return Vec::new() };
     let asked = [(through.address, through.port), (hop.source, through.target)];
-    let gate = |(door, (peer, port)): (Door<'j>, (IpAddr, u16))| {
+    let endpoint = (hop.destination, through.target);
+    let gate = |(door, asked): (Door<'j>, (IpAddr, u16))| {
         let judge = door.judges[version];
-        Gate { judge, action: judge.action(door.direction, peer, through.protocol, port) }
+        Gate { judge, action: judge.action_at(door.direction, asked, through.protocol, endpoint) }
     };
     doors.into_iter().zip(asked).map(gate).collect()
 }
@@ -377,14 +378,14 @@ fn cell_change(
     let becomes_inspected = |(at, (old, new)): (usize, (&Gate<'_>, &Gate<'_>))| {
         let passed = match old.action {
             Action::Answer(id) | Action::Learn(id) => old.judge.answer(id).enforced.effect == Effect::Allow,
-            Action::Inspect { .. } => false,
+            Action::Inspect { .. } | Action::Choose { .. } => false,
         };
         (passed && new.inspects()).then(|| gates.directions[at])
     };
     // Where another end denied all, there is no flow that could be cut.
     let open = |gate: &Gate<'_>| match gate.action {
         Action::Answer(id) | Action::Learn(id) => gate.judge.answer(id).enforced.effect == Effect::Allow,
-        Action::Inspect { .. } => true,
+        Action::Inspect { .. } | Action::Choose { .. } => true,
     };
     let resets = if gates.old.iter().all(open) {
         gates.old.iter().zip(&gates.new).enumerate().filter_map(becomes_inspected).collect()

@@ -309,8 +309,12 @@ impl Teller<'_> {
             return Some(first);
         }
         let (answer, settled) = side.version(version);
-        let settled = settled.filter(|_| answer.reason == Reason::DeniedByRule)?;
-        all().find(|(policy, trace)| policy.origin == settled.policy && trace.rule.name == settled.rule)
+        let by_rule = matches!(answer.reason, Reason::DeniedByRule | Reason::EndpointsDiffer);
+        let settled = settled.filter(|_| by_rule)?;
+        all().find(|(policy, trace)| {
+            let denies = trace.rule.action == RuleAction::Deny;
+            denies && policy.origin == settled.policy && trace.rule.name == settled.rule
+        })
     }
 
     /// What to do about a deny of the platform.
@@ -352,7 +356,7 @@ fn counts(policy: &Policy, version: Version) -> bool {
 /// Where an allow would have to stand.
 fn denying_tier((answer, rule): (Answer, Option<&RuleInfo>)) -> Tier {
     match (answer.reason, rule) {
-        (Reason::DeniedByRule, Some(rule)) => rule.tier,
+        (Reason::DeniedByRule | Reason::EndpointsDiffer, Some(rule)) => rule.tier,
         (_, _) => Tier::Namespace,
     }
 }

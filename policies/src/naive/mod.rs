@@ -39,11 +39,16 @@ pub(crate) fn decide(
     request: &Request<'_>,
 ) -> [NaiveAnswer; 2] {
     let world = World { set, inventory, name: pod, pod: &inventory.pods[pod], direction: packet.direction };
-    let outcomes = [0, 1].map(|version| world.outcome(version, packet));
-    let enforced = outcomes[0].answer(request);
-    let never_seen = outcomes[0].always() == Some(Effect::Deny);
-    let shadow = outcomes[1].answer(if never_seen { &Request::Opaque } else { request });
-    [enforced, shadow]
+    let ways = world.ways(packet).into_iter().map(|[enforced, shadow]| {
+        let never_seen = enforced.always() == Some(Effect::Deny);
+        [enforced.answer(request), shadow.answer(if never_seen { &Request::Opaque } else { request })]
+    });
+    let lesser = |one: NaiveAnswer, other: NaiveAnswer| match (one.effect, other.effect) {
+        (Effect::Allow, Effect::Deny) => other,
+        _ => one,
+    };
+    let least = |[a, b]: [NaiveAnswer; 2], [c, d]: [NaiveAnswer; 2]| [lesser(a, c), lesser(b, d)];
+    ways.reduce(least).expect("there is always a way")
 }
 
 struct World<'a> {
@@ -74,6 +79,56 @@ struct Outcome<'a> {
     fixed: Option<NaiveAnswer>,
 }
 
+/// What the endpoints of a Service come to in one version.
+enum Agreed<'a> {
+    /// All of them to this.
+    All(Outcome<'a>),
+    /// These may be reached, and a rule that denies others.
+    Some(Vec<usize>, Option<RuleInfo>),
+}
+
+impl<'a> Agreed<'a> {
+    fn of(outcomes: &[Outcome<'a>]) -> Self {
+        let denies = |outcome: &Outcome<'a>| outcome.always() == Some(Effect::Deny);
+        let reached: Vec<usize> = (0..outcomes.len()).filter(|at| !denies(&outcomes[*at])).collect();
+        let denied = outcomes.iter().find(|outcome| denies(outcome));
+        let denied = denied.map(|outcome| outcome.answer(&Request::Opaque));
+        let first = || Self::All(outcomes[0].clone());
+        match denied {
+            Some(denied) if reached.is_empty() => Self::All(Outcome::fixed(denied)),
+            Some(denied) => Self::Some(reached, denied.rule),
+            None if outcomes.iter().all(|outcome| outcome.always() == Some(Effect::Allow)) => first(),
+            None if outcomes.iter().all(|outcome| outcome.same_as(&outcomes[0])) => first(),
+            None => Self::Some(reached, None),
+        }
+    }
+
+    /// Where nobody can choose.
+    fn denied(&self) -> Outcome<'a> {
+        match self {
+            Self::All(outcome) => outcome.clone(),
+            Self::Some(_, rule) => {
+                let (effect, rule) = (Effect::Deny, rule.clone());
+                Outcome::fixed(NaiveAnswer { effect, rule, reason: Reason::EndpointsDiffer })
+            }
+        }
+    }
+
+    /// The first that may be reached stands for all of them.
+    fn stand_in(&self, outcomes: &[Outcome<'a>]) -> Outcome<'a> {
+        match self {
+            Self::All(outcome) => outcome.clone(),
+            Self::Some(reached, _) => match &outcomes[reached[0]] {
+                plain if plain.always().is_some() => {
+                    let answer = plain.answer(&Request::Opaque);
+                    Outcome::fixed(NaiveAnswer { reason: Reason::EndpointsDiffer, ..answer })
+                }
+                outcome => outcome.clone(),
+            },
+        }
+    }
+}
+
 impl<'a> World<'a> {
     fn collection(&self) -> Option<&'a Collection> {
         self.set.collections.iter().find(|c| self.covers(&c.covers))
@@ -95,42 +150,47 @@ impl<'a> World<'a> {
         }
     }
 
-    fn outcome(&self, version: usize, packet: &Packet) -> Outcome<'a> {
+    /// Wherever the packet may end, `[enforced, shadow]`: at one address, or at one of several endpoints of a Service.
+    fn ways(&self, packet: &Packet) -> Vec<[Outcome<'a>; 2]> {
         let Some(port) = self.service_port(packet) else {
-            return self.plain_outcome(version, packet, None);
+            return vec![[0, 1].map(|version| self.plain_outcome(version, packet, None))];
         };
         let mut endpoints = port.endpoints.clone();
         endpoints.retain(|(address, _)| address.is_ipv4() == packet.peer.is_ipv4());
         endpoints.sort_unstable();
-        let outcomes: Vec<Outcome<'a>> = endpoints
-            .iter()
-            .map(|(peer, port)| {
+        endpoints.dedup();
+        if endpoints.is_empty() {
+            return vec![[0, 1].map(|version| self.without_endpoint(version, packet))];
+        }
+        let outcomes = [0, 1].map(|version| -> Vec<Outcome<'a>> {
+            let at = |(peer, port): &(IpAddr, u16)| {
                 let endpoint = Packet { peer: *peer, port: *port, ..*packet };
                 self.plain_outcome(version, &endpoint, Some(packet.peer))
-            })
-            .collect();
-        self.agreed(version, packet, &outcomes)
+            };
+            endpoints.iter().map(at).collect()
+        });
+        let [enforced, shadow] = outcomes.each_ref().map(|outcomes| Agreed::of(outcomes));
+        match enforced {
+            _ if packet.protocol != L4Protocol::TCP => vec![[enforced.denied(), shadow.denied()]],
+            Agreed::All(outcome) => vec![[outcome, shadow.stand_in(&outcomes[1])]],
+            Agreed::Some(reached, _) => {
+                let way = |at: usize| {
+                    let other = match &shadow {
+                        Agreed::Some(reached, _) if !reached.contains(&at) => shadow.stand_in(&outcomes[1]),
+                        _ => outcomes[1][at].clone(),
+                    };
+                    [outcomes[0][at].clone(), other]
+                };
+                reached.into_iter().map(way).collect()
+            }
+        }
     }
 
-    fn agreed(&self, version: usize, packet: &Packet, outcomes: &[Outcome<'a>]) -> Outcome<'a> {
-        let fixed =
-            |answer: NaiveAnswer| Outcome { hits: vec![], isolated: false, open: false, fixed: Some(answer) };
-        let plain = |reason| NaiveAnswer { effect: Effect::Deny, rule: None, reason };
-        let Some(first) = outcomes.first() else {
-            let outcome = self.plain_outcome(version, packet, None);
-            let confined = outcome.isolated || !outcome.open;
-            return if confined { fixed(plain(Reason::NoEndpoint)) } else { outcome };
-        };
-        if let Some(denied) = outcomes.iter().find(|outcome| outcome.always() == Some(Effect::Deny)) {
-            return fixed(denied.answer(&Request::Opaque));
-        }
-        if outcomes.iter().all(|outcome| outcome.always() == Some(Effect::Allow)) {
-            return first.clone();
-        }
-        if outcomes.iter().all(|outcome| outcome.same_as(first)) {
-            return first.clone();
-        }
-        fixed(plain(Reason::L7Mismatch))
+    fn without_endpoint(&self, version: usize, packet: &Packet) -> Outcome<'a> {
+        let outcome = self.plain_outcome(version, packet, None);
+        let confined = outcome.isolated || !outcome.open;
+        let denied = NaiveAnswer { effect: Effect::Deny, rule: None, reason: Reason::NoEndpoint };
+        if confined { Outcome::fixed(denied) } else { outcome }
     }
 
     fn service_port(&self, packet: &Packet) -> Option<&'a ServicePort> {
@@ -371,6 +431,10 @@ fn labels_match(selector: &Selector, labels: &Labels) -> bool {
 }
 
 impl Outcome<'_> {
+    fn fixed(answer: NaiveAnswer) -> Self {
+        Self { hits: vec![], isolated: false, open: false, fixed: Some(answer) }
+    }
+
     /// The effect, if it is the same whichever sections match.
     fn always(&self) -> Option<Effect> {
         let conditional = self.hits.iter().filter(|hit| hit.section.is_some()).count();

@@ -110,6 +110,8 @@ impl Numbers {
                 let chain = *self.chain_ids.get(chain.0 as usize)?;
                 Action::Inspect { chain, opaque: answer(opaque)? }
             }
+            // Which endpoints one is chosen from is nothing that hangs on a number.
+            Action::Choose { choice, otherwise } => Action::Choose { choice, otherwise: answer(otherwise)? },
         })
     }
 
@@ -117,6 +119,9 @@ impl Numbers {
         let [ingress, egress] = &self.classes;
         self.renumber(&mut program.ingress, ingress);
         self.renumber(&mut program.egress, egress);
+        for endpoint in program.choices.iter_mut().flat_map(|choice| &mut choice.endpoints) {
+            endpoint.action = self.action(endpoint.action).unwrap_or(endpoint.action);
+        }
         Program { answers: self.answers, l7_chains: self.chains, ..program }
     }
 

@@ -85,7 +85,7 @@ impl<'a> Search<'a> {
                     let class = class_of(ingress.1, Direction::Ingress, hop.source);
                     self.passing(&[opening, (Direction::Ingress, ingress.0, ingress.1, class)])?
                 }
-                Some(through) => self.by_service([egress, ingress], hop.source, through)?,
+                Some(through) => self.by_service([egress, ingress], &hop, through)?,
             };
             if let Some(passing) = passing {
                 return Ok(Some(flow(&hop, Some(from.0), Some(to.0), passing)));
@@ -97,12 +97,13 @@ impl<'a> Search<'a> {
     fn by_service(
         &mut self,
         [egress, ingress]: [(usize, &Judge); 2],
-        source: IpAddr,
+        hop: &Hop<'_>,
         through: Through<'_>,
     ) -> Result<Option<Passing>, TooManyKinds> {
         let Through { protocol, address, port, target, .. } = through;
-        let dialled = egress.1.action(Direction::Egress, address, protocol, port);
-        let arriving = ingress.1.action(Direction::Ingress, source, protocol, target);
+        let endpoint = (hop.destination, target);
+        let dialled = egress.1.action_at(Direction::Egress, (address, port), protocol, endpoint);
+        let arriving = ingress.1.action(Direction::Ingress, hop.source, protocol, target);
         let key = ([egress.0, ingress.0], [dialled, arriving], protocol, target);
         if let Some(found) = self.by_service.get(&key) {
             return found.clone();

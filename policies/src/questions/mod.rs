@@ -203,6 +203,9 @@ pub(crate) fn answer(judge: &Judge, action: Action, request: Option<&RequestQues
             Ok(request) => judge.decide_l7(chain, &request),
             Err(error) => refused(judge.answer(opaque), error.reason()),
         }),
+        (Action::Choose { choice, otherwise }, _) => {
+            judge.least_of(choice, otherwise, |action| answer(judge, action, request))
+        }
     }
 }
 
@@ -221,6 +224,11 @@ impl Asked<'_> {
         let name = name.filter(|_| self.direction == Direction::Egress);
         match name.and_then(|name| judge.named_class(self.peer, &judge.rules_naming(name))) {
             Some(class) => judge.action_of_class(self.direction, class, protocol, self.port),
+            // A Service is led to some endpoints only: this is one, or it is not reached.
+            None if self.question.dialled.is_some() && self.direction == Direction::Egress => {
+                let endpoint = (self.question.destination.address, self.question.port);
+                judge.action_at(self.direction, (self.peer, self.port), protocol, endpoint)
+            }
             None => judge.action(self.direction, self.peer, protocol, self.port),
         }
     }

@@ -27,7 +27,7 @@ use crate::compile::Compiler;
 use crate::decide::Judge;
 use crate::inventory::{Inventory, ObjectName};
 use crate::matrix::MatrixError;
-use crate::program::{Action, Answer};
+use crate::program::{Action, Answer, L7Chain, L7ChainId};
 use crate::questions::{RequestQuestion, Version, answer};
 use bulkhead_facts::Effect;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,7 +76,25 @@ pub enum Sent<'q> {
     Request(&'q RequestQuestion),
 }
 
-impl Gate<'_> {
+impl<'j> Gate<'j> {
+    /// The chains that may be asked.
+    pub(crate) fn chains(&self) -> Vec<&'j L7Chain> {
+        let endpoints = match self.action {
+            Action::Choose { choice, .. } => self.judge.choice(choice),
+            Action::Answer(_) | Action::Learn(_) | Action::Inspect { .. } => &[],
+        };
+        let actions = endpoints.iter().map(|endpoint| endpoint.action).chain([self.action]);
+        let mut chains: Vec<L7ChainId> = actions
+            .filter_map(|action| match action {
+                Action::Inspect { chain, .. } => Some(chain),
+                Action::Answer(_) | Action::Learn(_) | Action::Choose { .. } => None,
+            })
+            .collect();
+        chains.sort_unstable();
+        chains.dedup();
+        chains.into_iter().map(|chain| &self.judge.program().l7_chains[chain.0 as usize]).collect()
+    }
+
     /// The answer for what is sent.
     pub fn answer(&self, sent: Sent<'_>, version: Version) -> Answer {
         let request = match sent {
@@ -92,7 +110,7 @@ impl Gate<'_> {
 
     /// True if the bytes decide.
     pub fn inspects(&self) -> bool {
-        matches!(self.action, Action::Inspect { .. })
+        matches!(self.action, Action::Inspect { .. } | Action::Choose { .. })
     }
 }
 

@@ -7,7 +7,6 @@
 use super::{Gate, Sent, http, others};
 use crate::limits::{REQUEST_KINDS_MAX, help};
 use crate::model::L7Section;
-use crate::program::Action;
 use crate::questions::RequestQuestion;
 use bulkhead_facts::Effect;
 use std::collections::BTreeSet;
@@ -54,11 +53,11 @@ pub fn requests(
 ) -> Result<Vec<RequestKind>, TooManyKinds> {
     let mut sections: BTreeSet<Asked<'_>> = further.into_iter().map(|section| (true, section)).collect();
     for gate in gates {
-        let Action::Inspect { chain, .. } = gate.action else { continue };
-        let chain = &gate.judge.program().l7_chains[chain.0 as usize];
-        let entries = chain.enforced.iter().chain(&chain.shadow).flat_map(|stage| &stage.entries);
-        let asked = |entry: &'_ crate::program::L7Entry| entry.effect == Some(Effect::Deny);
-        sections.extend(entries.filter_map(|entry| Some((asked(entry), entry.section.as_ref()?))));
+        for chain in gate.chains() {
+            let entries = chain.enforced.iter().chain(&chain.shadow).flat_map(|stage| &stage.entries);
+            let asked = |entry: &'_ crate::program::L7Entry| entry.effect == Some(Effect::Deny);
+            sections.extend(entries.filter_map(|entry| Some((asked(entry), entry.section.as_ref()?))));
+        }
     }
     of_sections(&sections.into_iter().collect::<Vec<_>>(), spelled)
 }

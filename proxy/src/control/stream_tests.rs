@@ -286,6 +286,7 @@ fn see_connection(recorder: &Recorder) {
         sender_uid: None,
         count: 1,
         report_id: None,
+        endpoint: None,
     };
     recorder.record(&judge, observation);
 }

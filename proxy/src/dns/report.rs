@@ -60,6 +60,7 @@ pub(super) fn record(
         sender_uid: None,
         count: 1,
         report_id,
+        endpoint: None,
     };
     recorder.record(&current.judge, observation);
 }

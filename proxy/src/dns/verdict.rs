@@ -49,6 +49,8 @@ pub fn is_for_us(current: &Current, direction: Direction, peer: IpAddr, port: u1
     const NAME_SERVER_PORT: u16 = 53;
     match current.action(direction, peer, L4Protocol::TCP, port) {
         Action::Inspect { chain, .. } => current.judge.spoken(chain).is_only_dns(),
+        // Nobody asks a name server by TCP whose endpoints differ: that is relayed like any other connection.
+        Action::Choose { .. } => false,
         Action::Answer(_) | Action::Learn(_) => {
             direction == Direction::Egress && port == NAME_SERVER_PORT && current.judge.has_names()
         }
@@ -95,7 +97,9 @@ fn settled(answers: AnswerPair) -> Verdict {
 fn plan(current: &Current, way: Way) -> Plan {
     let judge = &current.judge;
     match current.action(way.direction, way.peer, way.protocol, way.port) {
-        Action::Answer(id) | Action::Learn(id) => Plan::Settled(judge.answer(id)),
+        Action::Answer(id) | Action::Learn(id) | Action::Choose { otherwise: id, .. } => {
+            Plan::Settled(judge.answer(id))
+        }
         Action::Inspect { chain, opaque } => {
             Plan::Inspect { chain, opaque: judge.answer(opaque), gate: !judge.only_learns(chain, opaque) }
         }

@@ -299,8 +299,9 @@ fn weigh_others(direction: Direction) -> String {
 /// first packet): it is cut.
 fn weigh_others_rules(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
     let class = |class: Class| Rule::new().packet_mark().mask(Class::MASK).equals(class.bits());
+    let handed = |class: Class| Rule::new().packet_mark().mask(Class::HANDED).equals(class.bits());
     let cut = [Class::InspectTcp, Class::InspectUdp].map(|inspected| {
-        confirmed(class(inspected))
+        confirmed(handed(inspected))
             .field::<u32>(Field::ConnectionStatus)
             .no_bit(connection_status::DESTINATION_NAT)
             .load(Field::PacketMark, Register::R0)
@@ -317,13 +318,15 @@ fn weigh_others_rules(direction: Direction, options: &FirewallOptions) -> Vec<Ru
 }
 
 /// Where nothing can be handed to the inspector, what needs it is denied. Where somebody chose so, it passes while the
-/// inspector is dead, as what is only learned does.
+/// inspector is dead, as what is only learned does; not what may reach some endpoints of its destination only.
 fn without_inspector(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
-    let inspected = [Class::InspectTcp, Class::InspectUdp]
-        .map(|class| Rule::new().packet_mark().mask(Class::MASK).equals(class.bits()));
+    let inspected = |mask: u32| {
+        [Class::InspectTcp, Class::InspectUdp]
+            .map(|class| Rule::new().packet_mark().mask(mask).equals(class.bits()))
+    };
     match options {
         FirewallOptions { hands_over: false, .. } => {
-            inspected.map(|rule| rule.goto(&deny(direction))).to_vec()
+            inspected(Class::HANDED).map(|rule| rule.goto(&deny(direction))).to_vec()
         }
         FirewallOptions { fail_open: true, .. } => {
             let learned = |rule: Rule| {
@@ -331,7 +334,7 @@ fn without_inspector(direction: Direction, options: &FirewallOptions) -> Vec<Rul
                     .mask_and_flip(Register::R0, Register::R0, !Class::MASK, Class::Learn.bits())
                     .store_packet_mark(Register::R0)
             };
-            inspected.map(learned).to_vec()
+            inspected(Class::MASK).map(learned).to_vec()
         }
         FirewallOptions { .. } => Vec::new(),
     }
@@ -350,14 +353,19 @@ fn weigh_message_rules(direction: Direction, options: &FirewallOptions) -> Vec<R
     ]
 }
 
-/// The same look-up as an app's, but never redirected; a miss is denied.
+/// The same look-up as an app's, but never redirected; a miss is denied, and so is a Service of which the inspector may reach
+/// some endpoints only: those it dials themselves.
 fn weigh_upstream(options: &FirewallOptions) -> Vec<Rule> {
-    let denied = Rule::new().packet_mark().mask(Class::MASK).equals(Class::Denied.bits());
+    let denied = [Class::Denied, Class::Led].map(|class| {
+        let denied = Rule::new().packet_mark().mask(Class::MASK).equals(class.bits());
+        denied.goto(&deny(Direction::Egress))
+    });
     let upstream = Rule::new()
         .load(Field::PacketMark, Register::R0)
         .mask_and_flip(Register::R0, Register::R0, !Class::MASK, Class::Upstream.bits())
         .store_packet_mark(Register::R0);
-    let mut rules = vec![denied.goto(&deny(Direction::Egress)), upstream.tell_no_events()];
+    let mut rules = denied.to_vec();
+    rules.push(upstream.tell_no_events());
     rules.extend(admitted("admitted upstream", Direction::Egress, options));
     rules
 }

@@ -35,6 +35,7 @@ impl Firewall {
         let (direction, port) = (kernel_flow.direction, kernel_flow.port);
         match judge.action(direction, kernel_flow.peer, L4Protocol::UDP, port) {
             Action::Inspect { .. } => true,
+            Action::Choose { .. } => false,
             Action::Answer(_) | Action::Learn(_) => {
                 direction == Direction::Egress && judge.has_names() && port == elements::NAME_SERVER_PORT
             }

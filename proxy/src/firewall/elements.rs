@@ -171,6 +171,8 @@ fn around_carriers(b: &PortBox) -> Vec<((L4Protocol, L4Protocol), Option<Carrier
 fn class_of(action: Action, carrier: Option<Carrier>, judge: &Judge) -> (Class, AnswerId) {
     match (action, carrier) {
         (Action::Answer(answer), _) => (by_effect(answer, judge), answer),
+        (Action::Choose { otherwise, .. }, Some(Carrier::Tcp)) => (Class::Led, otherwise),
+        (Action::Choose { otherwise, .. }, _) => (by_effect(otherwise, judge), otherwise),
         (Action::Inspect { chain, opaque }, Some(_)) if judge.only_learns(chain, opaque) => {
             (Class::Learn, opaque)
         }

@@ -67,19 +67,21 @@ fn filter(name: &str, hook: Hook, priority: i32, policy: Policy, rules: Vec<Rule
 
 /// Learning's redirect holds only while the heartbeat does.
 fn redirect(except_device: Option<u32>, tcp_port: u16, udp_port: u16) -> Vec<Rule> {
-    let class = |class: Class, carrier: u8| {
+    let class = |class: Class, mask: u32, carrier: u8| {
         let rule = match except_device {
             Some(device) => Rule::new().field(Field::InputDevice).not_equals(device),
             None => Rule::new(),
         };
-        rule.ct_mark().mask(Class::MASK).equals(class.bits()).protocol(carrier)
+        rule.ct_mark().mask(mask).equals(class.bits()).protocol(carrier)
     };
-    let learn =
-        |carrier| class(Class::Learn, carrier).key_in(&[Field::TransportProtocol], sets::alive().name());
+    let learn = |carrier| {
+        let learned = class(Class::Learn, Class::MASK, carrier);
+        learned.key_in(&[Field::TransportProtocol], sets::alive().name())
+    };
     vec![
-        class(Class::InspectTcp, TCP).redirect_to(tcp_port),
+        class(Class::InspectTcp, Class::HANDED, TCP).redirect_to(tcp_port),
         learn(TCP).redirect_to(tcp_port),
-        class(Class::InspectUdp, UDP).redirect_to(udp_port),
+        class(Class::InspectUdp, Class::HANDED, UDP).redirect_to(udp_port),
         learn(UDP).redirect_to(udp_port),
     ]
 }

@@ -25,6 +25,8 @@ pub enum Class {
     LocalLeg,
     /// On packets only: refused since the flow can no longer be handed to the inspector.
     TierChanged,
+    /// Hands TCP to the inspector, which leads it to one of several destinations: its own leg to this one is refused.
+    Led,
     /// The sidecar's conversation with its controller, or a scraper's with its administrative port.
     Own,
 }
@@ -32,6 +34,10 @@ pub enum Class {
 impl Class {
     /// The bits of the mark that hold a class.
     pub const MASK: u32 = 0x000f_0000;
+
+    /// The bits of the mark that tell what is handed to the inspector in any case: for [`Class::InspectTcp`] and
+    /// [`Class::Led`] they are the same.
+    pub const HANDED: u32 = Self::MASK & !(Self::InspectTcp.bits() ^ Self::Led.bits());
 
     /// Its bits, in place.
     pub const fn bits(self) -> u32 {
@@ -45,12 +51,13 @@ impl Class {
             Self::LocalLeg => 6,
             Self::TierChanged => 7,
             Self::Own => 8,
+            Self::Led => 10,
         };
         number << 16
     }
 
     fn of(mark: u32) -> Option<Self> {
-        const ALL: [Class; 9] = [
+        const ALL: [Class; 10] = [
             Class::Denied,
             Class::KernelAllow,
             Class::InspectTcp,
@@ -59,6 +66,7 @@ impl Class {
             Class::Learn,
             Class::LocalLeg,
             Class::TierChanged,
+            Class::Led,
             Class::Own,
         ];
         ALL.into_iter().find(|class| class.bits() == mark & Self::MASK)

@@ -52,6 +52,7 @@ struct Key {
     revision: u64,
     sender_uid: Option<u32>,
     report_id: Option<String>,
+    endpoint: Option<std::net::SocketAddr>,
 }
 
 struct Totals {
@@ -97,7 +98,7 @@ impl Aggregate {
             return Some(key);
         }
         if self.entries.len() >= key.room() {
-            (key.http, key.report_id) = (None, None);
+            (key.http, key.report_id, key.endpoint) = (None, None, None);
             let has_place = self.entries.contains_key(&key) || self.entries.len() < key.room();
             return has_place.then_some(key);
         }
@@ -162,6 +163,7 @@ impl Aggregate {
             revision: judge.program().revision,
             sender_uid: observation.sender_uid,
             report_id,
+            endpoint: observation.endpoint,
         }
     }
 }
@@ -222,6 +224,7 @@ fn flow(key: Key, totals: Totals) -> Flow {
         revision: key.revision,
         sender_uid: key.sender_uid,
         report_id: key.report_id,
+        endpoint: key.endpoint,
     }
 }
 
@@ -275,6 +278,7 @@ mod tests {
             sender_uid: None,
             count: 1,
             report_id: None,
+            endpoint: None,
         }
     }
 

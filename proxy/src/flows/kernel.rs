@@ -217,7 +217,7 @@ impl State {
         }
         let id = match self.current.action(edge.direction, edge.peer, edge.protocol, edge.port) {
             Action::Answer(id) | Action::Learn(id) => id,
-            Action::Inspect { opaque, .. } => opaque,
+            Action::Inspect { opaque: id, .. } | Action::Choose { otherwise: id, .. } => id,
         };
         (self.current.clone(), self.current.answer(id))
     }
@@ -294,6 +294,7 @@ fn observed(edge: Edge, local: IpAddr, answers: AnswerPair) -> Observation {
         sender_uid: None,
         count: 0,
         report_id: None,
+        endpoint: None,
     }
 }
 

@@ -49,4 +49,6 @@ pub struct Observation {
     pub count: u64,
     /// What a refused peer was told to ask by.
     pub report_id: Option<String>,
+    /// The endpoint that was dialled for the app, where one was chosen for a Service.
+    pub endpoint: Option<std::net::SocketAddr>,
 }

@@ -3,6 +3,7 @@
 //! [`Connection::run`] is the story; how bytes move is in [`super::relay`], what they mean in [`super::drive`].
 
 use super::Dial;
+use super::choice::refuses;
 use super::counters::{COUNTERS, add};
 use super::leg::Leg;
 use super::limits::{
@@ -25,6 +26,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::coop::has_budget_remaining;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Both ends as the client sees them.
@@ -289,6 +291,35 @@ impl Connection {
         Ok(())
     }
 
+    /// Reaches one of these endpoints instead: the next where one refuses. From then on what holds there holds.
+    pub(super) async fn dial_one_of<D: Dial>(
+        &mut self,
+        dial: &D,
+        endpoints: Vec<SocketAddr>,
+    ) -> Result<(), End> {
+        let (direction, peer, port) = (self.report.direction, self.report.peer, self.report.port);
+        let current = Arc::clone(&self.verdicts.current);
+        let tried = async {
+            for destination in endpoints {
+                let to = Ends { destination, ..self.ends };
+                match dial.dial(to).await {
+                    Ok(stream) => return Ok((destination, stream)),
+                    Err(error) if refuses(&error) => add(&COUNTERS.endpoints_refused, 1),
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(io::ErrorKind::ConnectionRefused.into())
+        };
+        let (endpoint, stream) =
+            told(timeout(DIAL_TIMEOUT, tried).await, self.ends).map_err(|_| End::Reset)?;
+        self.verdicts = Verdicts::new(current, direction, peer, port, Some(endpoint));
+        self.report.endpoint = Some(Box::new(endpoint));
+        self.gate = self.verdicts.gate();
+        self.conversation = conversation(&self.verdicts);
+        self.server = Some(Leg::new(stream, SERVER_BUFFER_BYTES));
+        Ok(())
+    }
+
     /// When the connection has been waiting for too long.
     fn deadline(&self) -> Instant {
         let idle = self.last_moved + IDLE_TIMEOUT;
@@ -371,7 +402,8 @@ impl Connection {
             return Ok(());
         }
         let (direction, peer, port) = (self.report.direction, self.report.peer, self.report.port);
-        self.verdicts = Verdicts::new(current, direction, peer, port);
+        let endpoint = self.report.endpoint.as_deref().copied();
+        self.verdicts = Verdicts::new(current, direction, peer, port, endpoint);
         self.conversation.expect(self.verdicts.named());
         if let Some(denied) = self.denied_now() {
             add(&COUNTERS.resets_on_policy_change, 1);
@@ -451,10 +483,11 @@ fn conversation(verdicts: &Verdicts) -> Conversation {
 
 /// Reaches the destination within [`DIAL_TIMEOUT`]. A failure is nobody's denial.
 async fn reach<D: Dial>(dial: &D, ends: Ends, first: &[u8]) -> io::Result<(TcpStream, usize)> {
-    let result = match timeout(DIAL_TIMEOUT, dial.dial_with(ends, first)).await {
-        Ok(result) => result,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    };
+    told(timeout(DIAL_TIMEOUT, dial.dial_with(ends, first)).await, ends)
+}
+
+fn told<T>(dialled: Result<io::Result<T>, Elapsed>, ends: Ends) -> io::Result<T> {
+    let result = dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     result.inspect_err(|error| {
         add(&COUNTERS.dial_failures, 1);
         tracing::debug!(destination = %ends.destination, %error, "destination not reached, client reset");

@@ -10,6 +10,8 @@ pub static COUNTERS: Counters = Counters::new();
 pub struct Counters {
     /// Destinations that could not be reached. Nobody was denied.
     pub dial_failures: AtomicU64,
+    /// Endpoints of Services that refused, so that another one was tried.
+    pub endpoints_refused: AtomicU64,
     /// Connections closed since a named time was over.
     pub timeouts: AtomicU64,
     /// Connections reset since the policy changed.
@@ -26,6 +28,7 @@ impl Counters {
     const fn new() -> Self {
         Self {
             dial_failures: AtomicU64::new(0),
+            endpoints_refused: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             resets_on_policy_change: AtomicU64::new(0),
             streams_revoked_on_policy_change: AtomicU64::new(0),

@@ -31,6 +31,9 @@ pub const PIPES_POOLED_MAX: usize = 8;
 
 /// Time to reach the destination. Longer: the client is reset, as if nobody listened.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Endpoints of a Service that are tried for one connection, all within [`DIAL_TIMEOUT`]. If all of these refuse, the client
+/// is reset.
+pub const ENDPOINT_TRIES_MAX: usize = 16;
 /// Time in which neither side says anything at all on a new connection, under the gate. Longer: closed, so that
 /// nobody holds connections with nothing.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,10 +5,11 @@
 //! once, and a copy is read to learn from it and to say what enforcement would do. A new program is applied to
 //! connections that are open.
 //!
-//! [`serve`] begins a connection, [`connection`] is its life, [`drive`] what its bytes mean, [`relay`] how they move,
+//! [`serve`] begins a connection, [`choice`] is where it is led to, [`connection`] its life, [`drive`] what its bytes mean, [`relay`] how they move,
 //! [`verdict`] what the policy says, [`report`] what is told of it.
 
 mod buffer;
+mod choice;
 mod connection;
 mod counters;
 mod denial;
@@ -34,7 +35,7 @@ use connection::Connection;
 use report::Report;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use verdict::{Plan, Verdicts};
@@ -79,11 +80,18 @@ pub fn serve<D: Dial>(
 ) -> impl Future<Output = ()> + Send {
     let Shared { mut policy, recorder, stage } = shared;
     let current = policy.borrow_and_update().clone();
-    let mut connection = admit(direction, client, ends, current, recorder);
+    let endpoints = choice::candidates(&current, direction, ends.destination.ip(), ends.destination.port());
+    let mut connection = admit(direction, client, ends, current, recorder, endpoints.first().copied());
     async move {
         let Some(connection) = &mut connection else { return };
         let needed = needs_destination(direction, &connection.verdicts);
-        if needed && connection.dial(dial).await.is_err() {
+        let dialled = match endpoints.is_empty() {
+            true if needed => connection.dial(dial).await,
+            true => Ok(()),
+            // Few connections need the room.
+            false => Box::pin(connection.dial_one_of(dial, endpoints)).await,
+        };
+        if dialled.is_err() {
             return reset(&connection.client.stream);
         }
         connection.run(dial, policy, stage).await;
@@ -97,13 +105,14 @@ fn admit(
     ends: Ends,
     current: Arc<Current>,
     recorder: Arc<Recorder>,
+    endpoint: Option<SocketAddr>,
 ) -> Option<Connection> {
     let (peer, local) = match direction {
         Direction::Ingress => (ends.client, ends.destination),
         Direction::Egress => (ends.destination, ends.client),
     };
     let port = ends.destination.port();
-    let verdicts = Verdicts::new(current, direction, peer.ip(), port);
+    let verdicts = Verdicts::new(current, direction, peer.ip(), port, endpoint);
     let mut report = Report::new(recorder, direction, peer.ip(), local.ip(), port);
     if let Plan::Reset(answers) = verdicts.plan {
         report.denied(&verdicts.current, answers, None, "", None);
@@ -115,7 +124,7 @@ fn admit(
 
 /// True if something on such a connection can be denied.
 pub fn is_gated(current: &Arc<Current>, direction: Direction, peer: IpAddr, port: u16) -> bool {
-    Verdicts::new(Arc::clone(current), direction, peer, port).gate()
+    Verdicts::new(Arc::clone(current), direction, peer, port, None).gate()
 }
 
 /// True if the destination is dialled before the first byte: for the app's own connections, which then fail as

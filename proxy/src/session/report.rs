@@ -9,7 +9,7 @@ use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_inspect::{HttpHead, Kept, Progress, Question, signature};
 use bulkhead_policies::program::AnswerPair;
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Collects what happens on one connection.
@@ -19,6 +19,8 @@ pub(super) struct Report {
     pub(super) peer: IpAddr,
     local: IpAddr,
     pub(super) port: u16,
+    /// Where the connection was led to, of a Service.
+    pub(super) endpoint: Option<Box<SocketAddr>>,
     /// Requests released and not yet answered to the end.
     in_flight: VecDeque<Released>,
     /// Bytes that it takes to ask about them again.
@@ -124,6 +126,7 @@ impl Report {
             peer,
             local,
             port,
+            endpoint: None,
             in_flight: VecDeque::new(),
             kept_bytes: 0,
             lasting: Vec::new(),
@@ -343,6 +346,7 @@ impl Report {
             sender_uid: None,
             count,
             report_id,
+            endpoint: self.endpoint.as_deref().copied(),
         };
         self.recorder.record(&released.current.judge, observation);
     }
@@ -369,7 +373,7 @@ mod tests {
     fn what_cannot_be_asked_about_again_does_not_outlive_a_change() {
         let peer = IpAddr::from(Ipv4Addr::LOCALHOST);
         let current = current(Hold::Gate, Direction::Ingress);
-        let verdicts = Verdicts::new(Arc::clone(&current), Direction::Ingress, peer, 80);
+        let verdicts = Verdicts::new(Arc::clone(&current), Direction::Ingress, peer, 80, None);
         let verdict = |memory| {
             let released = Released {
                 current: Arc::clone(&current),

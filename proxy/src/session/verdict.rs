@@ -5,7 +5,7 @@ use bulkhead_facts::{Direction, Effect, L4Protocol, Reason};
 use bulkhead_inspect::{Protocol, Question, Refusal};
 use bulkhead_policies::decide::Spoken;
 use bulkhead_policies::program::{Action, Answer, AnswerPair, L7ChainId};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// The policy in force as it concerns one connection.
@@ -50,8 +50,15 @@ fn names(spoken: Spoken, protocol: Protocol) -> bool {
 }
 
 impl Verdicts {
-    pub(super) fn new(current: Arc<Current>, direction: Direction, peer: IpAddr, port: u16) -> Self {
-        let plan = plan(&current, direction, peer, port);
+    /// For a connection to `peer`; `endpoint` is where it was led to instead.
+    pub(super) fn new(
+        current: Arc<Current>,
+        direction: Direction,
+        peer: IpAddr,
+        port: u16,
+        endpoint: Option<SocketAddr>,
+    ) -> Self {
+        let plan = plan(&current, action(&current, direction, peer, port, endpoint));
         Self { current, plan }
     }
 
@@ -126,9 +133,11 @@ impl Verdicts {
 }
 
 /// What the policy says of a connection before its first byte.
-pub(super) fn plan(current: &Current, direction: Direction, peer: IpAddr, port: u16) -> Plan {
+fn plan(current: &Current, action: Action) -> Plan {
     let judge = &*current.judge;
-    match current.action(direction, peer, L4Protocol::TCP, port) {
+    match action {
+        // A connection that was led to nobody in particular may have reached anybody.
+        Action::Choose { otherwise, .. } => Plan::Reset(judge.answer(otherwise)),
         Action::Answer(id) | Action::Learn(id) => {
             let pair = judge.answer(id);
             match pair.enforced.effect {
@@ -140,6 +149,32 @@ pub(super) fn plan(current: &Current, direction: Direction, peer: IpAddr, port: 
             let gate = !judge.only_learns(chain, opaque);
             Plan::Inspect { chain, opaque: judge.answer(opaque), gate, spoken: judge.spoken(chain) }
         }
+    }
+}
+
+/// What holds at layer 4; where the connection was led to an endpoint, what holds there. One that is not chosen from any more
+/// is judged as if it had been dialled itself, which is what the kernel does with our leg to it.
+fn action(
+    current: &Current,
+    direction: Direction,
+    peer: IpAddr,
+    port: u16,
+    endpoint: Option<SocketAddr>,
+) -> Action {
+    let dialled = current.action(direction, peer, L4Protocol::TCP, port);
+    let Some(endpoint) = endpoint else { return dialled };
+    let judge = &current.judge;
+    let directly = || current.action(direction, endpoint.ip(), L4Protocol::TCP, endpoint.port());
+    let denies = |id| judge.answer(id).enforced.effect == Effect::Deny;
+    match dialled {
+        Action::Choose { choice, .. } => {
+            judge.chosen(choice, (endpoint.ip(), endpoint.port())).unwrap_or_else(directly)
+        }
+        Action::Answer(id) if denies(id) => dialled,
+        Action::Answer(_) | Action::Learn(_) | Action::Inspect { .. } => match directly() {
+            Action::Answer(id) if denies(id) => Action::Answer(id),
+            _ => dialled,
+        },
     }
 }
 

@@ -14,6 +14,7 @@ mod elements;
 mod guards;
 mod inspected;
 mod lasting;
+mod led;
 mod messages;
 mod reload;
 mod reports;

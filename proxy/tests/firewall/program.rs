@@ -149,5 +149,6 @@ fn empty() -> Program {
         ingress: DirectionProgram::default(),
         egress: DirectionProgram::default(),
         names: vec![],
+        choices: vec![],
     }
 }

@@ -4,7 +4,7 @@
 
 use bulkhead_api::v1;
 use bulkhead_facts::{
-    Direction, DnsQuestion, HostName, HttpRequest, KafkaRequest, L4Protocol, PostgresMessage,
+    Direction, DnsQuestion, Effect, HostName, HttpRequest, KafkaRequest, L4Protocol, PostgresMessage,
     PostgresStatement, RedisCommand, Request, TlsHello, TlsVersion, UrlPath,
 };
 use bulkhead_policies::decide::Judge;
@@ -32,6 +32,13 @@ fuzz_target!(|bytes: &[u8]| {
                 match judge.action(direction, peer, protocol, 80) {
                     Action::Answer(id) | Action::Learn(id) => drop(judge.answer(id)),
                     Action::Inspect { opaque, .. } => drop(judge.answer(opaque)),
+                    action @ Action::Choose { choice, otherwise } => {
+                        assert_eq!(judge.answer(otherwise).enforced.effect, Effect::Deny);
+                        assert!(!judge.choice(choice).is_empty());
+                        let endpoint = (peer, 80);
+                        assert_ne!(judge.action_at(direction, (peer, 80), protocol, endpoint), action);
+                        drop(judge.decide(direction, peer, protocol, 80, &Request::Opaque));
+                    }
                 }
             }
         }

@@ -5,7 +5,7 @@ use crate::compile::Compiler;
 use crate::decide::Judge;
 use crate::inventory::{Inventory, ObjectName};
 use crate::naive::random::{self, Random};
-use crate::program::{AddressSpan, NamedClass};
+use crate::program::{AddressSpan, Endpoint, NamedClass};
 use bulkhead_facts::IpFamily;
 use std::net::IpAddr;
 
@@ -18,6 +18,7 @@ enum Meaning {
     Answer(AnswerPair),
     Learn(AnswerPair),
     Inspect(L7Chain, AnswerPair, AnswerPair),
+    Choose(Vec<(IpAddr, u16, Meaning)>, AnswerPair),
 }
 
 fn meaning(judge: &Judge, action: Action) -> Meaning {
@@ -28,6 +29,11 @@ fn meaning(judge: &Judge, action: Action) -> Meaning {
             let chain = judge.program().l7_chains[chain.0 as usize].clone();
             let end = judge.answer(chain.end);
             Meaning::Inspect(L7Chain { end: AnswerId(0), ..chain }, end, judge.answer(opaque))
+        }
+        Action::Choose { choice, otherwise } => {
+            let all = judge.choice(choice).iter();
+            let of = |at: &Endpoint| (at.address, at.port, meaning(judge, at.action));
+            Meaning::Choose(all.map(of).collect(), judge.answer(otherwise))
         }
     }
 }
@@ -138,6 +144,7 @@ fn program(boxes: &[(u32, u16)], answers: &[Option<u32>]) -> Program {
             ..DirectionProgram::default()
         },
         names: vec![],
+        choices: vec![],
     }
 }
 

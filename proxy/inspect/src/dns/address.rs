@@ -6,8 +6,8 @@
 use bulkhead_facts::HostName;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Who can be behind an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who can be behind an address; the later, the fewer names may lead there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddressKind {
     /// Anybody on the Internet.
     Public,
@@ -64,14 +64,21 @@ fn of_v6(address: Ipv6Addr) -> AddressKind {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] | [0, 0, 0, 0, 0, 0, high, low] => {
             v4(high, low)
         }
-        // Unique local, site local, and translated within one's own network (RFC 8215).
-        [first, second, third, ..] => kind(
-            false,
-            first & 0xfe00 == 0xfc00
-                || first & 0xffc0 == 0xfec0
-                || (first, second, third) == (0x64, 0xff9b, 1),
-        ),
+        [0x64, 0xff9b, 1, ..] => of_translated(address),
+        // Unique local, and site local.
+        [first, ..] => kind(false, first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfec0),
     }
+}
+
+/// Translated by one's own network (RFC 8215). Its prefix may end after 48, 56, 64 or 96 bits, which decides where the IPv4
+/// address stands (RFC 6052 section 2.2); nobody here knows, so it is as private as any of those that it may hold.
+fn of_translated(address: Ipv6Addr) -> AddressKind {
+    let bytes = address.octets();
+    let at = |places: [usize; 4]| Ipv4Addr::from(places.map(|place| bytes[place]));
+    // What begins with 0 is no address of somebody, but what a longer prefix leaves empty.
+    let shorter = [at([6, 7, 9, 10]), at([7, 9, 10, 11]), at([9, 10, 11, 12])];
+    let shorter = shorter.into_iter().filter(|held| held.octets()[0] != 0);
+    shorter.chain([at([12, 13, 14, 15])]).map(of_v4).max().unwrap_or(AddressKind::Never)
 }
 
 fn kind(never: bool, private: bool) -> AddressKind {
@@ -136,6 +143,11 @@ mod tests {
             ],
         );
         check(AddressKind::Private, &["2002:a00:5::1", "::a00:5", "64:ff9b:1::a00:5", "198.18.0.1"]);
+        // Translated by one's own network, whichever prefix it uses.
+        check(AddressKind::Public, &["64:ff9b:1::808:808", "64:ff9b:1:0:1::cb00:7107"]);
+        check(AddressKind::Private, &["64:ff9b:1:a00:0:500:808:808", "64:ff9b:1:a:0:5:808:808"]);
+        check(AddressKind::Private, &["64:ff9b:1:0:a:0:508:808"]);
+        check(AddressKind::Never, &["64:ff9b:1::a9fe:a9fe", "64:ff9b:1:a9fe:a9:fe00:808:808", "64:ff9b:1::"]);
         check(
             AddressKind::Never,
             &[

@@ -1,6 +1,7 @@
 //! Sessions between real sockets on loopback: a client, the session, an origin that keeps what it received.
 
 mod change;
+mod choices;
 mod claims;
 mod databases;
 mod deadlines;
