@@ -69,6 +69,7 @@ case "${1:-}" in
         need psql postgresql-client
         need python3 python3
         need curl curl
+        need openssl openssl
         need node nodejs
         fetch_gunicorn=yes
         ! command -v go >/dev/null || build_h2spec=if_possible

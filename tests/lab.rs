@@ -34,6 +34,10 @@ fn the_shop_is_learned_enforced_and_attacked_without_a_leak() {
     );
     let paths = texts(&document["flows"], |flow| &flow["http"]["path"]);
     assert!(paths.contains(&"/api/products/{id}".to_owned()), "{paths:?}");
+    assert!(paths.contains(&"catalog.shop.svc.cluster.local".to_owned()), "{paths:?}");
+    asks_for(&document, &["dns:\n", "\"catalog.shop.svc.cluster.local\""]);
+    stopped(&document, "dns-tunnel", &["l7_mismatch (SegmentPolicy/shop/learned-reviews"]);
+    stopped(&document, "dns-forbidden-type", &["l7_mismatch (SegmentPolicy/shop/learned-reviews"]);
     let kinds = texts(&document["incidents"], |incident| &incident["kind"]);
     for kind in ["sweep", "port_scan", "metadata_access", "l7_probing", "sidecar_tampering", "exfiltration"] {
         assert!(kinds.contains(&kind.to_owned()), "no incident of kind `{kind}`: {kinds:?}");
@@ -48,7 +52,19 @@ fn real_programs_are_learned_enforced_and_attacked_without_a_leak() {
     let file = root().join("deploy/lab/real.yaml");
     let document = story(&lab, &[&file.display().to_string()]);
     let destinations = texts(&document["flows"], |flow| &flow["destination"]["name"]);
-    for workload in ["web", "stock", "cache", "ledger"] {
+    asks_for(&document, &["{commands: [get, set], keyPrefix: \"page:\", databases: [0]}"]);
+    asks_for(&document, &["{users: [postgres], databases: [postgres], statements: [select]}"]);
+    asks_for(&document, &["tls: {sni: [\"cardnet\"], min: \"1.2\"}"]);
+    for kind in ["redis-forbidden-command", "redis-forbidden-key", "redis-pipelined"] {
+        stopped(&document, kind, &["l7_mismatch (SegmentPolicy/data/learned-sessions front.blog-6379)"]);
+    }
+    for kind in ["postgres-forbidden-class", "postgres-second-statement", "postgres-forbidden-user"] {
+        stopped(&document, kind, &["l7_mismatch (SegmentPolicy/data/learned-ledger front.blog-5432)"]);
+    }
+    stopped(&document, "tls-forbidden-name", &["l7_mismatch (SegmentPolicy/front/learned-blog"]);
+    stopped(&document, "tls-no-name", &["l7_mismatch (SegmentPolicy/front/learned-blog"]);
+    stopped(&document, "tls-not-spoken", &["protocol_mismatch (SegmentPolicy/front/learned-blog"]);
+    for workload in ["web", "stock", "cache", "sessions", "ledger"] {
         assert!(
             destinations.contains(&workload.to_owned()),
             "nothing was seen to `{workload}`: {destinations:?}"
@@ -93,10 +109,14 @@ fn a_kept_lab_holds_while_controller_and_sidecars_are_killed_and_ends_without_a_
     kill_all(&node.processes("bulkhead-controller"));
     assert_eq!(verdicts(), [true, false, false], "without the controller");
 
+    // By its address: names are asked for through the sidecar.
+    let found = lab.exec("orders", &["getent", "ahostsv4", "store.shop"]);
+    let address = text(&found).split_whitespace().next().expect("an address").to_owned();
     let store = ["bulkhead", "lab-demo", "client", "--requests=5", "--rate=50", "--wait-seconds=1", "--call"];
-    let store = [&store[..], &["tcp://store.shop:5432/orders"]].concat();
+    let call = format!("tcp://{address}:5432/orders");
+    let store = [&store[..], &[call.as_str()]].concat();
     let sidecars = node.processes("bulkhead-proxy");
-    assert_eq!(sidecars.len(), 11, "one sidecar for each pod");
+    assert_eq!(sidecars.len(), 12, "one sidecar for each pod");
     // The node restarts what ended; it shall not, for a while.
     signal(node.pid, libc::SIGSTOP);
     kill_all(&sidecars);
@@ -206,6 +226,28 @@ fn story(lab: &Lab, arguments: &[&str]) -> Value {
     }
     assert!(document["verdicts"]["denied"].as_u64().is_some_and(|denied| denied > 0));
     document
+}
+
+/// A proposal has these words.
+#[track_caller]
+fn asks_for(document: &Value, words: &[&str]) {
+    let documents = texts(&document["proposals"], |proposal| &proposal["document"]);
+    let has_all = |text: &String| words.iter().all(|word| text.contains(word));
+    assert!(documents.iter().any(has_all), "{words:?} in {}", documents.join("---\n"));
+}
+
+/// The kind of attack was made in both families and stopped for this reason, by that rule.
+#[track_caller]
+fn stopped(document: &Value, kind: &str, by: &[&str]) {
+    for family in ["4", "6"] {
+        let id = format!("{kind}/{family}");
+        let attacks = document["attacks"]["each"].as_array().expect("attacks");
+        let attack = attacks.iter().find(|attack| attack["id"] == id.as_str());
+        let attack = attack.unwrap_or_else(|| panic!("{id} was not made"));
+        let reasons = texts(&attack["stopped_by_one_of"], |reason| reason);
+        let told = |word: &&str| reasons.iter().any(|reason| reason.contains(*word));
+        assert!(by.iter().all(told), "{id}: {reasons:?}");
+    }
 }
 
 fn texts(list: &Value, field: impl Fn(&Value) -> &Value) -> Vec<String> {

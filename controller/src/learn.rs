@@ -4,14 +4,18 @@
 
 use crate::flows::{Endpoint, SeenEdge, workload};
 use crate::world::World;
-use bulkhead_api::rest::{self, Effect, PartyKind, ProposalState, Side};
+use bulkhead_api::rest::{self, Effect, HttpSummary, PartyKind, ProposalState, RequestSummary, Side};
 use bulkhead_facts::{L4Protocol, WorkloadRef};
 use bulkhead_policies::inventory::ObjectName;
 use bulkhead_policies::learn::{
-    self, Evidence, LearnOptions, Observation, Party, Proposal, ProposedRule, RequestKind, Thresholds,
-    Witness,
+    self, DnsKind, Evidence, HttpKind, KafkaKind, LearnOptions, Observation, Party, PostgresKind, Proposal,
+    ProposedRule, RedisKind, RequestKind, Thresholds, TlsKind, Witness,
 };
+use bulkhead_policies::questions::record_number;
 use std::collections::BTreeSet;
+
+/// What reports call the name system.
+const DNS: &str = "dns";
 
 /// Why nothing is proposed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,13 +77,16 @@ impl Relevance {
 /// `None` for an edge that stands for a whole network: what a pod did there is too much to learn from.
 fn observation(seen: &SeenEdge) -> Option<Observation> {
     let (edge, totals) = (&seen.edge, &seen.totals);
-    // Names that are asked for are shown, and proposed by nobody.
-    let request = edge.http.as_ref().filter(|_| edge.application != "dns").map(|http| RequestKind {
-        method: http.method.clone(),
-        path: http.path.clone(),
-        host: http.host.clone(),
-        status_class: http.status,
-    });
+    let of_http = |http: &HttpSummary| match edge.application.as_str() {
+        DNS => question(http),
+        _ => Some(RequestKind::Http(HttpKind {
+            method: http.method.clone(),
+            path: http.path.clone(),
+            host: http.host.clone(),
+            status_class: http.status,
+        })),
+    };
+    let request = edge.request.as_ref().map(request_kind).or_else(|| edge.http.as_ref().and_then(of_http));
     Some(Observation {
         source: endpoint(&edge.source)?,
         destination: endpoint(&edge.destination)?,
@@ -96,6 +103,41 @@ fn observation(seen: &SeenEdge) -> Option<Observation> {
         first_seen_ms: totals.first_seen_ms,
         last_seen_ms: totals.last_seen_ms,
     })
+}
+
+/// A question to a name server: reports have the type of record for a method, the name for a path.
+fn question(http: &HttpSummary) -> Option<RequestKind> {
+    // Names beyond a limit, not told apart.
+    if http.path == "*" {
+        return Some(RequestKind::Others);
+    }
+    let record = record_number(&http.method)?;
+    Some(RequestKind::Dns(DnsKind { name: http.path.clone(), record, answered: http.status < 4 }))
+}
+
+/// A stored request as the learner takes it.
+pub fn request_kind(request: &RequestSummary) -> RequestKind {
+    match request {
+        RequestSummary::Tls(hello) => RequestKind::Tls(TlsKind {
+            server_name: hello.server_name.clone(),
+            lowest: hello.version(),
+            encrypted: hello.encrypted,
+        }),
+        RequestSummary::Redis(command) => RequestKind::Redis(RedisKind {
+            command: command.command.clone(),
+            key_prefix: command.key_prefix.clone(),
+            database: command.database,
+        }),
+        RequestSummary::Postgres(message) => RequestKind::Postgres(PostgresKind {
+            user: message.user.clone(),
+            database: message.database.clone(),
+            statements: message.classes(),
+        }),
+        RequestSummary::Kafka(request) => {
+            RequestKind::Kafka(KafkaKind { api: request.api, topics: request.topics.clone() })
+        }
+        RequestSummary::Others => RequestKind::Others,
+    }
 }
 
 fn endpoint(end: &Endpoint) -> Option<learn::Endpoint> {
@@ -174,6 +216,26 @@ mod tests {
         let mut relevance = Relevance { workloads: [party(&own)].into(), reporting: BTreeSet::new() };
         let wanted = [&own, &foreign, &own, &foreign, &towards, &denied].map(|one| relevance.wants(one));
         assert_eq!(wanted, [true, true, true, false, true, false]);
+    }
+
+    #[test]
+    fn questions_to_name_servers_are_learned_with_their_type() {
+        let mut one = seen(Seen { path: Some("catalog.shop"), ..Seen::default() });
+        one.edge.application = DNS.into();
+        let mut kind = |method: &str, name: &str| {
+            one.edge.http = Some(HttpSummary { method: method.into(), path: name.into(), ..http() });
+            observation(&one).expect("an observation").request
+        };
+        let dns =
+            |record| Some(RequestKind::Dns(DnsKind { name: "catalog.shop".into(), record, answered: true }));
+        assert_eq!(kind("AAAA", "catalog.shop"), dns(28));
+        assert_eq!(kind("TYPE70", "catalog.shop"), dns(70));
+        assert_eq!(kind("*", "*"), Some(RequestKind::Others));
+        assert_eq!(kind("A", "*"), Some(RequestKind::Others));
+    }
+
+    fn http() -> HttpSummary {
+        HttpSummary { method: String::new(), path: String::new(), host: String::new(), status: 2 }
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub const FLOW_ENTRIES_MAX: usize = 4_096;
 pub const FLOW_REQUEST_ENTRIES_MAX: usize = FLOW_ENTRIES_MAX / 2;
 /// Room of these that only denials without a request may use, so that nobody hides them by a flood of allowed flows.
 pub const FLOW_ENTRIES_FOR_DENIALS: usize = FLOW_ENTRIES_MAX / 4;
-/// Distinct hosts, and distinct paths, per direction, peer and port between two batches. More: both become `*`.
+/// Distinct hosts, distinct paths, and distinct requests of other protocols, per direction, peer and port between two batches.
+/// More: host and path become `*`, such a request one of the others.
 pub const FLOW_NAMES_PER_EDGE_MAX: usize = 64;
 /// Bytes of a path in a report. Longer: cut, which may join flows that differ later in their paths.
 pub const FLOW_PATH_BYTES_MAX: usize = 1_024;

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub program_revision: IntGauge,
     /// Programs that were taken.
     pub programs_applied: IntCounter,
+    /// Those of them that came into force by elements of the kernel's maps alone.
+    pub program_element_changes: IntCounter,
     /// Programs that were refused.
     pub programs_refused: IntCounter,
     /// Seconds from a program's arrival to its enforcement.
@@ -144,6 +146,10 @@ impl Metrics {
                 "Revision of the program in force; 0 before the first.",
             )?,
             programs_applied: make.counter("bulkhead_programs_applied_total", "Programs that were taken.")?,
+            program_element_changes: make.counter(
+                "bulkhead_program_element_changes_total",
+                "Programs that came into force by elements of the kernel's maps alone.",
+            )?,
             programs_refused: make
                 .counter("bulkhead_programs_refused_total", "Programs that were refused.")?,
             program_apply_seconds: make.histogram(
@@ -208,7 +214,7 @@ impl Metrics {
     pub fn observe(&self, observation: &Observation) {
         let answers = &observation.answers;
         let direction = direction_index(observation.direction);
-        let layer = usize::from(observation.http.is_some());
+        let layer = usize::from(observation.http.is_some() || observation.request.is_some());
         let (enforced, shadow) = (effect_index(answers.enforced.effect), effect_index(answers.shadow.effect));
         self.verdicts[((direction * 2 + layer) * 2 + enforced) * 2 + shadow].inc_by(observation.count);
         match answers.enforced.effect {
@@ -404,6 +410,7 @@ mod tests {
             protocol: L4Protocol::TCP,
             port: 80,
             http: None,
+            request: None,
             application: "",
             answers: AnswerPair { enforced, shadow: denied },
             bytes_to_destination: 7,

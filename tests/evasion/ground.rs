@@ -227,6 +227,11 @@ impl Ground {
                 frame_mark: self.frame_mark.load(Ordering::Relaxed),
             }),
             peer: Some(STORE),
+            // What is allowed in part is for labs.
+            resolver: None,
+            redis: None,
+            postgres: None,
+            tls: None,
         }
     }
 

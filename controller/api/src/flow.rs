@@ -7,10 +7,12 @@ use crate::field::{
 };
 use crate::limits::{BATCH_RECORDS_MAX, FLOW_TEXT_BYTES_MAX, NAME_BYTES_MAX};
 use crate::program::all;
+use crate::signature::RequestSignature;
 use crate::v1;
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason};
 use bulkhead_policies::program::RuleInfo;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Flows that are stored and acknowledged together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +38,17 @@ pub struct Flow {
     pub protocol: L4Protocol,
     /// Destination port; `type << 8 | code` for ICMP; 0 for protocols without ports.
     pub port: u16,
-    /// The request; `None` where only layer 4 was seen.
+    /// The request of HTTP or question to a name server; `None` where only layer 4 was seen.
     pub http: Option<HttpSignature>,
+    /// The request of another protocol; `None` where none was read.
+    pub request: Option<Arc<RequestSignature>>,
     /// What the bytes looked like, for example `http/1.1`; empty where nobody looked.
     pub application: String,
     /// What held.
     pub enforced: FlowAnswer,
     /// What would hold if audited policies counted.
     pub shadow: FlowAnswer,
-    /// Requests where `http` is set, else connections, else packets.
+    /// Requests where `http` or `request` is set, else connections, else packets.
     pub count: u64,
     /// Bytes from source to destination.
     pub bytes_to_destination: u64,
@@ -120,6 +124,7 @@ impl TryFrom<v1::FlowRecord> for Flow {
             protocol: protocol("flow.protocol", wire.protocol)?,
             port: narrow("flow.port", wire.port)?,
             http: wire.http.map(HttpSignature::try_from).transpose()?,
+            request: wire.request.map(RequestSignature::try_from).transpose()?.map(Arc::new),
             application: text("flow.application", wire.application, NAME_BYTES_MAX)?,
             enforced: required("flow.enforced", wire.enforced)?.try_into()?,
             shadow: required("flow.shadow", wire.shadow)?.try_into()?,
@@ -146,6 +151,7 @@ impl From<&Flow> for v1::FlowRecord {
             protocol: flow.protocol.0.into(),
             port: flow.port.into(),
             http: flow.http.as_ref().map(Into::into),
+            request: flow.request.as_deref().map(Into::into),
             application: flow.application.clone(),
             enforced: Some((&flow.enforced).into()),
             shadow: Some((&flow.shadow).into()),

@@ -13,12 +13,14 @@ mod message;
 mod program;
 pub mod rest;
 mod section;
+mod signature;
 
 pub use error::InvalidMessage;
 pub use flow::{Flow, FlowAnswer, FlowBatch, HttpSignature};
 pub use message::{
     Capability, ControllerMessage, Hello, ProgramResult, SidecarMessage, SidecarReport, Weakness,
 };
+pub use signature::{KafkaSignature, PostgresSignature, RedisSignature, RequestSignature, TlsSignature};
 
 /// Generated from `proto/bulkhead/v1/sidecars.proto`.
 #[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications)]

@@ -9,6 +9,8 @@ pub const MESSAGE_FROM_SIDECAR_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const BATCH_RECORDS_MAX: usize = 1024;
 /// Bytes of one text field of a flow record. Longer: the batch is refused; a sidecar cuts paths before.
 pub const FLOW_TEXT_BYTES_MAX: usize = 2048;
+/// Topics of one flow record. More: the batch is refused; a sidecar does not tell requests with more of them apart.
+pub const FLOW_TOPICS_MAX: usize = 16;
 /// Bytes of any other text field (names, versions). Longer: the message is refused.
 pub const NAME_BYTES_MAX: usize = 512;
 /// Bytes of an error text in a nack. Longer: the message is refused; a sidecar cuts it before.

@@ -24,6 +24,13 @@ fn every_type_has_exactly_the_fields_that_are_described() {
         ("JoinToken", json(rest::JoinToken { token: text(), expires_ms: 0 })),
         ("Party", json(party())),
         ("HttpSummary", json(http())),
+        ("TlsSummary", json(rest::TlsSummary { server_name: None, lowest: text(), encrypted: false })),
+        ("RedisSummary", json(rest::RedisSummary { command: text(), key_prefix: None, database: None })),
+        (
+            "PostgresSummary",
+            json(rest::PostgresSummary { user: text(), database: text(), statements: vec![] }),
+        ),
+        ("KafkaSummary", json(rest::KafkaSummary { api: 0, topics: vec![] })),
         ("RuleSummary", json(rule())),
         ("SeenBy", json(rest::SeenBy::default())),
         ("FlowEdge", json(flow())),
@@ -43,7 +50,7 @@ fn every_type_has_exactly_the_fields_that_are_described() {
         let required: BTreeSet<String> = strings(&schemas[name]["required"]);
         assert_eq!(required, described, "{name}: every field is always there");
     }
-    let closed_lists = BTreeSet::from(["Effect".to_owned(), "Side".to_owned()]);
+    let closed_lists = BTreeSet::from(["Effect", "RequestSummary", "Side"].map(str::to_owned));
     let sampled: BTreeSet<String> = samples.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(&keys(&schemas) - &sampled, closed_lists, "every schema is compared");
 }
@@ -83,6 +90,35 @@ fn closed_lists_hold_the_words_that_are_sent() {
     for (schema, sent) in cases {
         assert_eq!(strings(&schema["enum"]), sent);
     }
+}
+
+#[test]
+fn every_kind_of_request_is_described_under_its_name() {
+    let described = schemas()["RequestSummary"]["oneOf"].as_array().expect("alternatives").clone();
+    let names: BTreeSet<String> = described
+        .iter()
+        .flat_map(|alternative| match alternative.get("enum") {
+            Some(words) => strings(words),
+            None => keys(&alternative["properties"]),
+        })
+        .collect();
+    let tls = rest::TlsSummary { server_name: None, lowest: text(), encrypted: false };
+    let postgres = rest::PostgresSummary { user: text(), database: text(), statements: vec![] };
+    let sent = [
+        rest::RequestSummary::Tls(tls),
+        rest::RequestSummary::Redis(rest::RedisSummary { command: text(), key_prefix: None, database: None }),
+        rest::RequestSummary::Postgres(postgres),
+        rest::RequestSummary::Kafka(rest::KafkaSummary { api: 0, topics: vec![] }),
+        rest::RequestSummary::Others,
+    ];
+    let sent: BTreeSet<String> = sent
+        .into_iter()
+        .flat_map(|request| match json(request) {
+            Value::String(word) => BTreeSet::from([word]),
+            object => keys(&object),
+        })
+        .collect();
+    assert_eq!(sent, names);
 }
 
 #[test]
@@ -230,6 +266,7 @@ fn flow() -> rest::FlowEdge {
         protocol: text(),
         port: 0,
         http: None,
+        request: None,
         application: text(),
         verdict: rest::Effect::Allow,
         reason: text(),
@@ -253,6 +290,7 @@ fn verdict() -> rest::VerdictCount {
         protocol: text(),
         port: 0,
         http: None,
+        request: None,
         denied_by: rest::Side::Source,
         enforced: true,
         reason: text(),
@@ -272,6 +310,7 @@ fn attempt() -> rest::Attempt {
         protocol: text(),
         port: 0,
         http: None,
+        request: None,
         stopped_by: rest::Side::Source,
         reason: text(),
         rule: None,

@@ -1,7 +1,8 @@
 //! What is written is read back the same, and what is wrong is refused with the name of its field.
 
 use bulkhead_api::{
-    Capability, Flow, FlowAnswer, FlowBatch, HttpSignature, InvalidMessage, SidecarReport, Weakness, v1,
+    Capability, Flow, FlowAnswer, FlowBatch, HttpSignature, InvalidMessage, KafkaSignature,
+    PostgresSignature, RedisSignature, RequestSignature, SidecarReport, TlsSignature, Weakness, v1,
 };
 use bulkhead_facts::{
     Direction, Effect, HostPattern, IpFamily, L4Protocol, Mode, NamePattern, PathTemplate, PolicyRef,
@@ -20,6 +21,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 proptest! {
     #[test]
@@ -275,6 +277,7 @@ fn small_flow() -> Flow {
         protocol: L4Protocol::TCP,
         port: 80,
         http: None,
+        request: None,
         application: String::new(),
         enforced: answer.clone(),
         shadow: answer,
@@ -465,7 +468,10 @@ fn batch() -> impl Strategy<Value = FlowBatch> {
 fn flow() -> impl Strategy<Value = Flow> {
     let endpoint = option::of((address(), any::<u16>()));
     let ends = (direction(), address(), address(), any::<u8>(), any::<u16>(), endpoint);
-    let seen = (option::of(signature()), "[a-z/0-9.]{0,10}", flow_answer(), flow_answer());
+    let requests = (option::of(signature()), option::of(request()));
+    let seen = (requests, "[a-z/0-9.]{0,10}", flow_answer(), flow_answer());
+    let seen =
+        seen.prop_map(|((http, request), name, enforced, shadow)| (http, request, name, enforced, shadow));
     let numbers = (any::<[u64; 6]>(), option::of(any::<u32>()), option::of(name()));
     (ends, seen, numbers).prop_map(|(ends, seen, numbers)| Flow {
         direction: ends.0,
@@ -474,9 +480,10 @@ fn flow() -> impl Strategy<Value = Flow> {
         protocol: L4Protocol(ends.3),
         port: ends.4,
         http: seen.0,
-        application: seen.1,
-        enforced: seen.2,
-        shadow: seen.3,
+        request: seen.1.map(Arc::new),
+        application: seen.2,
+        enforced: seen.3,
+        shadow: seen.4,
         count: numbers.0[0],
         bytes_to_destination: numbers.0[1],
         bytes_to_source: numbers.0[2],
@@ -493,6 +500,26 @@ fn signature() -> impl Strategy<Value = HttpSignature> {
     ("[A-Z]{1,7}", "/[a-z{}/]{0,12}", "[a-z.]{0,12}", 0u16..6).prop_map(
         |(method, path_template, host, status)| HttpSignature { method, path_template, host, status },
     )
+}
+
+fn request() -> impl Strategy<Value = RequestSignature> {
+    let word = || "[a-z.*:]{0,12}";
+    let version = prop_oneof![Just(TlsVersion::V1_0), Just(TlsVersion::V1_2), Just(TlsVersion::V1_3)];
+    let class = prop_oneof![Just(PostgresStatement::Select), Just(PostgresStatement::Other)];
+    prop_oneof![
+        (option::of(word()), version, any::<bool>()).prop_map(|(server_name, lowest, encrypted)| {
+            RequestSignature::Tls(TlsSignature { server_name, lowest, encrypted })
+        }),
+        (word(), option::of(word()), option::of(any::<u32>())).prop_map(|(command, key_prefix, database)| {
+            RequestSignature::Redis(RedisSignature { command, key_prefix, database })
+        }),
+        (word(), word(), vec(class, 0..3)).prop_map(|(user, database, statements)| {
+            RequestSignature::Postgres(PostgresSignature { user, database, statements })
+        }),
+        (any::<u16>(), vec(word(), 0..16))
+            .prop_map(|(api, topics)| RequestSignature::Kafka(KafkaSignature { api, topics })),
+        Just(RequestSignature::Others),
+    ]
 }
 
 fn flow_answer() -> impl Strategy<Value = FlowAnswer> {
@@ -556,4 +583,27 @@ fn effect() -> impl Strategy<Value = Effect> {
 
 fn reason() -> impl Strategy<Value = Reason> {
     select(Reason::ALL.to_vec())
+}
+
+#[test]
+fn what_a_newer_sidecar_knows_of_a_request_is_not_told_apart() {
+    let mut wire = v1::FlowRecord::from(&small_flow());
+    assert_eq!(
+        Flow::try_from(wire.clone()).map(|flow| flow.request),
+        Ok(None),
+        "an older sidecar tells nothing"
+    );
+    let hello = v1::TlsSignature { server_name: None, lowest: "1.4".into(), encrypted: false };
+    wire.request = Some(v1::flow_record::Request::Tls(hello));
+    let read = Flow::try_from(wire.clone()).expect("a flow");
+    assert_eq!(read.request.as_deref(), Some(&RequestSignature::Others));
+    let statements = vec!["select".to_owned(), "teleport".to_owned()];
+    let message = v1::PostgresSignature { user: "a".into(), database: "b".into(), statements };
+    wire.request = Some(v1::flow_record::Request::Postgres(message));
+    let read = Flow::try_from(wire.clone()).expect("a flow");
+    let Some(RequestSignature::Postgres(message)) = read.request.as_deref() else { panic!("{read:?}") };
+    assert_eq!(message.statements, [PostgresStatement::Select, PostgresStatement::Other]);
+    let topics = vec!["t".to_owned(); 17];
+    wire.request = Some(v1::flow_record::Request::Kafka(v1::KafkaSignature { api: 0, topics }));
+    assert!(matches!(Flow::try_from(wire), Err(InvalidMessage::BadLength { .. })));
 }

@@ -1,6 +1,6 @@
 //! An edge as it is stored: what was seen from one side, with the names that addresses had when it came in.
 
-use bulkhead_api::rest::{Effect, HttpSummary, Party, PartyKind, RuleSummary, Side};
+use bulkhead_api::rest::{Effect, HttpSummary, Party, PartyKind, RequestSummary, RuleSummary, Side};
 use bulkhead_policies::compile::METADATA;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,8 +22,11 @@ pub struct Edge {
     pub port: u16,
     /// Port as dialled.
     pub dialled_port: u16,
-    /// The request; `None` where only layer 4 was seen.
+    /// The request of HTTP or question to a name server; `None` where only layer 4 was seen.
     pub http: Option<HttpSummary>,
+    /// The request of another protocol. Left out where there is none, so that such an edge has the key that it always had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestSummary>,
     /// What the bytes looked like.
     pub application: String,
     /// What held.
@@ -42,7 +45,7 @@ impl Edge {
 
     /// The edge that stands for all addresses of a network outside (/16 or /48) and this port, whatever was said.
     pub fn by_network(&self) -> Self {
-        let mut edge = Self { http: None, application: String::new(), ..self.clone() };
+        let mut edge = Self { http: None, request: None, application: String::new(), ..self.clone() };
         for end in [&mut edge.source, &mut edge.destination] {
             if end.party.kind == PartyKind::Outside {
                 let (network, bits) = network(end.address);
@@ -135,6 +138,14 @@ mod tests {
             assert_eq!(folded.destination.party.name, network);
             assert_eq!((folded.source, folded.http, folded.port), (edge.source, None, edge.port));
         }
+    }
+
+    #[test]
+    fn an_edge_that_an_older_controller_stored_is_read_and_keeps_its_key() {
+        let edge = seen(Seen { path: Some("/a"), ..Seen::default() }).edge;
+        let key = serde_json::to_string(&edge).expect("JSON");
+        assert!(!key.contains("\"request\""), "{key}");
+        assert_eq!(serde_json::from_str::<super::Edge>(&key).expect("an edge"), edge);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Stored edges as people read them: the service map, and what was denied.
 
 use super::edge::{Edge, Judgement, SeenEdge, Totals};
-use bulkhead_api::rest::{Effect, FlowEdge, HttpSummary, Party, RuleSummary, SeenBy, Side, VerdictCount};
+use bulkhead_api::rest::{
+    Effect, FlowEdge, HttpSummary, Party, RequestSummary, RuleSummary, SeenBy, Side, VerdictCount,
+};
 use bulkhead_facts::L4Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,16 +22,16 @@ pub fn service_map(seen: &[SeenEdge]) -> Vec<FlowEdge> {
             Side::Source => both.source = true,
             Side::Destination => {
                 both.destination = true;
-                if edge.http.is_some() {
+                if asked(edge) != (None, None) {
                     read_at_destination.insert(l4);
                 }
             }
         }
-        let key = (l4, edge.http.as_ref(), edge.enforced.effect, edge.shadow.effect);
+        let key = (l4, asked(edge), edge.enforced.effect, edge.shadow.effect);
         edges.entry(key).or_default().add(one);
     }
     let superseded = |(key, sides): &(MapKey<'_>, Sides<'_>)| {
-        key.1.is_none() && sides.destination.is_none() && read_at_destination.contains(&key.0)
+        key.1 == (None, None) && sides.destination.is_none() && read_at_destination.contains(&key.0)
     };
     edges
         .into_iter()
@@ -46,7 +48,7 @@ pub fn verdicts(seen: &[SeenEdge]) -> Vec<VerdictCount> {
         let edge = &one.edge;
         let key = (
             (&edge.source.party, &edge.destination.party, edge.protocol, edge.dialled_port),
-            edge.http.as_ref(),
+            asked(edge),
             (edge.observed_by, enforced, judgement.reason.as_str(), judgement.rule.as_ref()),
         );
         let totals = &one.totals;
@@ -73,11 +75,17 @@ fn denial(edge: &Edge) -> Option<(bool, &Judgement)> {
 }
 
 type L4Key<'a> = (&'a Party, &'a Party, u8, u16);
-type MapKey<'a> = (L4Key<'a>, Option<&'a HttpSummary>, Effect, Effect);
-type VerdictKey<'a> = (L4Key<'a>, Option<&'a HttpSummary>, (Side, bool, &'a str, Option<&'a RuleSummary>));
+/// The request, of HTTP or else of another protocol.
+type Asked<'a> = (Option<&'a HttpSummary>, Option<&'a RequestSummary>);
+type MapKey<'a> = (L4Key<'a>, Asked<'a>, Effect, Effect);
+type VerdictKey<'a> = (L4Key<'a>, Asked<'a>, (Side, bool, &'a str, Option<&'a RuleSummary>));
 
 fn l4_key(edge: &Edge) -> L4Key<'_> {
     (&edge.source.party, &edge.destination.party, edge.protocol, edge.port)
+}
+
+fn asked(edge: &Edge) -> Asked<'_> {
+    (edge.http.as_ref(), edge.request.as_ref())
 }
 
 fn verdict(edge: &Edge, enforced: bool, judgement: &Judgement, totals: &Totals) -> VerdictCount {
@@ -87,6 +95,7 @@ fn verdict(edge: &Edge, enforced: bool, judgement: &Judgement, totals: &Totals) 
         protocol: L4Protocol(edge.protocol).to_string(),
         port: edge.dialled_port,
         http: edge.http.clone(),
+        request: edge.request.clone(),
         denied_by: edge.observed_by,
         enforced,
         reason: judgement.reason.clone(),
@@ -126,7 +135,7 @@ impl<'a> Sides<'a> {
     }
 
     /// The destination is the authority on identity and layer 7, so its answer is shown if there is one.
-    fn flow_edge(&self, (l4, http, ..): MapKey<'_>, seen_by: SeenBy) -> Option<FlowEdge> {
+    fn flow_edge(&self, (l4, (http, request), ..): MapKey<'_>, seen_by: SeenBy) -> Option<FlowEdge> {
         let sums = || self.destination.iter().chain(&self.source);
         let edge = sums().next()?.edge;
         let largest = |of: fn(&Totals) -> u64| sums().map(|sum| of(&sum.totals)).max().unwrap_or_default();
@@ -138,6 +147,7 @@ impl<'a> Sides<'a> {
             protocol: L4Protocol(l4.2).to_string(),
             port: l4.3,
             http: http.cloned(),
+            request: request.cloned(),
             application: application.cloned().unwrap_or_default(),
             verdict: edge.enforced.effect,
             reason: edge.enforced.reason.clone(),
@@ -174,6 +184,7 @@ impl<'a> Sum<'a> {
 mod tests {
     use super::*;
     use crate::flows::testing::{Seen, seen};
+    use bulkhead_api::rest::RedisSummary;
 
     #[test]
     fn an_edge_that_both_sides_saw_is_one_with_the_larger_count() {
@@ -205,6 +216,21 @@ mod tests {
             map.iter().map(|edge| edge.http.as_ref().map(|http| http.path.as_str())).collect();
         assert_eq!(paths, [Some("/health"), Some("/orders/{id}")]);
         assert!(map.iter().all(|edge| edge.seen_by.source && edge.seen_by.destination));
+    }
+
+    #[test]
+    fn requests_of_other_protocols_are_edges_of_their_own() {
+        let command = |command: &str| {
+            let summary = RedisSummary { command: command.into(), key_prefix: None, database: Some(0) };
+            Some(RequestSummary::Redis(summary))
+        };
+        let map = service_map(&[
+            seen(Seen { side: Side::Source, ..Seen::default() }),
+            seen(Seen { side: Side::Destination, request: command("get"), ..Seen::default() }),
+            seen(Seen { side: Side::Destination, request: command("set"), ..Seen::default() }),
+        ]);
+        let shown: Vec<_> = map.iter().map(|edge| edge.request.clone()).collect();
+        assert_eq!(shown, [command("get"), command("set")]);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use super::addresses::{Addresses, Target};
 use super::edge::{Edge, Endpoint, Judgement, Totals};
 use crate::limits::FLOW_AGE_MAX;
-use bulkhead_api::rest::{HttpSummary, Party, Side};
+use bulkhead_api::rest::{HttpSummary, Party, RequestSummary, Side};
 use bulkhead_api::{Flow, FlowAnswer};
-use bulkhead_facts::Direction;
+use bulkhead_facts::{Direction, Reason};
 
 /// The pod whose sidecar reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub fn resolve(addresses: &Addresses, observer: &Observer, flow: &Flow, received
             (Side::Destination, addresses.endpoint(flow.peer), target)
         }
     };
+    let is_held_down = addresses.is_held_down(flow.peer);
     let edge = Edge {
         observed_by,
         source,
@@ -36,17 +37,23 @@ pub fn resolve(addresses: &Addresses, observer: &Observer, flow: &Flow, received
         port: target.port,
         dialled_port: flow.port,
         http: flow.http.as_ref().map(HttpSummary::from),
+        request: flow.request.as_deref().map(RequestSummary::from),
         application: flow.application.clone(),
-        enforced: judgement(&flow.enforced),
-        shadow: judgement(&flow.shadow),
+        enforced: judgement(&flow.enforced, is_held_down),
+        shadow: judgement(&flow.shadow, is_held_down),
     };
     (edge, totals(flow, received_ms))
 }
 
-fn judgement(answer: &FlowAnswer) -> Judgement {
+/// A sidecar is told what both holders of an address may, and not why the rest is denied: here it is known.
+fn judgement(answer: &FlowAnswer, is_held_down: bool) -> Judgement {
+    let reason = match answer.reason {
+        Reason::NoRule if is_held_down => Reason::StalePeer,
+        reason => reason,
+    };
     Judgement {
         effect: answer.effect.into(),
-        reason: answer.reason.as_str().to_owned(),
+        reason: reason.as_str().to_owned(),
         rule: answer.rule.as_ref().map(Into::into),
     }
 }
@@ -84,7 +91,7 @@ fn target(addresses: &Addresses, flow: &Flow) -> Target {
 mod tests {
     use super::*;
     use bulkhead_api::rest::PartyKind;
-    use bulkhead_facts::{Effect, L4Protocol, Reason, WorkloadRef};
+    use bulkhead_facts::{Effect, L4Protocol, WorkloadRef};
     use bulkhead_policies::inventory::{Inventory, ObjectName, Pod, Service, ServicePort};
     use std::net::IpAddr;
 
@@ -133,6 +140,23 @@ mod tests {
     }
 
     #[test]
+    fn what_no_rule_allows_an_address_that_changed_hands_is_told_as_such() {
+        let held = Addresses::new(&inventory()).with_held_down([address("10.0.0.2")].into());
+        let observer = Observer { party: party("web"), pod: "web-0".into() };
+        let told = |peer: &str, reason| {
+            let mut flow = flow(Direction::Ingress, peer, 80);
+            let denied = FlowAnswer { effect: Effect::Deny, reason, rule: None };
+            (flow.enforced, flow.shadow) = (denied.clone(), denied);
+            let (edge, _) = resolve(&held, &observer, &flow, NOW_MS);
+            assert_eq!(edge.enforced, edge.shadow);
+            edge.enforced.reason
+        };
+        assert_eq!(told("10.0.0.2", Reason::NoRule), "stale_peer");
+        assert_eq!(told("10.0.0.2", Reason::DeniedByRule), "denied_by_rule");
+        assert_eq!(told("10.0.0.3", Reason::NoRule), "no_rule");
+    }
+
+    #[test]
     fn times_that_cannot_be_true_are_held_to_those_that_can() {
         let day = 86_400_000;
         let cases = [
@@ -150,9 +174,12 @@ mod tests {
     }
 
     fn resolved(flow: &Flow) -> (Edge, Totals) {
-        let party = Party { kind: PartyKind::Workload, namespace: Some("shop".into()), name: "web".into() };
-        let observer = Observer { party, pod: "web-0".into() };
+        let observer = Observer { party: party("web"), pod: "web-0".into() };
         resolve(&Addresses::new(&inventory()), &observer, flow, NOW_MS)
+    }
+
+    fn party(name: &str) -> Party {
+        Party { kind: PartyKind::Workload, namespace: Some("shop".into()), name: name.into() }
     }
 
     fn inventory() -> Inventory {
@@ -209,6 +236,7 @@ mod tests {
             protocol: L4Protocol::TCP,
             port,
             http: None,
+            request: None,
             application: String::new(),
             enforced: answer.clone(),
             shadow: answer,

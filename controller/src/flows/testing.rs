@@ -1,7 +1,7 @@
 //! Stored edges for tests: the same one each time, but for what a test names.
 
 use super::edge::{Edge, Endpoint, Judgement, SeenEdge, Totals};
-use bulkhead_api::rest::{Effect, HttpSummary, Party, PartyKind, Side};
+use bulkhead_api::rest::{Effect, HttpSummary, Party, PartyKind, RequestSummary, Side};
 
 /// What a test cares about.
 pub(crate) struct Seen {
@@ -13,6 +13,7 @@ pub(crate) struct Seen {
     pub(crate) protocol: u8,
     pub(crate) port: u16,
     pub(crate) path: Option<&'static str>,
+    pub(crate) request: Option<RequestSummary>,
     pub(crate) denied: Option<&'static str>,
     pub(crate) count: u64,
     pub(crate) last_seen_ms: u64,
@@ -29,6 +30,7 @@ impl Default for Seen {
             protocol: 6,
             port: 8080,
             path: None,
+            request: None,
             denied: None,
             count: 1,
             last_seen_ms: 2_000,
@@ -65,6 +67,7 @@ pub(crate) fn seen(what: Seen) -> SeenEdge {
         port: what.port,
         dialled_port: what.port,
         http: what.path.map(http),
+        request: what.request,
         application: String::new(),
         enforced: judgement.clone(),
         shadow: judgement,

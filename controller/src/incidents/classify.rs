@@ -65,7 +65,10 @@ fn by_itself(edge: &Edge) -> Option<IncidentKind> {
         | Reason::EndpointsDiffer
         | Reason::TierChanged
         | Reason::SpoofedSource
-        | Reason::InvalidPacket => edge.http.as_ref().map(|_| IncidentKind::L7Probing),
+        | Reason::InvalidPacket => {
+            let was_read = edge.http.is_some() || edge.request.is_some();
+            was_read.then_some(IncidentKind::L7Probing)
+        }
     }
 }
 

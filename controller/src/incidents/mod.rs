@@ -92,7 +92,13 @@ fn attempts(group: &[&SeenEdge]) -> Vec<Attempt> {
     for one in group {
         let edge = &one.edge;
         let key = (
-            (&edge.destination.party, edge.protocol, edge.dialled_port, edge.http.as_ref()),
+            (
+                &edge.destination.party,
+                edge.protocol,
+                edge.dialled_port,
+                edge.http.as_ref(),
+                edge.request.as_ref(),
+            ),
             (edge.observed_by, &edge.enforced),
         );
         let attempt = counts.entry(key).or_insert_with(|| Attempt {
@@ -100,6 +106,7 @@ fn attempts(group: &[&SeenEdge]) -> Vec<Attempt> {
             protocol: L4Protocol(edge.protocol).to_string(),
             port: edge.dialled_port,
             http: edge.http.clone(),
+            request: edge.request.clone(),
             stopped_by: edge.observed_by,
             reason: edge.enforced.reason.clone(),
             rule: edge.enforced.rule.clone(),

@@ -2,8 +2,9 @@
 //!
 //! For a person to read, not to apply: only for one target, one port, and workloads that one label tells apart.
 
-use bulkhead_api::rest::{Attempt, IncidentKind, Party, PartyKind, RuleSummary};
+use bulkhead_api::rest::{Attempt, IncidentKind, Party, PartyKind, RequestSummary, RuleSummary};
 use bulkhead_policies::inventory::Inventory;
+use bulkhead_policies::learn;
 use std::collections::BTreeSet;
 
 /// The change as a few lines of YAML; `None` where it would not be simple, or where allowing makes no sense.
@@ -30,8 +31,8 @@ pub(super) fn smallest_change(
 fn only_attempt(attempts: &[Attempt]) -> Option<&Attempt> {
     let first = attempts.first()?;
     let same = |other: &Attempt| {
-        (&other.target, &other.protocol, other.port, &other.http)
-            == (&first.target, &first.protocol, first.port, &first.http)
+        (&other.target, &other.protocol, other.port, &other.http, &other.request)
+            == (&first.target, &first.protocol, first.port, &first.http, &first.request)
     };
     attempts.iter().all(same).then_some(first)
 }
@@ -56,6 +57,9 @@ fn allow_workload(attacker: &Party, attempt: &Attempt, inventory: &Inventory) ->
 }
 
 fn allow_request(attempt: &Attempt) -> Option<String> {
+    if let Some(request) = &attempt.request {
+        return allow_command(attempt.rule.as_ref()?, request);
+    }
     let http = attempt.http.as_ref()?;
     let writable = |text: &str| !text.is_empty() && !text.contains(['"', '\\', '\n']);
     let RuleSummary { policy, rule, .. } = attempt.rule.as_ref()?;
@@ -73,6 +77,13 @@ fn allow_request(attempt: &Attempt) -> Option<String> {
         "# in rule `{rule}` of {policy}, under `http`\n- {{methods: [{}], path: \"{}\"}}\n",
         http.method, http.path
     ))
+}
+
+/// The alternative that means a request of another protocol; `None` where none can.
+fn allow_command(rule: &RuleSummary, request: &RequestSummary) -> Option<String> {
+    let (section, item) = learn::alternative(&crate::learn::request_kind(request))?;
+    let list = if section == "tls" { "" } else { "- " };
+    Some(format!("# in rule `{}` of {}, under `{section}`\n{list}{item}\n", rule.rule, rule.policy))
 }
 
 fn allow_address(attacker: &Party, attempt: &Attempt, inventory: &Inventory) -> Option<String> {

@@ -351,6 +351,7 @@ fn batch(instance: &str, sequence: u64, count: u64) -> Batch {
         port: 80,
         dialled_port: 80,
         http: None,
+        request: None,
         application: String::new(),
         enforced: judgement.clone(),
         shadow: judgement,

@@ -450,6 +450,7 @@ fn flow(reason: Reason) -> Flow {
         protocol: L4Protocol::TCP,
         port: 5432,
         http: None,
+        request: None,
         application: String::new(),
         enforced: answer.clone(),
         shadow: answer,

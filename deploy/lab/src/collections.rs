@@ -30,10 +30,12 @@ pub(crate) fn documents(collections: &[CollectionSpec], mode: Mode) -> String {
 fn document(collection: &CollectionSpec, mode: Mode) -> String {
     let owners =
         if collection.owners.is_empty() { vec!["group:lab".to_owned()] } else { collection.owners.clone() };
+    let built_in = collection.infrastructure.as_ref();
+    let built_in = built_in.map(|names| format!("  infrastructure: {}\n", json!(names))).unwrap_or_default();
     // JSON is YAML, and its texts are never misread.
     format!(
         "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {{name: {}}}\nspec:\n  \
-         covers: {{namespaces: {}}}\n  owners: {}\n  default: deny\n  mode: {}\n",
+         covers: {{namespaces: {}}}\n  owners: {}\n  default: deny\n  mode: {}\n{built_in}",
         json!(collection.name),
         json!(collection.namespaces),
         json!(owners),
@@ -54,12 +56,21 @@ mod tests {
                 name: name.into(),
                 namespaces: [("team".to_owned(), name.to_owned())].into(),
                 owners: vec!["group:shop-leads".into()],
+                infrastructure: (name == "shop").then(|| vec!["probes".into()]),
             };
             let text = documents(&[named("shop"), named("on")], mode);
             let loaded = load(&[Source { name: "c.yaml".into(), text }]);
             assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
             assert_eq!(loaded.set.collections.len(), 2);
             assert!(loaded.set.collections.iter().all(|c| c.mode.as_str() == mode.as_str()));
+            let asks_freely: Vec<_> = loaded
+                .set
+                .collections
+                .iter()
+                .filter(|c| c.infrastructure.resolver)
+                .map(|c| &c.name)
+                .collect();
+            assert_eq!(asks_freely, ["on"]);
         }
     }
 }

@@ -158,6 +158,12 @@ pub struct Prizes {
     pub forbidden_service: String,
     /// The pod that holds the data.
     pub database: String,
+    /// A Service that speaks Redis, and how keys begin that the compromised pod may read.
+    pub redis: (String, String),
+    /// A Service that speaks PostgreSQL, the user and the database that the compromised pod may be.
+    pub postgres: (String, String, String),
+    /// A host outside to which the compromised pod may speak TLS under its name.
+    pub tls: String,
 }
 
 /// Whether the firewall stands.

@@ -1,6 +1,6 @@
 //! What a person sees while the story is told: on standard output, or on standard error if that carries JSON.
 
-use bulkhead_api::rest::{FlowEdge, Incident, Proposal};
+use bulkhead_api::rest::{FlowEdge, HttpSummary, Incident, Proposal, RequestSummary};
 use std::collections::BTreeMap;
 use std::io::Write;
 use tokio::time::Instant;
@@ -91,8 +91,7 @@ impl Screen {
             incident.title, incident.technique, incident.technique_name
         ));
         for attempt in incident.attempts.iter().take(ATTEMPTS) {
-            let request =
-                attempt.http.as_ref().map(|h| format!(" {} {}", h.method, h.path)).unwrap_or_default();
+            let request = asked(attempt.http.as_ref(), attempt.request.as_ref());
             let rule = attempt
                 .rule
                 .as_ref()
@@ -115,9 +114,18 @@ impl Screen {
 }
 
 fn edge(flow: &FlowEdge) -> String {
-    let request = flow.http.as_ref().map(|h| format!(" {} {}", h.method, h.path)).unwrap_or_default();
+    let request = asked(flow.http.as_ref(), flow.request.as_ref());
     let via = flow.via_service.as_ref().map(|s| format!(" via {s}")).unwrap_or_default();
     format!("{} {}/{}{request} x{}{via}", flow.destination, flow.protocol, flow.port, flow.count)
+}
+
+/// The request, behind a space; empty where none was read.
+fn asked(http: Option<&HttpSummary>, other: Option<&RequestSummary>) -> String {
+    match (http, other) {
+        (Some(http), _) => format!(" {} {}", http.method, http.path),
+        (None, Some(request)) => format!(" {request}"),
+        (None, None) => String::new(),
+    }
 }
 
 fn side(side: bulkhead_api::rest::Side) -> &'static str {

@@ -371,6 +371,13 @@ fn ground(node: &Node) -> Ground {
             admin_path: prizes.admin_path.clone(),
             forbidden_service: prizes.forbidden_service.clone(),
             database: prizes.database.clone(),
+            redis: (prizes.redis.clone(), prizes.redis_keys.clone()),
+            postgres: (
+                prizes.postgres.clone(),
+                prizes.postgres_user.clone(),
+                prizes.postgres_database.clone(),
+            ),
+            tls: prizes.tls.clone(),
         },
         launcher: node.launcher.clone(),
     }

@@ -96,7 +96,8 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
         overrides.keys().for_each(|(protocol, _)| cut(*protocol, *protocol));
         let rules = || blocks.iter().map(|(rule, _)| &self.lineup.rules[*rule as usize]);
         for protocol in [L4Protocol::TCP, L4Protocol::UDP] {
-            let learns = protocol == L4Protocol::TCP && self.lineup.mode == Mode::Observe;
+            let learns = self.lineup.mode == Mode::Observe
+                && (protocol == L4Protocol::TCP || self.lineup.direction == Direction::Egress);
             if learns || rules().any(|rule| rule.bytes(protocol) == Bytes::Decide) {
                 cut(protocol.0, protocol.0);
             }
@@ -124,6 +125,9 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
         let own: BTreeMap<u32, Action> = own.map(|((_, port), action)| (u32::from(*port), *action)).collect();
         let mut cuts: BTreeSet<u32> = events.iter().map(|(at, ..)| *at).chain([0, 1 << 16]).collect();
         cuts.extend(own.keys().flat_map(|port| [*port, port + 1]));
+        if self.learns_questions(L4Protocol(protocol), NAME_SERVER_PORT) {
+            cuts.extend([NAME_SERVER_PORT, NAME_SERVER_PORT + 1].map(u32::from));
+        }
         events.sort_unstable();
         let mut events = events.into_iter().peekable();
         let mut depth: BTreeMap<u32, i32> = BTreeMap::new();
@@ -136,7 +140,7 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
             }
             let action = match own.get(first) {
                 Some(action) => *action,
-                None => self.action(depth.keys().copied().collect(), protocol, class)?,
+                None => self.action(depth.keys().copied().collect(), (protocol, *first), class)?,
             };
             let Some(range) = range(*first, *end - 1) else { continue };
             match ranges.last_mut() {
@@ -149,9 +153,15 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
         Ok(ranges)
     }
 
-    fn action(&mut self, rules: Vec<u32>, protocol: u8, class: &ClassKey) -> Result<Action, TooMany> {
+    fn action(
+        &mut self,
+        rules: Vec<u32>,
+        (protocol, port): (u8, u32),
+        class: &ClassKey,
+    ) -> Result<Action, TooMany> {
         let tcp = protocol == L4Protocol::TCP.0;
-        let learn = tcp && self.learns(class.inside || class.service.is_some());
+        let asks = u16::try_from(port).is_ok_and(|port| self.learns_questions(L4Protocol(protocol), port));
+        let learn = asks || tcp && self.learns(class.inside || class.service.is_some());
         // No section runs on any other protocol, so that those share their answers.
         let carriers = [L4Protocol::TCP, L4Protocol::UDP];
         let carrier =
@@ -171,6 +181,12 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
         self.lineup.mode == Mode::Observe && (self.lineup.direction == Direction::Ingress || !inside)
     }
 
+    /// Under `observe` questions to name servers are learned by those who ask, wherever the server is.
+    fn learns_questions(&self, protocol: L4Protocol, port: u16) -> bool {
+        let observed = self.lineup.mode == Mode::Observe && self.lineup.direction == Direction::Egress;
+        observed && protocol == L4Protocol::UDP && port == NAME_SERVER_PORT
+    }
+
     /// What holds on the ports of a Service's address.
     fn service_ports(&mut self, class: &ClassKey, v4: bool) -> Result<ServicePorts, TooMany> {
         let Some(at) = class.service else { return Ok(ServicePorts::new()) };
@@ -180,7 +196,8 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
             let asked = services::Asked { name, port, address_class: class, v4 };
             let held = services::held(self.lineup, self.classes, &asked, &mut self.troubles);
             let tcp = port.protocol == L4Protocol::TCP;
-            let learn = tcp && !port.endpoints.is_empty() && self.learns(class.inside);
+            let asks = self.learns_questions(port.protocol, port.port);
+            let learn = !port.endpoints.is_empty() && (asks || tcp && self.learns(class.inside));
             let action = match held {
                 Held::Alike([enforced, shadow]) => {
                     self.interner.action(self.lineup, enforced, shadow, learn)?
@@ -195,6 +212,9 @@ impl<'a, 'b> BoxBuilder<'a, 'b> {
         Ok(ports)
     }
 }
+
+/// Where name servers are asked.
+const NAME_SERVER_PORT: u16 = 53;
 
 fn range(first: u32, last: u32) -> Option<PortRange> {
     PortRange::new(u16::try_from(first).ok()?, u16::try_from(last).ok()?)

@@ -9,6 +9,7 @@ mod written;
 
 pub use change::{Change, Patch};
 pub use differences::Difference;
+pub(crate) use written::{is_name, is_word};
 
 use crate::compile::{Compiler, PolicyTrace, RuleTrace};
 use crate::documents::{Place, Places};

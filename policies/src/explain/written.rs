@@ -159,19 +159,15 @@ pub(super) fn tls_field(
 /// True if a document takes the names of the request.
 fn can_be_named(request: &RequestQuestion) -> bool {
     let host = |name: &str| HostName::parse(name).is_ok_and(|name| !name.is_address());
-    let word = |text: &str, signs: &str, max: usize| {
-        let legal = |b: u8| b.is_ascii_alphanumeric() || signs.bytes().any(|sign| sign == b);
-        !text.is_empty() && text.len() <= max && text.bytes().all(legal)
-    };
     match request {
         RequestQuestion::Http(_) | RequestQuestion::Grpc(_) => true,
         RequestQuestion::Tls(hello) => hello.encrypted || hello.server_name.as_deref().is_none_or(host),
         RequestQuestion::Dns(question) => host(&question.name),
-        RequestQuestion::Redis(command) => word(&command.command, "_.-", 64),
+        RequestQuestion::Redis(command) => is_word(&command.command, "_.-", 64),
         RequestQuestion::Postgres(message) => {
             is_name(&message.user) && message.database.as_deref().is_none_or(is_name)
         }
-        RequestQuestion::Kafka(asked) => asked.topics.iter().all(|topic| word(topic, "._-", 249)),
+        RequestQuestion::Kafka(asked) => asked.topics.iter().all(|topic| is_word(topic, "._-", 249)),
     }
 }
 
@@ -188,8 +184,14 @@ fn common_prefix(keys: &[String]) -> &str {
     first.get(..length).unwrap_or_default()
 }
 
+/// True for letters, digits and some other signs, up to a length.
+pub(crate) fn is_word(text: &str, signs: &str, bytes_max: usize) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || signs.bytes().any(|sign| sign == b);
+    !text.is_empty() && text.len() <= bytes_max && text.bytes().all(legal)
+}
+
 /// What a document takes as a name that is compared whole.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 255
         && !text.chars().any(char::is_control)

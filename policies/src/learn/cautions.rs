@@ -1,10 +1,11 @@
 //! What needs a person before it is allowed, and why.
 
-use super::edges::{Edge, EdgeKey, Kind, Tally};
+use super::edges::{Edge, EdgeKey, Kind, Spoken, Tally};
 use super::{Party, Thresholds, Witness};
 use crate::compile::METADATA;
+use crate::explain::{is_name, is_word};
 use crate::inventory::{Inventory, ObjectName};
-use bulkhead_facts::{HostName, L4Protocol, PathTemplate, WorkloadRef};
+use bulkhead_facts::{HostName, L4Protocol, NamePattern, PathTemplate, PostgresStatement, WorkloadRef};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -41,11 +42,13 @@ cautions! {
     Late = "late", "seen first at the end of the time that was watched";
     FanOut = "fan_out", "one of many destinations or ports that the source tried once or twice";
     OnlyErrors = "only_errors", "every answer was an error";
-    Unreadable = "unreadable", "HTTP that cannot be read without doubt and would be refused";
+    Unreadable = "unreadable", "it cannot be read without doubt and would be refused";
     MixedProtocols = "mixed_protocols", "bytes of another protocol where requests were read";
     ManyKinds = "many_kinds", "too many kinds of requests: say what they have in common";
     NoSelector = "no_selector", "no stable labels select exactly the pods of the workload";
     UnsupportedProtocol = "unsupported_protocol", "a protocol that rules cannot name";
+    Unnameable = "unnameable", "no rule can mean exactly this";
+    Varying = "varying", "names that differ each time: a pattern has to be chosen";
 }
 
 /// How often something thin was seen at most.
@@ -71,24 +74,80 @@ pub(super) fn weigh(
 }
 
 fn weigh_kinds(edge: &mut Edge, known: &Known, thresholds: &Thresholds) {
-    let http = edge.kinds.keys().filter(|kind| matches!(kind, Kind::Http { .. })).count();
-    if http > thresholds.kinds_max {
+    let spoken = edge.spoken();
+    if edge.kinds.keys().filter(|kind| kind.spoken().is_some()).count() > thresholds.kinds_max {
         edge.cautions.insert(Caution::ManyKinds);
     }
     for (kind, tally) in &edge.kinds {
-        let mut found: BTreeSet<Caution> = match kind {
-            Kind::Http { method, path, host } => request(method, path, host.as_deref()),
-            Kind::Opaque if http > 0 => BTreeSet::from([Caution::MixedProtocols]),
-            Kind::Opaque => BTreeSet::new(),
-            Kind::Unreadable => BTreeSet::from([Caution::Unreadable]),
-        };
-        if !tally.succeeded {
+        let mut found = unnamed(kind, spoken);
+        if !tally.succeeded && !edge.is_search(kind) {
             found.insert(Caution::OnlyErrors);
         }
         found.extend(known.time(tally, thresholds));
         if !found.is_empty() {
             edge.kind_cautions.insert(kind.clone(), found);
         }
+    }
+    let incomplete: Vec<Kind> =
+        edge.proposed_kinds().map(|(kind, _)| kind).filter(|kind| is_alone(kind, edge)).cloned().collect();
+    for kind in incomplete {
+        edge.kind_cautions.insert(kind, BTreeSet::from([Caution::Unnameable]));
+    }
+}
+
+/// What speaks against a rule that names this kind, on an edge that speaks a protocol.
+pub(super) fn unnamed(kind: &Kind, spoken: Option<Spoken>) -> BTreeSet<Caution> {
+    let mixed = || BTreeSet::from([Caution::MixedProtocols]);
+    let unless = |nameable: bool| match nameable {
+        true => BTreeSet::new(),
+        false => BTreeSet::from([Caution::Unnameable]),
+    };
+    match kind {
+        Kind::Others => BTreeSet::from([Caution::ManyKinds]),
+        Kind::Unread(Spoken::Http) => BTreeSet::from([Caution::Unreadable]),
+        Kind::Unread(own) if spoken == Some(*own) => BTreeSet::from([Caution::Unreadable]),
+        Kind::Unread(_) | Kind::Opaque if spoken.is_some() => mixed(),
+        Kind::Unread(_) | Kind::Opaque => BTreeSet::new(),
+        named if named.spoken() != spoken => mixed(),
+        Kind::Http { method, path, host } => request(method, path, host.as_deref()),
+        Kind::Tls(hello) if hello.encrypted => BTreeSet::new(),
+        Kind::Tls(hello) => hello.server_name.as_deref().map_or_else(BTreeSet::new, name),
+        Kind::Dns { name: asked, .. } => name(asked),
+        Kind::Redis(command) => {
+            unless(is_word(&command.command, "_.-", 64) && command.key_prefix.as_deref().is_none_or(is_name))
+        }
+        Kind::Postgres(message) => unless(
+            is_name(&message.user)
+                && is_name(&message.database)
+                && !message.statements.contains(&PostgresStatement::Other),
+        ),
+        Kind::Kafka(request) => unless(request.topics.iter().all(|topic| is_word(topic, "._-", 249))),
+    }
+}
+
+/// True for what only means something beside another kind that may be proposed: a session of PostgreSQL without a
+/// statement, for which a rule would allow all, and a command to Redis in a database that was not known.
+fn is_alone(kind: &Kind, edge: &Edge) -> bool {
+    let mut others = edge.proposed_kinds().map(|(other, _)| other);
+    match kind {
+        Kind::Postgres(start) if start.statements.is_empty() => !others.any(|other| {
+            matches!(other, Kind::Postgres(message) if !message.statements.is_empty()
+                && (&message.user, &message.database) == (&start.user, &start.database))
+        }),
+        Kind::Redis(command) if command.database.is_none() => !others.any(|other| {
+            matches!(other, Kind::Redis(known) if known.database.is_some()
+                && (&known.command, &known.key_prefix) == (&command.command, &command.key_prefix))
+        }),
+        _ => false,
+    }
+}
+
+/// A name that stands for many is for a person to allow.
+fn name(text: &str) -> BTreeSet<Caution> {
+    match NamePattern::parse(text) {
+        Ok(NamePattern::Exact(_)) => BTreeSet::new(),
+        Ok(_) => BTreeSet::from([Caution::Varying]),
+        Err(_) => BTreeSet::from([Caution::Unnameable]),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Proposed policies as YAML, in one canonical form: equal policies are equal bytes.
 
 use crate::inventory::Labels;
+use crate::model::{L7Section, TopicMatch};
+use crate::questions::{api_name, record_name};
 use bulkhead_facts::{Direction, L4Protocol};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -20,11 +22,21 @@ pub(super) struct RuleText {
     pub(super) peer: PeerText,
     pub(super) protocol: L4Protocol,
     pub(super) port: u16,
-    /// Sorted by path, then host.
-    pub(super) requests: Vec<RequestText>,
+    pub(super) narrowed: Narrowed,
+}
+
+/// What a rule narrows to.
+pub(super) enum Narrowed {
+    /// Nothing: layer 4.
+    No,
+    /// Requests of HTTP, sorted by path, then host.
+    Http(Vec<RequestText>),
+    /// What another protocol's section says.
+    To(L7Section),
 }
 
 /// Whom a rule names.
+#[derive(Clone)]
 pub(super) enum PeerText {
     Workload { namespace: Option<String>, labels: Labels },
     Service(String),
@@ -66,17 +78,22 @@ impl RuleText {
         let _ = writeln!(out, "    - name: {}", scalar(&self.name));
         let _ = writeln!(out, "      {field}: [{}]", self.peer.yaml());
         let _ = writeln!(out, "      ports: [{}]", port_yaml(self.protocol, self.port));
-        if !self.requests.is_empty() {
-            let _ = writeln!(out, "      http:");
+        let items: Vec<String> = match &self.narrowed {
+            Narrowed::No => return,
+            Narrowed::Http(requests) => requests.iter().map(RequestText::yaml).collect(),
+            Narrowed::To(section) => items(section),
+        };
+        let (name, is_list) = match &self.narrowed {
+            Narrowed::To(section) => (section.name(), !matches!(section, L7Section::Tls(_))),
+            Narrowed::No | Narrowed::Http(_) => ("http", true),
+        };
+        if !is_list {
+            let _ = writeln!(out, "      {name}: {}", items.concat());
+            return;
         }
-        for request in &self.requests {
-            let methods: Vec<_> = request.methods.iter().map(|method| scalar(method)).collect();
-            let _ =
-                write!(out, "        - {{methods: [{}], path: {}", methods.join(", "), quoted(&request.path));
-            if let Some(host) = &request.host {
-                let _ = write!(out, ", hosts: [{}]", quoted(host));
-            }
-            let _ = writeln!(out, "}}");
+        let _ = writeln!(out, "      {name}:");
+        for item in items {
+            let _ = writeln!(out, "        - {item}");
         }
     }
 
@@ -87,17 +104,101 @@ impl RuleText {
             Direction::Egress => "to",
         };
         let mut out = format!("{word} {} on {}", self.peer.yaml(), port_name(self.protocol, self.port));
-        for (at, request) in self.requests.iter().enumerate() {
-            let _ = write!(
-                out,
-                "{} {} {}",
-                if at == 0 { ":" } else { "," },
-                request.methods.join("|"),
-                request.path
-            );
+        match &self.narrowed {
+            Narrowed::No => {}
+            Narrowed::Http(requests) => {
+                let texts: Vec<_> =
+                    requests.iter().map(|r| format!("{} {}", r.methods.join("|"), r.path)).collect();
+                let _ = write!(out, ": {}", texts.join(", "));
+            }
+            Narrowed::To(section) => {
+                let _ = write!(out, ": {} {}", section.name(), items(section).join(", "));
+            }
         }
         out
     }
+}
+
+impl RequestText {
+    fn yaml(&self) -> String {
+        let methods: Vec<_> = self.methods.iter().map(|method| scalar(method)).collect();
+        let mut out = format!("{{methods: [{}], path: {}", methods.join(", "), quoted(&self.path));
+        if let Some(host) = &self.host {
+            let _ = write!(out, ", hosts: [{}]", quoted(host));
+        }
+        out + "}"
+    }
+}
+
+/// The alternatives of a section, each in one line; the whole of `tls`.
+pub(super) fn items(section: &L7Section) -> Vec<String> {
+    match section {
+        // Written from requests, not from what they came to.
+        L7Section::Http(_) => Vec::new(),
+        L7Section::Tls(hello) => vec![mapping([
+            list("sni", hello.sni.iter().map(|name| quoted(&name.to_string()))),
+            hello.min.map(|min| format!("min: {}", quoted(min.as_str()))),
+            list("alpn", hello.alpn.iter().map(|protocol| quoted(protocol))),
+            hello.encrypted.then(|| "ech: true".to_owned()),
+            hello.nameless.then(|| "noSni: true".to_owned()),
+        ])],
+        L7Section::Dns(questions) => questions
+            .iter()
+            .map(|question| {
+                mapping([
+                    list("names", question.names.iter().map(|name| quoted(&name.to_string()))),
+                    list("types", question.records.iter().map(|record| record_name(*record))),
+                ])
+            })
+            .collect(),
+        L7Section::Redis(commands) => commands
+            .iter()
+            .map(|command| {
+                mapping([
+                    list("commands", command.commands.iter().map(|name| scalar(name))),
+                    command.key_prefix.as_ref().map(|prefix| format!("keyPrefix: {}", quoted(prefix))),
+                    list("databases", command.databases.iter().map(u32::to_string)),
+                ])
+            })
+            .collect(),
+        L7Section::Postgres(messages) => messages
+            .iter()
+            .map(|message| {
+                mapping([
+                    list("users", message.users.iter().map(|user| scalar(user))),
+                    list("databases", message.databases.iter().map(|database| scalar(database))),
+                    list("statements", message.statements.iter().map(|class| class.as_str().to_owned())),
+                ])
+            })
+            .collect(),
+        L7Section::Kafka(requests) => requests
+            .iter()
+            .map(|request| {
+                mapping([
+                    list("apis", request.apis.iter().map(|api| api_name(*api))),
+                    list("topics", request.topics.iter().map(topic)),
+                ])
+            })
+            .collect(),
+    }
+}
+
+fn topic(topic: &TopicMatch) -> String {
+    match topic {
+        TopicMatch::Exact(name) => scalar(name),
+        TopicMatch::Prefix(front) => quoted(&format!("{front}*")),
+    }
+}
+
+/// `NAME: [ITEM, …]`; nothing where there are none, since no list means any.
+fn list(name: &str, items: impl Iterator<Item = String>) -> Option<String> {
+    let items: Vec<String> = items.collect();
+    if items.is_empty() { None } else { Some(format!("{name}: [{}]", items.join(", "))) }
+}
+
+fn mapping<const N: usize>(fields: [Option<String>; N]) -> String {
+    let fields: Vec<String> = fields.into_iter().flatten().collect();
+    format!("{{{}}}", fields.join(", "))
 }
 
 impl PeerText {

@@ -1,10 +1,15 @@
 //! Observations added up: per edge, and per kind of request on it.
 
 use super::cautions::{self, Caution};
-use super::{Evidence, LearnOptions, Observation, Party, Witness};
+use super::{
+    Evidence, KafkaKind, LearnOptions, Observation, Party, PostgresKind, RedisKind, RequestKind, TlsKind,
+    Witness,
+};
 use crate::inventory::Inventory;
+use crate::questions::{api_name, record_name};
 use bulkhead_facts::{L4Protocol, WorkloadRef};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
@@ -23,10 +28,95 @@ pub(super) struct EdgeKey {
 pub(super) enum Kind {
     /// A kind of HTTP request. The host is kept for destinations outside only, where one address serves many.
     Http { method: String, path: String, host: Option<String> },
+    /// The first message of a TLS client.
+    Tls(TlsKind),
+    /// A question to a name server.
+    Dns { name: String, record: u16 },
+    /// A command to Redis.
+    Redis(RedisKind),
+    /// A message of a session with PostgreSQL.
+    Postgres(PostgresKind),
+    /// A request to Kafka.
+    Kafka(KafkaKind),
+    /// Requests that were not told apart.
+    Others,
+    /// Bytes of a protocol of which requests are read elsewhere, without one.
+    Unread(Spoken),
     /// Another protocol.
     Opaque,
-    /// HTTP that could not be read, and would be refused under enforcement.
-    Unreadable,
+}
+
+/// Protocols that sections speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Spoken {
+    Http,
+    Tls,
+    Dns,
+    Redis,
+    Postgres,
+    Kafka,
+}
+
+impl Spoken {
+    /// By what reports call it.
+    fn of_application(application: &str) -> Option<Self> {
+        match application {
+            "http/1.1" => Some(Self::Http),
+            "tls" => Some(Self::Tls),
+            "dns" => Some(Self::Dns),
+            "redis" => Some(Self::Redis),
+            "postgres" => Some(Self::Postgres),
+            "kafka" => Some(Self::Kafka),
+            _ => None,
+        }
+    }
+}
+
+impl Kind {
+    /// The protocol, where it is a request that a rule could name.
+    pub(super) fn spoken(&self) -> Option<Spoken> {
+        match self {
+            Self::Http { .. } => Some(Spoken::Http),
+            Self::Tls(_) => Some(Spoken::Tls),
+            Self::Dns { .. } => Some(Spoken::Dns),
+            Self::Redis(_) => Some(Spoken::Redis),
+            Self::Postgres(_) => Some(Spoken::Postgres),
+            Self::Kafka(_) => Some(Spoken::Kafka),
+            Self::Others | Self::Unread(_) | Self::Opaque => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http { method, path, .. } => write!(f, "{method} {path}"),
+            Self::Tls(hello) => {
+                let name = hello.server_name.as_deref().filter(|_| !hello.encrypted);
+                let absent = if hello.encrypted { "with a hidden name" } else { "without a name" };
+                write!(f, "tls {} from {}", name.unwrap_or(absent), hello.lowest)
+            }
+            Self::Dns { name, record } => write!(f, "dns {name} {}", record_name(*record)),
+            Self::Redis(command) => {
+                write!(f, "redis {}", command.command)?;
+                command.key_prefix.iter().try_for_each(|prefix| write!(f, " {prefix}*"))?;
+                match command.database {
+                    Some(number) => write!(f, " in {number}"),
+                    None => f.write_str(" in an unknown database"),
+                }
+            }
+            Self::Postgres(message) => {
+                let classes: Vec<_> = message.statements.iter().map(|class| class.as_str()).collect();
+                let what = if classes.is_empty() { "a session".to_owned() } else { classes.join("+") };
+                write!(f, "postgres {what} as {} in {}", message.user, message.database)
+            }
+            Self::Kafka(request) => {
+                write!(f, "kafka {} {}", api_name(request.api), request.topics.join(","))
+            }
+            Self::Others => f.write_str("requests that were not told apart"),
+            Self::Unread(_) | Self::Opaque => f.write_str("unread bytes"),
+        }
+    }
 }
 
 /// Sums.
@@ -75,6 +165,7 @@ impl Edges {
                 all.entry(key(seen)).or_default().add(seen);
             }
         }
+        all.values_mut().for_each(Edge::leave_out_search_ends);
         cautions::weigh(&mut all, &reporting, inventory, &options.thresholds);
         Self { all }
     }
@@ -98,14 +189,61 @@ impl Edge {
         }
     }
 
+    /// Names that there are not because a search list added an end to one that there is: sidecars answer these by themselves.
+    fn leave_out_search_ends(&mut self) {
+        let known = self.resolved();
+        self.kinds.retain(|kind, tally| match kind {
+            Kind::Dns { name, .. } if !tally.succeeded => {
+                let is_end =
+                    |own: &String| name.strip_prefix(own.as_str()).is_some_and(|end| end.starts_with('.'));
+                !known.iter().any(is_end)
+            }
+            _ => true,
+        });
+    }
+
+    /// True for a name that there is not because a search list was gone through on the way to one that there is:
+    /// `a.b.b.cluster.local` before `a.b.cluster.local`. It has to be allowed, or resolvers stop at it.
+    pub(super) fn is_search(&self, kind: &Kind) -> bool {
+        let Kind::Dns { name, .. } = kind else { return false };
+        let is_longer = |own: &String| {
+            let dots = own.match_indices('.').map(|(at, _)| own.split_at(at));
+            dots.into_iter().any(|(front, end)| {
+                let rest = name.strip_prefix(front).filter(|rest| rest.starts_with('.'));
+                rest.and_then(|rest| rest.strip_suffix(end)).is_some_and(|between| between.len() > 1)
+            })
+        };
+        self.resolved().iter().any(is_longer)
+    }
+
+    /// Names that were asked for and answered.
+    fn resolved(&self) -> BTreeSet<String> {
+        let names = self.kinds.iter().filter_map(|(kind, tally)| match kind {
+            Kind::Dns { name, .. } if tally.succeeded => Some(name.clone()),
+            _ => None,
+        });
+        names.collect()
+    }
+
     /// The kinds of requests that may be proposed.
     pub(super) fn proposed_kinds(&self) -> impl Iterator<Item = (&Kind, &Tally)> {
         self.kinds.iter().filter(|(kind, _)| !self.kind_cautions.contains_key(kind))
     }
 
-    /// True if requests were read on it, so that a rule names them.
-    pub(super) fn speaks_http(&self) -> bool {
-        self.kinds.keys().any(|kind| matches!(kind, Kind::Http { .. }))
+    /// The protocol of its requests: HTTP if there is any, else the one that was seen most.
+    pub(super) fn spoken(&self) -> Option<Spoken> {
+        let mut counts: BTreeMap<Spoken, u64> = BTreeMap::new();
+        for (kind, tally) in &self.kinds {
+            if let Some(spoken) = kind.spoken() {
+                let count = counts.entry(spoken).or_default();
+                *count = count.saturating_add(tally.count());
+            }
+        }
+        let by_count = || counts.iter().max_by_key(|(spoken, count)| (**count, std::cmp::Reverse(**spoken)));
+        match counts.contains_key(&Spoken::Http) {
+            true => Some(Spoken::Http),
+            false => by_count().map(|(spoken, _)| *spoken),
+        }
     }
 }
 
@@ -113,13 +251,39 @@ fn kind(seen: &Observation) -> Option<Kind> {
     let Some(request) = &seen.request else {
         return match seen.application.as_str() {
             "" => None,
-            "http/1.1" => Some(Kind::Unreadable),
-            _ => Some(Kind::Opaque),
+            application => Some(Spoken::of_application(application).map_or(Kind::Opaque, Kind::Unread)),
         };
     };
-    let outside = matches!(seen.destination.party, Party::Outside(_)) && !request.host.is_empty();
-    let host = outside.then(|| request.host.clone());
-    Some(Kind::Http { method: request.method.clone(), path: request.path.clone(), host })
+    Some(of_request(request, matches!(seen.destination.party, Party::Outside(_))))
+}
+
+/// The kind of a request; hosts of HTTP are told apart for destinations outside.
+pub(super) fn of_request(request: &RequestKind, outside: bool) -> Kind {
+    match request {
+        RequestKind::Http(http) => {
+            let host = Some(http.host.clone()).filter(|host| outside && !host.is_empty());
+            Kind::Http { method: http.method.clone(), path: http.path.clone(), host }
+        }
+        RequestKind::Tls(hello) => Kind::Tls(hello.clone()),
+        RequestKind::Dns(question) => Kind::Dns { name: question.name.clone(), record: question.record },
+        RequestKind::Redis(command) => Kind::Redis(command.clone()),
+        RequestKind::Postgres(message) => Kind::Postgres(message.clone()),
+        RequestKind::Kafka(request) => Kind::Kafka(request.clone()),
+        RequestKind::Others => Kind::Others,
+    }
+}
+
+/// True unless the answer was an error, as far as answers are seen.
+fn succeeded(request: &RequestKind) -> bool {
+    match request {
+        RequestKind::Http(http) => http.status_class < 4,
+        RequestKind::Dns(question) => question.answered,
+        RequestKind::Tls(_)
+        | RequestKind::Redis(_)
+        | RequestKind::Postgres(_)
+        | RequestKind::Kafka(_)
+        | RequestKind::Others => true,
+    }
 }
 
 impl Tally {
@@ -133,7 +297,7 @@ impl Tally {
         self.first_seen_ms =
             Some(self.first_seen_ms.map_or(seen.first_seen_ms, |first| first.min(seen.first_seen_ms)));
         self.last_seen_ms = self.last_seen_ms.max(seen.last_seen_ms);
-        self.succeeded |= seen.request.as_ref().is_none_or(|request| request.status_class < 4);
+        self.succeeded |= seen.request.as_ref().is_none_or(succeeded);
     }
 
     /// The larger of what both ends counted.

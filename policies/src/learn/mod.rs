@@ -4,18 +4,23 @@
 //! what nobody should allow without thinking, is not part of the proposed documents but listed beside them, with the
 //! reason ([`Caution`]). Nothing is widened: a rule allows the peers, ports and kinds of requests that were seen, no more.
 //!
-//! Where to look: [`edges`] adds observations up, [`cautions`] judges them, [`selectors`] finds stable labels, [`rules`] and
-//! [`document`] write policies.
+//! Where to look: [`kinds`] is what requests are told apart by, [`edges`] adds observations up, [`cautions`] judges them,
+//! [`selectors`] finds stable labels, [`sections`] narrows rules to what was asked, [`rules`] and [`document`] write policies.
 
 mod cautions;
 mod document;
 mod edges;
+mod kinds;
+#[cfg(test)]
+mod protocol_tests;
 mod rules;
+mod sections;
 mod selectors;
 #[cfg(test)]
 mod tests;
 
 pub use cautions::Caution;
+pub use kinds::{DnsKind, HttpKind, KafkaKind, PostgresKind, RedisKind, RequestKind, TlsKind};
 
 use crate::compile::covered_workloads;
 use crate::inventory::{Inventory, ObjectName};
@@ -93,19 +98,6 @@ pub enum Witness {
     Source,
     /// The destination's.
     Destination,
-}
-
-/// What a request looked like.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RequestKind {
-    /// Method.
-    pub method: String,
-    /// Path with variable segments as `{id}`.
-    pub path: String,
-    /// Host; empty where none was sent.
-    pub host: String,
-    /// Class of the answer's status (2 for 2xx), 0 where none was seen.
-    pub status_class: u16,
 }
 
 /// What the learner is told beside observations and inventory.
@@ -210,8 +202,8 @@ pub struct HeldBack {
     pub protocol: L4Protocol,
     /// Port.
     pub port: u16,
-    /// Method and path, if only this kind of request is held back.
-    pub request: Option<(String, String)>,
+    /// The request, if only this kind of it is held back.
+    pub request: Option<String>,
     /// Why; never empty.
     pub cautions: Vec<Caution>,
     /// What was seen of it.
@@ -221,12 +213,23 @@ pub struct HeldBack {
 impl fmt::Display for HeldBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {} {}/{}", self.source, self.destination, self.protocol, self.port)?;
-        if let Some((method, path)) = &self.request {
-            write!(f, " {method} {path}")?;
+        if let Some(request) = &self.request {
+            write!(f, " {request}")?;
         }
         let reasons: Vec<_> = self.cautions.iter().map(|caution| caution.explanation()).collect();
         write!(f, ": {}", reasons.join("; "))
     }
+}
+
+/// The section, by its name, and the alternative in it that means requests like this one and no others, as YAML in one line; of
+/// `tls` the whole section. `None` for HTTP, and where no rule can mean exactly this.
+pub fn alternative(request: &RequestKind) -> Option<(&'static str, String)> {
+    let kind = edges::of_request(request, false);
+    if !cautions::unnamed(&kind, kind.spoken()).is_empty() {
+        return None;
+    }
+    let section = sections::sections(&[&kind]).into_iter().next()?;
+    Some((section.name(), document::items(&section).into_iter().next()?))
 }
 
 /// What the observations come to, for each collection that any of them concerns, sorted by name.
@@ -238,9 +241,9 @@ pub fn propose(observations: &[Observation], inventory: &Inventory, options: &Le
         by_collection.entry(&collection.name).or_default().push(workload);
     }
     let mut proposals = Vec::new();
-    for (name, workloads) in by_collection {
-        let default = covered[workloads[0]].default;
-        if let Some(proposal) = rules::proposal(name, &workloads, default, &edges, inventory) {
+    for workloads in by_collection.into_values() {
+        let collection = covered[workloads[0]];
+        if let Some(proposal) = rules::proposal(collection, &workloads, &edges, inventory) {
             proposals.push(proposal);
         }
     }

@@ -1,24 +1,24 @@
 //! From edges to the policies of one collection.
 
 use super::cautions::Caution;
-use super::document::{PeerText, PolicyText, RequestText, RuleText, port_name};
-use super::edges::{Edge, EdgeKey, Edges, Kind, Tally};
+use super::document::{Narrowed, PeerText, PolicyText, RequestText, RuleText, port_name};
+use super::edges::{Edge, EdgeKey, Edges, Kind, Spoken, Tally};
+use super::sections::sections;
 use super::selectors::selector;
 use super::{HeldBack, Party, Proposal, ProposedRule};
 use crate::inventory::{Inventory, Labels, ObjectName};
-use crate::model::CollectionDefault;
+use crate::model::{Collection, CollectionDefault};
 use bulkhead_facts::{Direction, L4Protocol, PolicyRef, WorkloadRef};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The proposal for the workloads of one collection; `None` if nothing was seen of them.
 pub(super) fn proposal(
-    collection: &str,
+    collection: &Collection,
     workloads: &[&WorkloadRef],
-    default: CollectionDefault,
     edges: &Edges,
     inventory: &Inventory,
 ) -> Option<Proposal> {
-    let mut writer = Writer { inventory, default, selectors: BTreeMap::new(), held: BTreeMap::new() };
+    let mut writer = Writer { inventory, collection, selectors: BTreeMap::new(), held: BTreeMap::new() };
     let mut policies = Vec::new();
     let mut rules = Vec::new();
     let mut seen = false;
@@ -34,7 +34,7 @@ pub(super) fn proposal(
     }
     let documents: Vec<_> = policies.iter().map(PolicyText::yaml).collect();
     Some(Proposal {
-        collection: collection.to_owned(),
+        collection: collection.name.clone(),
         document: documents.join("---\n"),
         policies: policies.len(),
         rules,
@@ -44,7 +44,7 @@ pub(super) fn proposal(
 
 struct Writer<'a> {
     inventory: &'a Inventory,
-    default: CollectionDefault,
+    collection: &'a Collection,
     selectors: BTreeMap<WorkloadRef, Option<Labels>>,
     held: BTreeMap<(EdgeKey, Option<Kind>), HeldBack>,
 }
@@ -76,9 +76,9 @@ impl Writer<'_> {
                 }
                 if workloads.is_none() {
                     self.hold(key, None, edge, BTreeSet::from([Caution::NoSelector]));
-                } else if let Some((mut rule, evidence)) =
-                    self.rule(key, edge, direction, &workload.namespace)
-                {
+                    continue;
+                }
+                for (mut rule, evidence) in self.rules(key, edge, direction, &workload.namespace) {
                     make_unique(&mut rule.name, &rules);
                     let summary = rule.summary(direction);
                     let rule_name = rule.name.clone();
@@ -98,14 +98,14 @@ impl Writer<'_> {
         Some(PolicyText { namespace: workload.namespace.clone(), name, workloads, ingress, egress })
     }
 
-    /// The rule for one edge, unless something speaks against all of it.
-    fn rule(
+    /// The rules for one edge, unless something speaks against all of it. More than one only where one cannot say it.
+    fn rules(
         &mut self,
         key: &EdgeKey,
         edge: &Edge,
         direction: Direction,
         namespace: &str,
-    ) -> Option<(RuleText, super::Evidence)> {
+    ) -> Vec<(RuleText, super::Evidence)> {
         let other = match direction {
             Direction::Ingress => &key.source,
             Direction::Egress => &key.destination,
@@ -115,29 +115,37 @@ impl Writer<'_> {
         if peer.is_none() && cautions.is_empty() {
             cautions.insert(Caution::NoSelector);
         }
-        if !cautions.is_empty() {
+        let Some(peer) = peer.filter(|_| cautions.is_empty()) else {
             self.hold(key, None, edge, cautions);
-            return None;
-        }
+            return Vec::new();
+        };
         for (kind, cautions) in &edge.kind_cautions {
             self.hold(key, Some(kind), edge, cautions.clone());
         }
         let kinds: Vec<_> = edge.proposed_kinds().collect();
         if kinds.is_empty() && !edge.kinds.is_empty() {
-            return None;
+            return Vec::new();
         }
-        // The destination's sidecar reads requests; the source's only where there is no other to do it.
-        let reads = direction == Direction::Ingress || matches!(key.destination, Party::Outside(_));
-        let http: Vec<_> = kinds.iter().filter(|_| reads && edge.speaks_http()).copied().collect();
-        let tallies: Vec<&Tally> = http.iter().map(|(_, tally)| *tally).collect();
-        let rule = RuleText {
+        let spoken = edge.spoken().filter(|spoken| reads(*spoken, key, direction));
+        let named: Vec<_> = kinds.into_iter().filter(|_| spoken.is_some()).collect();
+        let tallies: Vec<&Tally> = named.iter().map(|(_, tally)| *tally).collect();
+        let evidence = edge.total.evidence(&tallies);
+        let rule = |narrowed| RuleText {
             name: format!("{}-{}", peer_name(other, namespace), port_name(key.protocol, key.port)),
-            peer: peer?,
+            peer: peer.clone(),
             protocol: key.protocol,
             port: key.port,
-            requests: requests(&http),
+            narrowed,
         };
-        Some((rule, edge.total.evidence(&tallies)))
+        let narrowed: Vec<Narrowed> = match spoken {
+            None => vec![Narrowed::No],
+            Some(Spoken::Http) => vec![Narrowed::Http(requests(&named))],
+            Some(_) => {
+                let kinds: Vec<&Kind> = named.iter().map(|(kind, _)| *kind).collect();
+                sections(&kinds).into_iter().map(Narrowed::To).collect()
+            }
+        };
+        narrowed.into_iter().map(|narrowed| (rule(narrowed), evidence.clone())).collect()
     }
 
     fn peer(&mut self, party: &Party, namespace: &str) -> Option<PeerText> {
@@ -162,13 +170,20 @@ impl Writer<'_> {
 
     /// What the built-in rules allow needs no proposal: probes from the node, and under `default: deny` the resolver.
     fn is_built_in(&self, key: &EdgeKey, direction: Direction) -> bool {
+        let built_in = self.collection.infrastructure;
         match direction {
             Direction::Ingress => {
-                matches!(key.source, Party::Node(_)) && key.protocol == L4Protocol::TCP && self.is_probed(key)
+                let allowed = match self.collection.default {
+                    CollectionDefault::Kubernetes => built_in.own_node,
+                    CollectionDefault::Deny => built_in.probes,
+                };
+                let probes = matches!(key.source, Party::Node(_)) && key.protocol == L4Protocol::TCP;
+                allowed && probes && self.is_probed(key)
             }
             Direction::Egress => {
                 let asks = matches!(key.protocol, L4Protocol::UDP | L4Protocol::TCP) && key.port == 53;
-                asks && self.default == CollectionDefault::Deny && self.is_resolver(&key.destination)
+                let allowed = self.collection.default == CollectionDefault::Deny && built_in.resolver;
+                asks && allowed && self.is_resolver(&key.destination)
             }
         }
     }
@@ -195,10 +210,8 @@ impl Writer<'_> {
 
     fn hold(&mut self, key: &EdgeKey, kind: Option<&Kind>, edge: &Edge, cautions: BTreeSet<Caution>) {
         let tallies: Vec<&Tally> = kind.and_then(|kind| edge.kinds.get(kind)).into_iter().collect();
-        let request = kind.and_then(|kind| match kind {
-            Kind::Http { method, path, .. } => Some((method.clone(), path.clone())),
-            Kind::Opaque | Kind::Unreadable => None,
-        });
+        let request =
+            kind.filter(|kind| !matches!(kind, Kind::Unread(_) | Kind::Opaque)).map(Kind::to_string);
         let entry = self.held.entry((key.clone(), kind.cloned())).or_insert_with(|| HeldBack {
             source: key.source.clone(),
             destination: key.destination.clone(),
@@ -210,6 +223,15 @@ impl Writer<'_> {
         });
         let all: BTreeSet<Caution> = entry.cautions.iter().copied().chain(cautions).collect();
         entry.cautions = all.into_iter().collect();
+    }
+}
+
+/// Which end's sidecar reads requests: the destination's, the source's only where there is no other to do it. Questions to
+/// name servers are read where they are asked.
+fn reads(spoken: Spoken, key: &EdgeKey, direction: Direction) -> bool {
+    match direction {
+        Direction::Ingress => spoken != Spoken::Dns,
+        Direction::Egress => spoken == Spoken::Dns || matches!(key.destination, Party::Outside(_)),
     }
 }
 

@@ -26,7 +26,7 @@ metadata: {name: shop}
 spec: {covers: {namespaces: {name: shop}}, owners: [], default: deny, mode: enforce}
 ";
 
-fn inventory() -> Inventory {
+pub(super) fn inventory() -> Inventory {
     let mut text = INVENTORY.to_owned();
     let pods = [
         ("shop", "checkout", 2, "app: checkout, tier: front"),
@@ -49,24 +49,24 @@ fn inventory() -> Inventory {
     load_inventory(&[Source { name: "inventory.yaml".into(), text }]).unwrap()
 }
 
-fn options() -> LearnOptions {
+pub(super) fn options() -> LearnOptions {
     let loaded = load(&[Source { name: "collection.yaml".into(), text: COLLECTION.into() }]);
     assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
     LearnOptions { collections: loaded.set.collections, thresholds: Thresholds::default() }
 }
 
-fn pod(namespace: &str, name: &str, replica: usize) -> Endpoint {
+pub(super) fn pod(namespace: &str, name: &str, replica: usize) -> Endpoint {
     Endpoint {
         party: Party::Workload(WorkloadRef { namespace: namespace.into(), name: name.into() }),
         pod: Some(format!("{name}-{replica}")),
     }
 }
 
-fn outside(address: &str) -> Endpoint {
+pub(super) fn outside(address: &str) -> Endpoint {
     Endpoint { party: Party::Outside(address.parse().unwrap()), pod: None }
 }
 
-fn seen(source: Endpoint, destination: Endpoint, witness: Witness, port: u16) -> Observation {
+pub(super) fn seen(source: Endpoint, destination: Endpoint, witness: Witness, port: u16) -> Observation {
     Observation {
         source,
         destination,
@@ -83,14 +83,21 @@ fn seen(source: Endpoint, destination: Endpoint, witness: Witness, port: u16) ->
 }
 
 fn http(mut observation: Observation, method: &str, path: &str) -> Observation {
-    observation.request = Some(RequestKind {
+    observation.request = Some(RequestKind::Http(HttpKind {
         method: method.into(),
         path: path.into(),
         host: "x.test".into(),
         status_class: 2,
-    });
+    }));
     observation.application = "http/1.1".into();
     observation
+}
+
+fn change(observation: &mut Observation, how: impl FnOnce(&mut HttpKind)) {
+    match &mut observation.request {
+        Some(RequestKind::Http(http)) => how(http),
+        other => panic!("no request of HTTP: {other:?}"),
+    }
 }
 
 /// A flow between pods as both ends tell it.
@@ -138,23 +145,23 @@ fn shop() -> Vec<Observation> {
             "POST",
             "/charge",
         );
-        call.request.as_mut().unwrap().host = "api.cardnet.test".into();
+        change(&mut call, |http| http.host = "api.cardnet.test".into());
         all.push(call);
     }
     all
 }
 
-fn only(proposals: Vec<Proposal>) -> Proposal {
+pub(super) fn only(proposals: Vec<Proposal>) -> Proposal {
     assert_eq!(proposals.len(), 1);
     proposals.into_iter().next().unwrap()
 }
 
 /// The proposal for these observations, and its document as the loader reads it together with the collection.
-fn proposed(observations: &[Observation]) -> Proposal {
+pub(super) fn proposed(observations: &[Observation]) -> Proposal {
     only(propose(observations, &inventory(), &options()))
 }
 
-fn loaded(proposal: &Proposal) -> crate::model::PolicySet {
+pub(super) fn loaded(proposal: &Proposal) -> crate::model::PolicySet {
     let texts = [COLLECTION, &proposal.document];
     let sources: Vec<_> =
         texts.iter().map(|text| Source { name: "p.yaml".into(), text: (*text).to_owned() }).collect();
@@ -370,7 +377,7 @@ fn a_path_that_was_tried_and_never_answered_well_is_held_back() {
         "GET",
         "/admin",
     );
-    probe.request.as_mut().unwrap().status_class = 4;
+    change(&mut probe, |http| http.status_class = 4);
     observations.push(probe);
     let expected =
         [("shop/checkout -> shop/payments tcp/8080 GET /admin".to_owned(), vec![Caution::OnlyErrors])];

@@ -14,7 +14,7 @@ pub use ends::{Destination, End, Ends, UnknownEnd};
 pub use http::{GrpcQuestion, HttpQuestion};
 pub use others::{DnsAsked, KafkaQuestion, PostgresQuestion, RedisQuestion, TlsQuestion};
 pub use request::{RequestError, RequestQuestion};
-pub use words::{WORD_PROTOCOLS, WordField};
+pub use words::{WORD_PROTOCOLS, WordField, record_number};
 pub(crate) use words::{api_name, record_name};
 
 use crate::compile::{CompileError, Compiler};

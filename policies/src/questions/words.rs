@@ -256,6 +256,11 @@ pub(crate) fn record(text: &str) -> Result<u16, String> {
     numbered(text, "type", "TYPE", &RECORDS)
 }
 
+/// The number of a type of record by its name as documents write it; `None` where they have none for it.
+pub fn record_number(text: &str) -> Option<u16> {
+    record(text).ok()
+}
+
 /// The name of a type of record.
 pub(crate) fn record_name(record: u16) -> String {
     name_of(record, "TYPE", &RECORDS)

@@ -30,6 +30,8 @@ pub const SIGNATURE_SEGMENTS_MAX: usize = 12;
 pub const SIGNATURE_BYTES_MAX: usize = 160;
 /// Bytes of a method in a report. Longer, or none that is registered: `OTHER`.
 pub const SIGNATURE_METHOD_BYTES_MAX: usize = 20;
+/// Bytes that the begin of a key has in a report. Longer: the key is told by nothing.
+pub const KEY_PREFIX_BYTES_MAX: usize = 40;
 
 /// Bytes of a DNS name on the wire (RFC 1035 section 2.3.4). Longer: the message is malformed.
 pub const DNS_NAME_BYTES_MAX: usize = 255;

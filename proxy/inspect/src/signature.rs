@@ -1,9 +1,11 @@
-//! What a request looks like in a report: its path with the parts that vary replaced.
+//! What a request looks like in a report: paths, names and keys with the parts that vary replaced.
 //!
-//! Pure and bounded: the output is a path template that a policy can hold, with a limited number of segments
-//! and bytes. Words are kept, whatever identifies one thing among many becomes `{id}`.
+//! Pure and bounded: the output is something that a policy can hold, with a limited number of segments and bytes. Words are kept, whatever identifies one thing among many becomes `{id}`.
 
-use crate::limits::{SIGNATURE_BYTES_MAX, SIGNATURE_METHOD_BYTES_MAX, SIGNATURE_SEGMENTS_MAX};
+use crate::limits::{
+    KEY_PREFIX_BYTES_MAX, SIGNATURE_BYTES_MAX, SIGNATURE_METHOD_BYTES_MAX, SIGNATURE_SEGMENTS_MAX,
+};
+use std::borrow::Cow;
 
 /// The template of a path in normal form. `/orders/42` becomes `/orders/{id}`.
 pub fn template(path: &str) -> String {
@@ -18,6 +20,32 @@ pub fn template(path: &str) -> String {
         out.push_str(shown);
     }
     if out.is_empty() { "/".to_owned() } else { out }
+}
+
+/// A name with the labels that vary replaced, as rules write patterns: `a8f3c2d1.cdn.test` becomes `*.cdn.test`, with more
+/// labels before it `**.cdn.test`. The last two labels stay.
+pub fn name(name: &str) -> Cow<'_, str> {
+    let labels = name.split('.').count();
+    let varies = name.split('.').take(labels.saturating_sub(2)).enumerate();
+    let Some((last, _)) = varies.filter(|(_, label)| is_variable(label)).last() else {
+        return Cow::Borrowed(name);
+    };
+    let rest = name.splitn(last + 2, '.').last().unwrap_or_default();
+    Cow::Owned(format!("{}.{rest}", if last == 0 { "*" } else { "**" }))
+}
+
+/// How all keys begin, up to their first separator: `session:` for `session:42`. `None` where they have nothing in common,
+/// or begin with what varies.
+pub fn key_prefix<'k>(keys: &[&'k [u8]]) -> Option<&'k str> {
+    let (first, rest) = keys.split_first()?;
+    let end = first.iter().take(KEY_PREFIX_BYTES_MAX).position(|byte| matches!(byte, b':' | b'/'))?;
+    let prefix = first.get(..=end)?;
+    if rest.iter().any(|key| !key.starts_with(prefix)) {
+        return None;
+    }
+    let prefix = std::str::from_utf8(prefix).ok()?;
+    let word = prefix.get(..end)?;
+    Some(prefix).filter(|_| !word.is_empty() && !is_variable(word))
 }
 
 /// The method, if it is a registered one (IANA, HTTP Method Registry), else `OTHER`.
@@ -143,6 +171,47 @@ mod tests {
         let long = format!("/{}", ["abcdefghijklmnopqrstuvwxyzabcdefghijklm"; 9].join("/"));
         assert!(template(&long).len() <= SIGNATURE_BYTES_MAX + 3);
         assert!(template(&long).ends_with("/**"));
+    }
+
+    #[test]
+    fn labels_that_vary_become_a_pattern() {
+        for (asked, expected) in [
+            ("catalog.shop", "catalog.shop"),
+            ("localhost", "localhost"),
+            ("1234567.shop", "1234567.shop"),
+            ("db-0.db.shop.svc.cluster.local", "db-0.db.shop.svc.cluster.local"),
+            ("a8f3c2d1.cdn.test", "*.cdn.test"),
+            ("x.a8f3c2d1.cdn.test", "**.cdn.test"),
+            ("5.0.0.10.in-addr.arpa", "**.in-addr.arpa"),
+            ("api.k8s.example", "api.k8s.example"),
+        ] {
+            assert_eq!(name(asked), expected);
+        }
+    }
+
+    #[test]
+    fn keys_are_told_by_the_word_before_their_first_separator() {
+        let prefix = |keys: &[&str]| {
+            let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+            key_prefix(&keys).map(str::to_owned)
+        };
+        for (keys, expected) in [
+            (&["session:42"][..], Some("session:")),
+            (&["user:ann:cart"], Some("user:")),
+            (&["cache/page/1", "cache/page/2"], Some("cache/")),
+            (&["session:42", "user:7"], None),
+            (&["greeting"], None),
+            (&[":x"], None),
+            (&["4711:cart"], None),
+            (&["sk_live_51Habcdefghij0123:x"], None),
+            (&["with space:x"], None),
+            (&[], None),
+        ] {
+            assert_eq!(prefix(keys).as_deref(), expected, "{keys:?}");
+        }
+        assert_eq!(key_prefix(&[b"\xff\xfe:x"]), None);
+        let long = format!("{}:x", "a".repeat(KEY_PREFIX_BYTES_MAX));
+        assert_eq!(prefix(&[&long]), None);
     }
 
     #[test]

@@ -279,6 +279,7 @@ fn see_connection(recorder: &Recorder) {
         protocol: L4Protocol::TCP,
         port: 5432,
         http: None,
+        request: None,
         application: "",
         answers: judge.answer(AnswerId(1)),
         bytes_to_destination: 1,

@@ -6,6 +6,7 @@ use crate::policy::Current;
 use crate::session::new_report_id;
 use bulkhead_facts::{Direction, Reason};
 use bulkhead_inspect::dns::{Query, record_text};
+use bulkhead_inspect::signature;
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Answer, AnswerPair};
 
@@ -52,7 +53,8 @@ pub(super) fn record(
         local: way.local,
         protocol: way.protocol,
         port: way.port,
-        http: told.query.map(|query| signature(query, told.outcome)),
+        http: told.query.map(|query| told_as(query, told.outcome)),
+        request: None,
         application: APPLICATION,
         answers,
         bytes_to_destination: count(bytes.question),
@@ -65,11 +67,16 @@ pub(super) fn record(
     recorder.record(&current.judge, observation);
 }
 
-/// A question as reports hold requests: the type of record, and the name.
-fn signature(query: &Query, outcome: Outcome) -> HttpSignature {
+/// A question as reports hold requests: the type of record, and the name. Of those that passed, labels that vary are not told.
+fn told_as(query: &Query, outcome: Outcome) -> HttpSignature {
+    let asked = query.name.to_string();
+    let name = match outcome {
+        Outcome::Refused => asked,
+        Outcome::Answered | Outcome::Failed => signature::name(&asked).into_owned(),
+    };
     HttpSignature {
         method: record_text(query.record).into_owned(),
-        path_template: query.name.to_string(),
+        path_template: name,
         host: String::new(),
         status: match outcome {
             Outcome::Answered => 2,

@@ -36,7 +36,8 @@ impl Firewall {
         match judge.action(direction, kernel_flow.peer, L4Protocol::UDP, port) {
             Action::Inspect { .. } => true,
             Action::Choose { .. } => false,
-            Action::Answer(_) | Action::Learn(_) => {
+            Action::Learn(_) => direction == Direction::Egress && port == elements::NAME_SERVER_PORT,
+            Action::Answer(_) => {
                 direction == Direction::Egress && judge.has_names() && port == elements::NAME_SERVER_PORT
             }
         }

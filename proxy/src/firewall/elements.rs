@@ -45,7 +45,13 @@ pub(super) fn captures(judge: &Judge) -> bool {
 pub(super) fn inspects_datagrams(judge: &Judge) -> bool {
     let mut boxes = Direction::BOTH.into_iter().flat_map(|direction| &tables(judge, direction).boxes);
     let holds_udp = |b: &PortBox| b.protocol_first <= L4Protocol::UDP && L4Protocol::UDP <= b.protocol_last;
-    judge.has_names() || boxes.any(|b| holds_udp(b) && matches!(b.action, Action::Inspect { .. }))
+    let learned = learns_questions(&judge.program().egress.boxes);
+    judge.has_names() || learned || boxes.any(|b| holds_udp(b) && matches!(b.action, Action::Inspect { .. }))
+}
+
+/// True if questions to name servers are read to learn from them.
+fn learns_questions(egress: &[PortBox]) -> bool {
+    egress.iter().any(|b| matches!(b.action, Action::Learn(_)) && b.ports.contains(NAME_SERVER_PORT))
 }
 
 fn tables(judge: &Judge, direction: Direction) -> &DirectionProgram {
@@ -106,10 +112,11 @@ struct Part {
 }
 
 /// A box, cut where TCP and UDP are treated differently from others, and where questions to name servers are read though
-/// their answer is settled: a program that has names learns their addresses from them.
+/// their answer is settled: a program that has names learns their addresses from them, and one under observation what is
+/// asked for.
 fn parts(b: &PortBox, direction: Direction, judge: &Judge) -> Vec<Part> {
-    let learns_names =
-        direction == Direction::Egress && judge.has_names() && b.ports.contains(NAME_SERVER_PORT);
+    let asks = direction == Direction::Egress && b.ports.contains(NAME_SERVER_PORT);
+    let learns_names = asks && judge.has_names();
     let settled = matches!(b.action, Action::Answer(answer) if by_effect(answer, judge) == Class::Denied || !learns_names);
     if settled {
         let (class, answer) = class_of(b.action, None, judge);
@@ -121,6 +128,11 @@ fn parts(b: &PortBox, direction: Direction, judge: &Judge) -> Vec<Part> {
         let captured = match carrier {
             Some(Carrier::Tcp) if class == Class::KernelAllow && learns_names => Class::InspectTcp,
             Some(Carrier::Udp) if class == Class::KernelAllow && learns_names => Class::InspectUdp,
+            Some(Carrier::Udp)
+                if class == Class::KernelAllow && asks && matches!(b.action, Action::Learn(_)) =>
+            {
+                Class::Learn
+            }
             Some(_) | None => {
                 parts.push(Part { protocols, ports: b.ports, class, answer });
                 continue;
@@ -167,7 +179,7 @@ fn around_carriers(b: &PortBox) -> Vec<((L4Protocol, L4Protocol), Option<Carrier
 
 /// What the kernel does. Only TCP and UDP can be inspected: other protocols get the answer for what cannot be read where
 /// inspection is asked for, and pass by themselves where it is only to learn. Of UDP nothing is learned but what sections
-/// ask for.
+/// ask for, and questions to name servers (see [`parts`]).
 fn class_of(action: Action, carrier: Option<Carrier>, judge: &Judge) -> (Class, AnswerId) {
     match (action, carrier) {
         (Action::Answer(answer), _) => (by_effect(answer, judge), answer),
@@ -214,12 +226,35 @@ mod tests {
 
     #[test]
     fn a_box_over_all_protocols_is_cut_at_tcp_and_udp_only_where_they_are_inspected() {
-        let count = |protocols, action| parts(&one_box(protocols, action), Direction::Egress, &judge()).len();
+        let count =
+            |protocols, action| parts(&one_box(protocols, action), Direction::Ingress, &judge()).len();
         assert_eq!(count((0, 255), Action::Answer(AnswerId(0))), 1);
         assert_eq!(count((0, 255), Action::Learn(AnswerId(1))), 5);
         for (protocols, parts) in [((6, 6), 1), ((17, 17), 1), ((0, 6), 2), ((7, 16), 1), ((6, 17), 3)] {
             assert_eq!(count(protocols, Action::Learn(AnswerId(1))), parts, "{protocols:?}");
         }
+    }
+
+    #[test]
+    fn questions_to_name_servers_are_learned_from_and_no_other_datagrams() {
+        let learn = one_box((0, 255), Action::Learn(AnswerId(1)));
+        let class = |direction, port| {
+            let parts = parts(&learn, direction, &judge());
+            let holds = |part: &&Part| {
+                let (first, last) = part.protocols;
+                first <= L4Protocol::UDP && L4Protocol::UDP <= last && part.ports.contains(port)
+            };
+            let found: Vec<Class> = parts.iter().filter(holds).map(|part| part.class).collect();
+            assert_eq!(found.len(), 1, "{direction} {port}: {found:?}");
+            found[0]
+        };
+        assert_eq!(class(Direction::Egress, 53), Class::Learn);
+        for (direction, port) in [(Direction::Egress, 52), (Direction::Egress, 54), (Direction::Ingress, 53)]
+        {
+            assert_eq!(class(direction, port), Class::KernelAllow, "{direction} {port}");
+        }
+        assert!(learns_questions(&[learn]));
+        assert!(!learns_questions(&[one_box((0, 255), Action::Answer(AnswerId(1)))]));
     }
 
     #[test]

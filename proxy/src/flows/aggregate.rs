@@ -13,13 +13,14 @@ use crate::limits::{
     FLOW_ENTRIES_FOR_DENIALS, FLOW_ENTRIES_MAX, FLOW_METHOD_BYTES_MAX, FLOW_PATH_BYTES_MAX,
     FLOW_REPORT_IDS_MAX, FLOW_REQUEST_ENTRIES_MAX,
 };
-use bulkhead_api::{Flow, FlowAnswer, HttpSignature};
+use bulkhead_api::{Flow, FlowAnswer, HttpSignature, RequestSignature};
 use bulkhead_facts::limits::HOST_BYTES_MAX;
 use bulkhead_facts::{Direction, Effect, L4Protocol};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Answer, AnswerPair};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Flows since the last batch.
 #[derive(Default)]
@@ -47,6 +48,7 @@ struct Key {
     protocol: L4Protocol,
     port: u16,
     http: Option<HttpSignature>,
+    request: Option<Arc<RequestSignature>>,
     application: &'static str,
     answers: AnswerPair,
     revision: u64,
@@ -94,18 +96,20 @@ impl Aggregate {
         if let Some(http) = &mut key.http {
             self.names.bound(&edge, http);
         }
+        if let Some(request) = &mut key.request {
+            self.names.bound_request(&edge, request);
+        }
         if self.entries.contains_key(&key) {
             return Some(key);
         }
         if self.entries.len() >= key.room() {
             (key.http, key.report_id, key.endpoint) = (None, None, None);
+            key.request = key.request.map(|_| Arc::new(RequestSignature::Others));
             let has_place = self.entries.contains_key(&key) || self.entries.len() < key.room();
             return has_place.then_some(key);
         }
         self.report_ids += usize::from(key.report_id.is_some());
-        if let Some(http) = &key.http {
-            self.names.learn(key.named_edge(), http);
-        }
+        self.names.learn_all(key.named_edge(), key.http.as_ref(), key.request.as_ref());
         Some(key)
     }
 
@@ -131,9 +135,7 @@ impl Aggregate {
         self.report_ids = self.entries.keys().filter(|key| key.report_id.is_some()).count();
         self.names = Names::default();
         for key in self.entries.keys() {
-            if let Some(http) = &key.http {
-                self.names.learn(key.named_edge(), http);
-            }
+            self.names.learn_all(key.named_edge(), key.http.as_ref(), key.request.as_ref());
         }
         flows.sort_by_key(|flow| flow.first_seen_ms);
         flows
@@ -158,6 +160,7 @@ impl Aggregate {
             protocol: observation.protocol,
             port: observation.port,
             http: observation.http.map(cut_signature),
+            request: observation.request,
             application: observation.application,
             answers: observation.answers,
             revision: judge.program().revision,
@@ -172,10 +175,17 @@ impl Key {
     /// How many entries there may be before this one.
     fn room(&self) -> usize {
         match self.answers.enforced.effect {
-            _ if self.http.is_some() || self.report_id.is_some() => FLOW_REQUEST_ENTRIES_MAX,
+            _ if self.http.is_some() || self.report_id.is_some() || self.is_named() => {
+                FLOW_REQUEST_ENTRIES_MAX
+            }
             Effect::Allow => FLOW_ENTRIES_MAX - FLOW_ENTRIES_FOR_DENIALS,
             Effect::Deny => FLOW_ENTRIES_MAX,
         }
+    }
+
+    /// True for a request of another protocol than HTTP that is told apart from others.
+    fn is_named(&self) -> bool {
+        self.request.as_deref().is_some_and(|request| *request != RequestSignature::Others)
     }
 
     fn named_edge(&self) -> NamedEdge {
@@ -213,6 +223,7 @@ fn flow(key: Key, totals: Totals) -> Flow {
         protocol: key.protocol,
         port: key.port,
         http: key.http,
+        request: key.request,
         application: key.application.to_owned(),
         enforced: totals.enforced,
         shadow: totals.shadow,
@@ -254,6 +265,7 @@ mod tests {
     use super::*;
     use crate::limits::FLOW_NAMES_PER_EDGE_MAX;
     use crate::test_program;
+    use bulkhead_api::RedisSignature;
     use bulkhead_policies::program::AnswerId;
     use std::net::Ipv4Addr;
 
@@ -271,6 +283,7 @@ mod tests {
             protocol: L4Protocol::TCP,
             port: 5432,
             http: None,
+            request: None,
             application: "",
             answers: judge.answer(AnswerId(answer)),
             bytes_to_destination: 10,
@@ -339,6 +352,28 @@ mod tests {
         assert_eq!(aggregate.add(&judge, to_port(&judge, 1, 0), 1), Added::Counted);
         aggregate.give_up(1);
         assert_eq!((aggregate.len(), aggregate.take_dropped(), aggregate.take_dropped()), (most, 1, 0));
+    }
+
+    #[test]
+    fn more_kinds_of_requests_than_the_limit_are_told_as_others() {
+        let (judge, mut aggregate) = (judge(1), Aggregate::default());
+        let mut add = |number: usize| {
+            let command = RedisSignature { command: format!("c{number}"), key_prefix: None, database: None };
+            let request = Some(Arc::new(RequestSignature::Redis(command)));
+            aggregate.add(&judge, Observation { request, ..connection(&judge, 1) }, 1);
+        };
+        (0..3 * FLOW_NAMES_PER_EDGE_MAX).for_each(&mut add);
+        add(0);
+        let flows = aggregate.take(1_000);
+        assert_eq!(flows.len(), FLOW_NAMES_PER_EDGE_MAX + 1);
+        let count = |request: &RequestSignature| {
+            let found = flows.iter().find(|flow| flow.request.as_deref() == Some(request));
+            found.map(|flow| flow.count)
+        };
+        let others = u64::try_from(2 * FLOW_NAMES_PER_EDGE_MAX).expect("a count");
+        assert_eq!(count(&RequestSignature::Others), Some(others));
+        let first = RedisSignature { command: "c0".into(), key_prefix: None, database: None };
+        assert_eq!(count(&RequestSignature::Redis(first)), Some(2));
     }
 
     #[test]

@@ -287,6 +287,7 @@ fn observed(edge: Edge, local: IpAddr, answers: AnswerPair) -> Observation {
         protocol: edge.protocol,
         port: edge.port,
         http: None,
+        request: None,
         application: "",
         answers,
         bytes_to_destination: 0,

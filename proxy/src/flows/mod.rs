@@ -13,12 +13,13 @@ mod names;
 mod recorder;
 pub mod rules;
 
-pub use bulkhead_api::HttpSignature;
+pub use bulkhead_api::{HttpSignature, RequestSignature};
 pub use recorder::Recorder;
 
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_policies::program::AnswerPair;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// One thing that was seen: a request, a connection, or denied packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +34,10 @@ pub struct Observation {
     pub protocol: L4Protocol,
     /// Destination port; `type << 8 | code` for ICMP.
     pub port: u16,
-    /// The request, where there was one.
+    /// The request of HTTP or question to a name server, where there was one.
     pub http: Option<HttpSignature>,
+    /// The request of another protocol. Those alike share it.
+    pub request: Option<Arc<RequestSignature>>,
     /// What the bytes looked like, for example `http/1.1`, `tls`, `unknown`; empty where nobody looked.
     pub application: &'static str,
     /// What was answered.
@@ -45,7 +48,7 @@ pub struct Observation {
     pub bytes_to_source: u64,
     /// User of the sending process, where the kernel told.
     pub sender_uid: Option<u32>,
-    /// Requests where `http` is set, else connections, else packets. 0 adds bytes to what was counted before.
+    /// Requests where `http` or `request` is set, else connections, else packets. 0 adds bytes to what was counted before.
     pub count: u64,
     /// What a refused peer was told to ask by.
     pub report_id: Option<String>,

@@ -1,13 +1,15 @@
-//! Bounds the names that peers make up: hosts and paths of requests on one edge.
+//! Bounds the names that peers make up: hosts, paths and other requests on one edge.
 //!
-//! A peer that asks for ever new names would fill the report with them. Beyond the limit both become [`ANY`]: the edge,
-//! its answers and its counts stay exact, and which names there were besides is no longer told.
+//! A peer that asks for ever new names would fill the report with them. Beyond the limit host and path become [`ANY`], another
+//! request [`RequestSignature::Others`]: the edge, its answers and its counts stay exact, and which names there were besides
+//! is no longer told.
 
 use crate::limits::FLOW_NAMES_PER_EDGE_MAX;
-use bulkhead_api::HttpSignature;
+use bulkhead_api::{HttpSignature, RequestSignature};
 use bulkhead_facts::Direction;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What stands for a host and a path that are not told apart. Neither can be called so.
 pub(super) const ANY: &str = "*";
@@ -25,6 +27,7 @@ pub(super) struct Names {
 struct EdgeNames {
     hosts: HashSet<String>,
     paths: HashSet<String>,
+    requests: HashSet<Arc<RequestSignature>>,
 }
 
 impl Names {
@@ -40,8 +43,30 @@ impl Names {
         }
     }
 
-    /// The report now holds these names.
-    pub(super) fn learn(&mut self, edge: NamedEdge, http: &HttpSignature) {
+    /// Replaces a request that is new on an edge that has enough of them.
+    pub(super) fn bound_request(&self, edge: &NamedEdge, request: &mut Arc<RequestSignature>) {
+        let Some(known) = self.edges.get(edge) else { return };
+        if known.requests.len() >= FLOW_NAMES_PER_EDGE_MAX && !known.requests.contains(request) {
+            *request = Arc::new(RequestSignature::Others);
+        }
+    }
+
+    /// The report now holds this.
+    pub(super) fn learn_all(
+        &mut self,
+        edge: NamedEdge,
+        http: Option<&HttpSignature>,
+        request: Option<&Arc<RequestSignature>>,
+    ) {
+        if let Some(http) = http {
+            self.learn(edge, http);
+        }
+        if let Some(request) = request.filter(|request| ***request != RequestSignature::Others) {
+            self.edges.entry(edge).or_default().requests.insert(Arc::clone(request));
+        }
+    }
+
+    fn learn(&mut self, edge: NamedEdge, http: &HttpSignature) {
         if http.path_template == ANY && http.host == ANY {
             return;
         }

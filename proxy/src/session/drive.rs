@@ -217,6 +217,7 @@ impl Connection {
         add(&COUNTERS.refusals, 1);
         tracing::debug!(server = %self.ends.destination, detail = refusal.detail, "response refused");
         if !self.gate {
+            self.report.mistaken();
             self.lose_track();
             return Ok(());
         }

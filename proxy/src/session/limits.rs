@@ -18,6 +18,10 @@ pub const REQUESTS_IN_FLIGHT_BYTES_MAX: usize = 48 * 1024;
 /// Subscriptions kept of one connection, to judge them again when the policy changes. More: such a change resets the
 /// connection if it can deny anything.
 pub const LASTING_REQUESTS_MAX: usize = 64;
+/// Kinds of requests that a connection keeps to tell the next ones alike. More: the oldest gives way and is made anew.
+pub const KINDS_KEPT_MAX: usize = 8;
+/// Bytes of a command, user, database or topic in a report. Longer: the request is not told apart from others.
+pub const KIND_TEXT_BYTES_MAX: usize = 255;
 /// A body or tunnel of so many bytes goes through the kernel instead of a buffer; what a buffer takes at once costs
 /// less in it (`docs/decisions/0009-bodies.md`).
 pub const SPLICE_BYTES_MIN: u64 = 128 * 1024;

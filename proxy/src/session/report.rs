@@ -1,9 +1,10 @@
 //! What a connection tells the flow recorder: each request once, each opaque connection once, and all bytes.
 
 use super::denial::About;
+use super::kinds::Kinds;
 use super::limits::{LASTING_REQUESTS_MAX, REQUESTS_IN_FLIGHT_BYTES_MAX};
 use super::verdict::Verdicts;
-use crate::flows::{HttpSignature, Observation, Recorder};
+use crate::flows::{HttpSignature, Observation, Recorder, RequestSignature};
 use crate::policy::Current;
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_inspect::{HttpHead, Kept, Progress, Question, signature};
@@ -33,6 +34,7 @@ pub(super) struct Report {
     pub(super) bytes_to_destination: u64,
     pub(super) bytes_to_source: u64,
     observations: u64,
+    kinds: Kinds,
 }
 
 /// What was let through, and by which program.
@@ -40,13 +42,16 @@ pub(super) struct Released {
     current: Arc<Current>,
     answers: AnswerPair,
     http: Option<HttpSignature>,
+    request: Option<Arc<RequestSignature>>,
     /// See [`Question::exchange`].
     pub(super) exchange: u32,
     /// See [`Question::lasting`].
     lasting: bool,
     memory: Memory,
-    /// So many more like it follow it, which nobody can tell apart.
+    /// So many more follow it that were not kept either.
     repeats: u32,
+    /// It was counted when it was released; only bytes remain to be told.
+    told: bool,
 }
 
 /// What is known of a request once it was decided on, to decide on it again when the policy changes.
@@ -81,9 +86,9 @@ impl Released {
         }
     }
 
-    /// True for a request that was not kept.
-    fn is_forgotten(&self) -> bool {
-        matches!(self.memory, Memory::Forgotten)
+    /// True for one of many that are answered in their order, and of which nothing but an answer is awaited.
+    fn is_plain(&self) -> bool {
+        self.exchange == 0 && !self.lasting && self.http.is_none()
     }
 
     /// True for a request among others on one connection, which can be ended without them.
@@ -96,10 +101,12 @@ impl Released {
             current: Arc::clone(&self.current),
             answers: self.answers,
             http: self.http.clone(),
+            request: self.request.clone(),
             exchange: self.exchange,
             lasting: self.lasting,
             memory: self.memory.clone(),
             repeats: 0,
+            told: self.told,
         }
     }
 
@@ -134,6 +141,7 @@ impl Report {
             bytes_to_destination: 0,
             bytes_to_source: 0,
             observations: 0,
+            kinds: Kinds::default(),
         }
     }
 
@@ -148,20 +156,31 @@ impl Report {
 
     /// A request is let through.
     pub(super) fn released(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) {
+        let request = self.kinds.of(question);
         let memory = match self.kept_bytes + size_of::<Released>() + question.size() {
             ..=REQUESTS_IN_FLIGHT_BYTES_MAX => Memory::Kept(question.keep()),
-            _ if self.repeats_last(current, answers, question) => return,
             _ => Memory::Forgotten,
         };
-        let released = Released {
+        let forgotten = matches!(memory, Memory::Forgotten);
+        let mut released = Released {
             current: Arc::clone(current),
             answers,
             http: question.http().map(|head| http(head, 0)),
+            request,
             exchange: question.exchange,
             lasting: question.lasting,
             memory,
             repeats: 0,
+            told: false,
         };
+        if forgotten && released.is_plain() {
+            // It may soon be one of many that nobody can tell apart any more: what it was is told now.
+            self.observe(released.copy(), question.protocol().as_str(), 1, None, [0, 0]);
+            released.told = true;
+            if self.repeats_last(&released) {
+                return;
+            }
+        }
         self.kept_bytes += released.size();
         if self.in_flight.capacity() == 0 {
             // Most connections have one request at a time.
@@ -200,19 +219,23 @@ impl Report {
         }
     }
 
-    /// Counts a request that is not kept with the last one, where nothing tells them apart: so many commands are as
-    /// cheap as one.
-    fn repeats_last(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) -> bool {
-        let plain = question.exchange == 0 && !question.lasting && question.http().is_none();
-        let Some(last) = self.in_flight.back_mut().filter(|_| plain) else { return false };
-        let same = last.is_forgotten()
-            && !last.lasting
-            && last.http.is_none()
-            && last.exchange == 0
-            && last.answers == answers
-            && Arc::ptr_eq(&last.current, current);
+    /// Counts a request that is not kept with the last one, if that is not kept either: so many commands are as cheap as
+    /// one.
+    fn repeats_last(&mut self, released: &Released) -> bool {
+        let Some(last) = self.in_flight.back_mut() else { return false };
+        let same = last.told
+            && last.is_plain()
+            && last.answers == released.answers
+            && Arc::ptr_eq(&last.current, &released.current);
         last.repeats += u32::from(same);
         same
+    }
+
+    /// The answers are of another protocol: what was taken for its requests were none.
+    pub(super) fn mistaken(&mut self) {
+        for released in &mut self.in_flight {
+            released.request = None;
+        }
     }
 
     /// It stays open though it is answered. Where there are too many, the last one stands for all, unreadable.
@@ -231,10 +254,12 @@ impl Report {
             current: Arc::clone(current),
             answers,
             http: None,
+            request: None,
             exchange: 0,
             lasting: false,
             memory: Memory::Nothing,
             repeats: 0,
+            told: false,
         };
         self.record_tail(released, application);
     }
@@ -253,10 +278,12 @@ impl Report {
             current: Arc::clone(current),
             answers,
             http,
+            request: question.and_then(|question| self.kinds.of(question)),
             exchange: 0,
             lasting: false,
             memory: Memory::Nothing,
             repeats: 0,
+            told: false,
         };
         self.observe(denied, application, 1, report_id, [0, 0]);
     }
@@ -320,6 +347,7 @@ impl Report {
     ) {
         let bytes =
             [std::mem::take(&mut self.bytes_to_destination), std::mem::take(&mut self.bytes_to_source)];
+        let count = if released.told { 0 } else { count };
         self.observe(released, application, count, report_id, bytes);
     }
 
@@ -339,6 +367,7 @@ impl Report {
             protocol: L4Protocol::TCP,
             port: self.port,
             http: released.http,
+            request: released.request,
             application,
             answers: released.answers,
             bytes_to_destination,
@@ -366,8 +395,47 @@ fn http(head: &HttpHead<'_>, status: u16) -> HttpSignature {
 mod tests {
     use super::super::tests::{Hold, current};
     use super::*;
+    use crate::metrics::Metrics;
+    use bulkhead_api::Flow;
     use bulkhead_facts::{Effect, Reason};
+    use bulkhead_inspect::{Command, Subject};
     use std::net::Ipv4Addr;
+
+    #[test]
+    fn commands_that_are_not_kept_are_told_each_as_what_it_is() {
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let recorder = Arc::new(Recorder::new(Arc::new(Metrics::new().expect("metrics"))));
+        let current = current(Hold::Gate, Direction::Ingress);
+        let answers = Verdicts::new(Arc::clone(&current), Direction::Ingress, address, 80).opaque();
+        let mut report = Report::new(Arc::clone(&recorder), Direction::Ingress, address, address, 80);
+        let long = vec![b'k'; REQUESTS_IN_FLIGHT_BYTES_MAX - 2 * size_of::<Released>()];
+        let mut ask = |name: &str, key: &[u8]| {
+            let command = Command { name, keys: vec![key], database: Some(0) };
+            let question =
+                Question { bytes: &[], exchange: 0, lasting: false, subject: Subject::Redis(command) };
+            report.released(&current, answers, &question);
+        };
+        ask("GET", &long);
+        for _ in 0..1_000 {
+            ask("SET", b"session:1");
+            ask("DEL", b"session:1");
+        }
+        assert!(report.in_flight.len() < 4, "{} are held", report.in_flight.len());
+        for _ in 0..1_000 {
+            report.progress(Progress { completed: true, ..Progress::default() }, "redis");
+        }
+        report.close("redis", None);
+        recorder.make_batch();
+        let flows = recorder.next_batch().expect("a batch").flows;
+        let told = |name: &str| -> u64 {
+            let is_named = |flow: &&Flow| match flow.request.as_deref() {
+                Some(RequestSignature::Redis(command)) => command.command == name,
+                other => panic!("{other:?}"),
+            };
+            flows.iter().filter(is_named).map(|flow| flow.count).sum()
+        };
+        assert_eq!([told("get"), told("set"), told("del")], [1, 1_000, 1_000]);
+    }
 
     #[test]
     fn what_cannot_be_asked_about_again_does_not_outlive_a_change() {
@@ -379,10 +447,12 @@ mod tests {
                 current: Arc::clone(&current),
                 answers: verdicts.opaque(),
                 http: None,
+                request: None,
                 exchange: 0,
                 lasting: false,
                 memory,
                 repeats: 0,
+                told: false,
             };
             released.verdict(&verdicts).map(|answers| (answers.enforced.effect, answers.enforced.reason))
         };

@@ -1,5 +1,6 @@
 //! Edges of the service map, and the denials among them.
 
+use super::requests::RequestSummary;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -16,8 +17,11 @@ pub struct FlowEdge {
     pub protocol: String,
     /// The target's port; `type << 8 | code` for ICMP.
     pub port: u16,
-    /// The request; `null` where only layer 4 was seen.
+    /// The request of HTTP or question to a name server; `null` where only layer 4 was seen.
     pub http: Option<HttpSummary>,
+    /// The request of another protocol; `null` where none was read.
+    #[serde(default)]
+    pub request: Option<RequestSummary>,
     /// What the bytes looked like; empty where nobody looked.
     pub application: String,
     /// What held.
@@ -57,8 +61,11 @@ pub struct VerdictCount {
     pub protocol: String,
     /// Port as it was dialled.
     pub port: u16,
-    /// The request, if one was read.
+    /// The request of HTTP or question to a name server, if one was read.
     pub http: Option<HttpSummary>,
+    /// The request of another protocol, if one was read.
+    #[serde(default)]
+    pub request: Option<RequestSummary>,
     /// Which end denied.
     pub denied_by: Side,
     /// False if it passed and only audited policies would deny it.

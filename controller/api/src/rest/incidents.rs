@@ -1,6 +1,7 @@
 //! Incidents: denials grouped by who tried and why it matters.
 
 use super::flows::{HttpSummary, Party, RuleSummary, Side};
+use super::requests::RequestSummary;
 use serde::{Deserialize, Serialize};
 
 /// `GET /api/v1/incidents`: one incident.
@@ -92,8 +93,11 @@ pub struct Attempt {
     pub protocol: String,
     /// Port.
     pub port: u16,
-    /// The request, if one was read.
+    /// The request of HTTP or question to a name server, if one was read.
     pub http: Option<HttpSummary>,
+    /// The request of another protocol, if one was read.
+    #[serde(default)]
+    pub request: Option<RequestSummary>,
     /// Which end stopped it.
     pub stopped_by: Side,
     /// Why.

@@ -7,11 +7,13 @@
 mod flows;
 mod incidents;
 mod proposals;
+mod requests;
 mod status;
 
 pub use flows::{Effect, FlowEdge, HttpSummary, Party, PartyKind, RuleSummary, SeenBy, Side, VerdictCount};
 pub use incidents::{Attempt, Incident, IncidentKind, Reach};
 pub use proposals::{Evidence, Proposal, ProposalRequest, ProposalState, RuleEvidence};
+pub use requests::{KafkaSummary, PostgresSummary, RedisSummary, RequestSummary, TlsSummary};
 pub use status::{
     AuditEntry, CollectionState, Diagnostic, InventoryState, JoinToken, JoinTokenRequest, PolicyDocument,
     PolicyFile, PolicyState, Refusal, SidecarStatus, Status,

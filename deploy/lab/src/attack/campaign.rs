@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 
 use super::arrival::{Arrival, match_arrivals};
 use super::attempt::Attempted;
-use super::catalogue::{KINDS, Kind, Needs};
+use super::catalogue::{ALLOWED, KINDS, Kind, Needs};
 use super::survey::{canary_command, pair, targets};
-use super::targets::{Family, Link, Pair};
+use super::targets::{Family, Link, Pair, Targets};
 use super::token::Token;
 use crate::canary::Event;
 use crate::ground::{Ground, Outcome, Phase, Place, Privilege};
@@ -36,7 +36,7 @@ pub async fn run(
     let targets = targets(ground, attacker, link);
     let text = serde_json::to_string(&targets)?;
     let mut planned = plan(phase);
-    planned.retain(|planned| has_target(ground, planned.kind));
+    planned.retain(|planned| has_target(ground, &targets, planned.kind));
     let mut made = Vec::with_capacity(planned.len());
     for group in planned.chunks(limits::ATTACKS_AT_ONCE) {
         progress(&format!("attack {} of {}: {}", made.len() + 1, planned.len(), group[0].kind.name));
@@ -64,6 +64,7 @@ fn plan(phase: Phase) -> Vec<Planned> {
     let all = [Family::V4, Family::V6].into_iter().flat_map(|family| {
         KINDS
             .iter()
+            .chain(ALLOWED)
             .filter(move |kind| kind.in_campaigns && kind.exists_in(family))
             .map(move |kind| (kind, family))
     });
@@ -72,11 +73,19 @@ fn plan(phase: Phase) -> Vec<Planned> {
     numbered.map(|((kind, family), index)| Planned { kind, family, token: Token::new(run, index) }).collect()
 }
 
-/// A datagram to a Service without a UDP port reaches nobody, firewall or not.
-fn has_target(ground: &Ground, kind: &Kind) -> bool {
+/// A datagram to a Service without a UDP port reaches nobody, firewall or not; and what is allowed in part has to be there.
+fn has_target(ground: &Ground, targets: &Targets, kind: &Kind) -> bool {
     let forbidden = ground.services.iter().find(|service| service.name == ground.prizes.forbidden_service);
-    kind.name != "udp-forbidden-service"
-        || forbidden.is_some_and(|service| !service.datagram_ports.is_empty())
+    match kind.name.split('-').next() {
+        Some("udp") if kind.name == "udp-forbidden-service" => {
+            forbidden.is_some_and(|service| !service.datagram_ports.is_empty())
+        }
+        Some("dns") => targets.resolver.is_some(),
+        Some("redis") => targets.redis.is_some(),
+        Some("postgres") => targets.postgres.is_some(),
+        Some("tls") if kind.name != "tls-on-http-port" => targets.tls.is_some(),
+        _ => true,
+    }
 }
 
 fn privilege(kind: &Kind) -> Option<Privilege> {

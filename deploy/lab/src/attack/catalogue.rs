@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::attempt::{Attempt, NotMade};
 use super::targets::Family;
-use super::{datagram, raw, stream, web};
+use super::{datagram, raw, session, stream, web};
 
 /// What a kind needs to be made at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -59,7 +59,7 @@ pub struct Kind {
 impl Kind {
     /// The kind of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
-        KINDS.iter().find(|kind| kind.name == name)
+        KINDS.iter().chain(ALLOWED).find(|kind| kind.name == name)
     }
 
     /// Whether it exists in a family.
@@ -133,7 +133,48 @@ const CHANNEL: &str = "T1095 non-application layer protocol";
 const IMPAIR: &str = "T1562.004 disable or modify firewall";
 const SPOOF: &str = "T1036 masquerading";
 
-/// Every kind, in the order in which they are made.
+/// Kinds that abuse what the attacker is allowed in part: a name server, a database, a host outside. For labs only, whose file
+/// says what there is.
+pub static ALLOWED: &[Kind] = &[
+    request("dns-tunnel", "asks the resolver for a name that carries data", TUNNEL, session::dns_tunnel),
+    request(
+        "dns-forbidden-type",
+        "asks the resolver for text that carries data, below a name of the cluster",
+        TUNNEL,
+        session::dns_text,
+    ),
+    request("redis-forbidden-command", "reads the configuration of Redis", EXPLOIT, session::redis_command),
+    request("redis-forbidden-key", "reads a key of somebody else", DATABASE, session::redis_key),
+    request(
+        "redis-pipelined",
+        "sends a forbidden command in the packet of an allowed one",
+        EXPLOIT,
+        session::redis_pipelined,
+    ),
+    request(
+        "postgres-forbidden-class",
+        "drops a table where it may only read",
+        EXPLOIT,
+        session::postgres_class,
+    ),
+    request(
+        "postgres-second-statement",
+        "hides a forbidden statement behind an allowed one",
+        EXPLOIT,
+        session::postgres_second,
+    ),
+    request("postgres-forbidden-user", "begins a session as another role", DATABASE, session::postgres_user),
+    request(
+        "tls-forbidden-name",
+        "says hello to another name at an allowed address",
+        EXFILTRATION,
+        session::tls_name,
+    ),
+    request("tls-no-name", "says hello to nobody at an allowed address", EXFILTRATION, session::tls_nameless),
+    request("tls-not-spoken", "speaks no TLS where a name decides", TUNNEL, session::tls_plain),
+];
+
+/// Every other kind, in the order in which they are made.
 pub static KINDS: &[Kind] = &[
     request("http-admin-path", "asks an allowed service for its admin path", EXPLOIT, web::admin_path),
     request(

@@ -15,6 +15,7 @@ pub mod catalogue;
 mod datagram;
 pub mod packet;
 mod raw;
+mod session;
 mod stream;
 mod survey;
 pub(crate) mod system;
@@ -30,7 +31,7 @@ use clap::Parser;
 
 pub use attempt::{Announced, Attempted};
 pub use campaign::run;
-pub use catalogue::{KINDS, Kind, KnownBy, Needs};
+pub use catalogue::{ALLOWED, KINDS, Kind, KnownBy, Needs};
 use targets::{Family, Targets};
 use token::Token;
 
@@ -102,7 +103,7 @@ struct Arguments {
 
 fn one(arguments: &Arguments) -> anyhow::Result<String> {
     if arguments.list {
-        return Ok(serde_json::to_string(KINDS)?);
+        return Ok(serde_json::to_string(&[KINDS, ALLOWED].concat())?);
     }
     let (Some(name), Some(digit), Some(token), Some(file)) =
         (&arguments.kind, arguments.family, arguments.token, &arguments.targets)

@@ -3,7 +3,7 @@
 //! What is worth attacking is named by the lab file's `prizes`; everything else follows from the places there are.
 //! Nothing here knows what a policy says: a target that turns out to be allowed shows up as an arrival.
 
-use super::targets::{Endpoint, Link, Pair, Ports, Sidecar, Targets, Web};
+use super::targets::{Endpoint, Link, Pair, Ports, Postgres, Redis, Sidecar, Targets, Tls, Web};
 use crate::ground::{Ground, Phase, Place, PlaceKind, Prizes, ServicePlace};
 
 /// Ports on which a sidecar takes captured TCP: nobody may hit them directly.
@@ -81,10 +81,7 @@ pub(super) fn targets(ground: &Ground, attacker: &Place, link: Option<Link>) -> 
         neighbour: None,
         web: service(&prizes.allowed_service).and_then(|service| web(service, prizes)),
         forbidden_pod: forbidden.and_then(|service| first_endpoint(ground, service)),
-        forbidden_service: forbidden.and_then(|service| {
-            let (port, _) = service.ports.first()?;
-            Some(Endpoint { address: Pair { v4: service.v4, v6: service.v6 }, port: *port })
-        }),
+        forbidden_service: forbidden.and_then(cluster_address),
         database: database.map(|place| at(place, 5432)),
         sweep: peers().map(pair).collect(),
         sweep_port: SWEPT,
@@ -102,7 +99,27 @@ pub(super) fn targets(ground: &Ground, attacker: &Place, link: Option<Link>) -> 
             frame_mark: SIDECAR_MARK,
         }),
         peer: database.map(pair),
+        resolver: service(crate::hosts::RESOLVER).and_then(|service| {
+            let (port, _) = service.datagram_ports.first()?;
+            Some(Endpoint { address: Pair { v4: service.v4, v6: service.v6 }, port: *port })
+        }),
+        redis: service(&prizes.redis.0)
+            .and_then(cluster_address)
+            .map(|at| Redis { at, keys: prizes.redis.1.clone() }),
+        postgres: service(&prizes.postgres.0).and_then(cluster_address).map(|at| Postgres {
+            at,
+            user: prizes.postgres.1.clone(),
+            database: prizes.postgres.2.clone(),
+        }),
+        tls: ground
+            .place(&format!("outside/{}", prizes.tls))
+            .map(|place| Tls { at: at(place, 443), name: prizes.tls.clone() }),
     }
+}
+
+fn cluster_address(service: &ServicePlace) -> Option<Endpoint> {
+    let (port, _) = service.ports.first()?;
+    Some(Endpoint { address: Pair { v4: service.v4, v6: service.v6 }, port: *port })
 }
 
 fn web(service: &ServicePlace, prizes: &Prizes) -> Option<Web> {

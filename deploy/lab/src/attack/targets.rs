@@ -142,6 +142,50 @@ pub struct Targets {
     /// A pod whose sidecar is hit directly.
     #[serde(default)]
     pub peer: Option<Pair>,
+    /// The name server that the attacker may ask for what it needs.
+    #[serde(default)]
+    pub resolver: Option<Endpoint>,
+    /// A Redis of which the attacker may read some keys.
+    #[serde(default)]
+    pub redis: Option<Redis>,
+    /// A PostgreSQL of which the attacker may read one database.
+    #[serde(default)]
+    pub postgres: Option<Postgres>,
+    /// A host outside to which the attacker may speak TLS under one name.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+}
+
+/// A Redis of which the attacker may read some keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// Where.
+    pub at: Endpoint,
+    /// How keys begin that it may read.
+    pub keys: String,
+}
+
+/// A PostgreSQL of which the attacker may read one database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Postgres {
+    /// Where.
+    pub at: Endpoint,
+    /// The role that it may have.
+    pub user: String,
+    /// The database that it may read.
+    pub database: String,
+}
+
+/// A host outside to which the attacker may speak TLS under one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Where.
+    pub at: Endpoint,
+    /// The name.
+    pub name: String,
 }
 
 impl Family {

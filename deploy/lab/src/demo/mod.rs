@@ -12,6 +12,7 @@ mod client;
 mod connection;
 mod datastore;
 mod names;
+mod resolver;
 mod service;
 
 use std::net::SocketAddr;
@@ -48,6 +49,8 @@ enum Command {
     Serve(service::Arguments),
     /// Answers `GET key` lines over TCP and datagrams over UDP
     Datastore(datastore::Arguments),
+    /// Answers questions for the names of a hosts file
+    Names(resolver::Arguments),
     /// Drives calls and counts failures; `batch N`, `pause`, `resume`, `totals`, `quit` on standard input
     Client(client::Arguments),
 }
@@ -58,6 +61,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         match command {
             Command::Serve(arguments) => service::run(arguments).await,
             Command::Datastore(arguments) => datastore::run(arguments).await,
+            Command::Names(arguments) => resolver::run(arguments).await,
             Command::Client(arguments) => client::run(arguments).await,
         }
     })
@@ -87,6 +91,7 @@ mod tests {
         match Command::try_parse_from(named).expect("good arguments") {
             Command::Serve(arguments) => service::listen(arguments).await.expect("a service"),
             Command::Datastore(arguments) => datastore::listen(arguments).await.expect("a datastore"),
+            Command::Names(arguments) => vec![resolver::listen(arguments).await.expect("a name server")],
             Command::Client(_) => panic!("a client listens on nothing"),
         }
     }

@@ -59,7 +59,8 @@ fn choose(all: &[IpAddr], family: Family, number: u64) -> Option<IpAddr> {
     }
 }
 
-fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
+/// Addresses of a name in a hosts file.
+pub(super) fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
     text.lines()
         .filter_map(|line| {
             let mut words = line.split('#').next()?.split_whitespace();

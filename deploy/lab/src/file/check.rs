@@ -91,11 +91,15 @@ fn outside_addresses_are_outside(report: &mut Report, lab: &LabFile, places: &Pl
 fn prizes_exist(report: &mut Report, lab: &LabFile, places: &Places, pods: &BTreeSet<String>) {
     let services: BTreeSet<String> =
         lab.services.iter().map(|s| format!("{}/{}", s.namespace, s.name)).collect();
+    let hosts: BTreeSet<String> = lab.outside.iter().map(|host| host.name.clone()).collect();
     let prizes = &lab.prizes;
     for (field, name, names, what) in [
         ("allowedService", &prizes.allowed_service, &services, "Service"),
         ("forbiddenService", &prizes.forbidden_service, &services, "Service"),
         ("database", &prizes.database, pods, "pod"),
+        ("redis", &prizes.redis, &services, "Service"),
+        ("postgres", &prizes.postgres, &services, "Service"),
+        ("tls", &prizes.tls, &hosts, "host outside"),
     ] {
         if let Some(span) = places.prizes.get(field) {
             known(report, names, name, *span, what);

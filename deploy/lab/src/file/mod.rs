@@ -45,7 +45,7 @@ pub struct LabFile {
 }
 
 /// What is learned and enforced together. None in the file: one that covers every namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CollectionSpec {
     /// Name.
     pub name: String,
@@ -53,6 +53,8 @@ pub struct CollectionSpec {
     pub namespaces: BTreeMap<String, String>,
     /// Who may approve, as `user:NAME` or `group:NAME`.
     pub owners: Vec<String>,
+    /// The built-in rules that hold, by name; `None`: all.
+    pub infrastructure: Option<Vec<String>>,
 }
 
 /// A pod, or several equal ones.
@@ -168,6 +170,19 @@ pub struct PrizesSpec {
     pub forbidden_service: String,
     /// The workload that holds the data.
     pub database: String,
+    /// A Service that speaks Redis, of which the compromised pod may read keys that begin with `redis_keys`; empty: none.
+    pub redis: String,
+    /// See [`redis`](Self::redis).
+    pub redis_keys: String,
+    /// A Service that speaks PostgreSQL, of which the compromised pod may read `postgres_database` as `postgres_user`; empty:
+    /// none.
+    pub postgres: String,
+    /// See [`postgres`](Self::postgres).
+    pub postgres_user: String,
+    /// See [`postgres`](Self::postgres).
+    pub postgres_database: String,
+    /// A host outside to which the compromised pod may speak TLS under its name; empty: none.
+    pub tls: String,
 }
 
 /// Prints diagnostics for a terminal.

@@ -69,8 +69,7 @@ fn read_document(report: &mut Report, node: &Node, lab: &mut LabFile, places: &m
     let collections = fields.list(report, "collections").unwrap_or_default();
     (lab.collections, places.collections) = read_all(report, collections, read_collection);
     if !fields.has("collections") {
-        let everything =
-            CollectionSpec { name: "lab".into(), namespaces: BTreeMap::new(), owners: Vec::new() };
+        let everything = CollectionSpec { name: "lab".into(), ..CollectionSpec::default() };
         lab.collections.push(everything);
         places.collections.push(fields.span());
     }
@@ -120,8 +119,11 @@ fn read_collection(report: &mut Report, node: &Node) -> Option<CollectionSpec> {
     let namespaces = read_texts(report, &mut fields, "namespaces");
     let owners = fields.texts(report, "owners").unwrap_or_default();
     let owners = owners.into_iter().map(|(owner, _)| owner.to_owned()).collect();
+    let infrastructure = fields.texts(report, "infrastructure");
+    let infrastructure =
+        infrastructure.map(|names| names.into_iter().map(|(name, _)| name.to_owned()).collect());
     fields.finish(report);
-    Some(CollectionSpec { name: name?, namespaces, owners })
+    Some(CollectionSpec { name: name?, namespaces, owners, infrastructure })
 }
 
 fn read_pod(report: &mut Report, node: &Node) -> Option<PodSpec> {
@@ -291,6 +293,19 @@ fn read_prizes(
         ("database", &mut prizes.database),
     ] {
         if let Some(node) = fields.required(report, field) {
+            places.insert(field, node.span);
+            node.expect_text(report, field).unwrap_or_default().clone_into(value);
+        }
+    }
+    for (field, value) in [
+        ("redis", &mut prizes.redis),
+        ("redisKeys", &mut prizes.redis_keys),
+        ("postgres", &mut prizes.postgres),
+        ("postgresUser", &mut prizes.postgres_user),
+        ("postgresDatabase", &mut prizes.postgres_database),
+        ("tls", &mut prizes.tls),
+    ] {
+        if let Some(node) = fields.get(report, field) {
             places.insert(field, node.span);
             node.expect_text(report, field).unwrap_or_default().clone_into(value);
         }

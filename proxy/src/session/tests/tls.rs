@@ -1,6 +1,7 @@
 //! TLS through sessions, with rustls at both ends; and hellos that rustls and the inspector read, which must mean the same.
 
 use super::*;
+use bulkhead_api::RequestSignature;
 use bulkhead_facts::NamePattern;
 use bulkhead_inspect::{Conversation, Hello, Protocol, Step, Subject};
 use bulkhead_policies::model::TlsMatch;
@@ -86,12 +87,22 @@ async fn a_client_of_tls_reaches_the_names_it_may_and_is_told_of_others() {
         let refused = greeted(&lab, nameless, "open.test").await.expect_err("a refusal");
         assert!(refused.contains("AccessDenied"), "{refused}");
     }
-    let told = lines(&lab.flows());
-    assert!(told.contains(&"tls allow/allow allowed_by_rule x2".to_owned()), "{told:?}");
-    assert!(
-        told.iter().filter(|line| line.starts_with("tls deny/deny l7_mismatch")).count() >= 1,
-        "{told:?}"
-    );
+    let flows = lab.flows();
+    let told = lines(&flows);
+    let count = |line: &str| told.iter().filter(|told| **told == line).count();
+    assert_eq!(count("tls allow/allow allowed_by_rule x1"), 2, "one for each lowest version: {told:?}");
+    assert_eq!(count("tls deny/deny l7_mismatch x1"), 4, "{told:?}");
+    let mut said: Vec<_> = flows
+        .iter()
+        .filter_map(|flow| match flow.request.as_deref() {
+            Some(RequestSignature::Tls(hello)) => Some((hello.server_name.clone(), hello.lowest.as_str())),
+            _ => None,
+        })
+        .collect();
+    said.sort();
+    let hello = |name: Option<&str>, lowest| (name.map(str::to_owned), lowest);
+    let names = [None, Some("open.test"), Some("secret.test")];
+    assert_eq!(said, names.map(|name| [hello(name, "1.2"), hello(name, "1.3")]).concat());
 }
 
 #[tokio::test]
