@@ -11,6 +11,8 @@ use std::net::IpAddr;
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
     owners: BTreeMap<IpAddr, Owner>,
+    /// Addresses that changed hands a moment ago.
+    held_down: BTreeSet<IpAddr>,
     backends: BTreeMap<(IpAddr, L4Protocol, u16), Backend>,
 }
 
@@ -62,6 +64,16 @@ impl Addresses {
         }
         addresses.add_backends(inventory);
         addresses
+    }
+
+    /// The same, where these addresses changed hands a moment ago.
+    pub fn with_held_down(self, held_down: BTreeSet<IpAddr>) -> Self {
+        Self { held_down, ..self }
+    }
+
+    /// True if it changed hands a moment ago, so that only what both holders may is allowed.
+    pub(super) fn is_held_down(&self, address: IpAddr) -> bool {
+        self.held_down.contains(&address.to_canonical())
     }
 
     /// Whose an address is.
