@@ -406,7 +406,7 @@ mod tests {
         let address = IpAddr::from(Ipv4Addr::LOCALHOST);
         let recorder = Arc::new(Recorder::new(Arc::new(Metrics::new().expect("metrics"))));
         let current = current(Hold::Gate, Direction::Ingress);
-        let answers = Verdicts::new(Arc::clone(&current), Direction::Ingress, address, 80).opaque();
+        let answers = Verdicts::new(Arc::clone(&current), Direction::Ingress, address, 80, None).opaque();
         let mut report = Report::new(Arc::clone(&recorder), Direction::Ingress, address, address, 80);
         let long = vec![b'k'; REQUESTS_IN_FLIGHT_BYTES_MAX - 2 * size_of::<Released>()];
         let mut ask = |name: &str, key: &[u8]| {
