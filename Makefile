@@ -23,6 +23,11 @@ tools: ## Check for what the build needs; name the command that installs it
 binaries: tools ## Build the three programs as the lab runs them
 	@$(CARGO) build --locked --profile $(LAB_PROFILE) -p bulkhead-cli -p bulkhead-proxy -p bulkhead-controller
 
+# One file that needs no library: two MiB less of resident memory, and nothing of the image's can be exchanged under it.
+.PHONY: sidecar
+sidecar: tools ## Build the sidecar as it ships
+	$(CARGO) rustc --locked --release -p bulkhead-proxy --bin bulkhead-proxy -- -C target-feature=+crt-static -C lto=fat -C codegen-units=1
+
 .PHONY: lab
 lab: binaries ## Run the main job: learn, propose, enforce, attack, report
 	@$(BIN)/bulkhead lab $(LAB_ARGS)
@@ -74,9 +79,8 @@ bench-kernel: tools ## What the kernel tier costs beside nothing, linear rules, 
 
 PEERS_ARGS ?=
 .PHONY: bench-peers
-bench-peers: tools ## What inspection costs beside Envoy, HAProxy, nginx, hyper and a bare copy; PEERS_ARGS picks workloads
+bench-peers: sidecar ## What inspection costs beside Envoy, HAProxy, nginx, hyper and a bare copy; PEERS_ARGS picks workloads
 	@deploy/tools.sh peers
-	$(CARGO) build --locked --release -p bulkhead-proxy
 	$(CARGO) bench --locked -p bulkhead-benches --bench inspect -- $(PEERS_ARGS)
 
 FUZZ_SECONDS ?= 60

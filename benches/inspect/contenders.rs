@@ -36,11 +36,13 @@ pub(crate) enum Kind {
     Hyper,
     /// Envoy with fifty policies.
     Envoy,
+    /// The same with its access log, a line for each request, since the sidecar records each request too.
+    EnvoyLogging,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Direct,
         Self::Copy,
         Self::Bulkhead,
@@ -49,6 +51,7 @@ impl Kind {
         Self::HaproxyAlone,
         Self::Hyper,
         Self::Envoy,
+        Self::EnvoyLogging,
     ];
 
     /// HAProxy without shared connections is there for the cost of a new connection alone.
@@ -58,7 +61,7 @@ impl Kind {
 
     /// True if its memory says something.
     pub(crate) fn is_measured_alone(self) -> bool {
-        !matches!(self, Self::Direct | Self::HaproxyAlone)
+        !matches!(self, Self::Direct | Self::HaproxyAlone | Self::EnvoyLogging)
     }
 
     /// Its name.
@@ -72,6 +75,7 @@ impl Kind {
             Self::HaproxyAlone => "haproxy-1:1",
             Self::Hyper => "hyper",
             Self::Envoy => "envoy",
+            Self::EnvoyLogging => "envoy-log",
         }
     }
 }
@@ -116,7 +120,11 @@ impl Contender {
                 let settings = settings::haproxy(at, kind == Kind::HaproxyAlone);
                 Some(with_file(at, ground, folder, "haproxy", "haproxy.cfg", &settings, &["-f"])?)
             }
-            Kind::Envoy => Some(envoy(at, ground, programs, folder)?),
+            Kind::Envoy => Some(envoy(at, ground, programs, folder, None)?),
+            Kind::EnvoyLogging => {
+                let log = folder.join(format!("{at}-access.log"));
+                Some(envoy(at, ground, programs, folder, Some(&log))?)
+            }
             Kind::Copy | Kind::Hyper => Some(own(kind.name(), at, ground)?),
         };
         let proxy = command.map(|mut command| Running::start(&mut command)).transpose()?;
@@ -202,10 +210,16 @@ fn with_file(
     Ok(command)
 }
 
-fn envoy(at: usize, ground: &Ground, programs: &Programs, folder: &Path) -> Result<Command> {
+fn envoy(
+    at: usize,
+    ground: &Ground,
+    programs: &Programs,
+    folder: &Path,
+    log: Option<&Path>,
+) -> Result<Command> {
     let program = programs.envoy.to_string_lossy().into_owned();
     let flags = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart", "-c"];
-    with_file(at, ground, folder, &program, "envoy.json", &settings::envoy(at), &flags)
+    with_file(at, ground, folder, &program, "envoy.json", &settings::envoy(at, log), &flags)
 }
 
 /// This program once more, as [`super::peers`].

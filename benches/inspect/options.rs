@@ -10,7 +10,7 @@ use std::time::Duration;
 pub(crate) const USAGE: &str = "\
 flags: --workload NAMES     http1,http2,grpc,body-100k,body-1m,connections,memory; all if absent
        --placement NAMES    one-core,own-core; both if absent
-       --contenders NAMES   direct,copy,bulkhead,nginx,haproxy,haproxy-1:1,hyper,envoy; all if absent
+       --contenders NAMES   direct,copy,bulkhead,nginx,haproxy,haproxy-1:1,hyper,envoy,envoy-log; all if absent
        --rounds NUMBER      interleaved rounds, at least 1 [default: 3]
        --seconds NUMBER     time of each run [default: 2 for one-core, 1 for own-core]
        --bulkhead FILE      the sidecar's binary [default: target/release/bulkhead-proxy]

@@ -1,4 +1,4 @@
-//! Configuration files of the programs of other projects: each on one worker, without logs, with the same fifty
+//! Configuration files of the programs of other projects: each on one worker, without logs unless said, with the same fifty
 //! questions, of which the last one allows what is asked.
 
 use super::ground::pod_address;
@@ -89,15 +89,16 @@ pub(crate) fn haproxy(at: usize, alone: bool) -> String {
     text
 }
 
-/// Envoy with fifty policies of its access filter for each port. It asks them in the order of their names.
-pub(crate) fn envoy(at: usize) -> String {
+/// Envoy with fifty policies of its access filter for each port, and a log of requests if a file is given. It asks the
+/// policies in the order of their names.
+pub(crate) fn envoy(at: usize, log: Option<&Path>) -> String {
     let ports = [HTTP1_PORT, HTTP2_PORT, GRPC_PORT];
-    let listeners = ports.map(envoy_listener);
+    let listeners = ports.map(|port| envoy_listener(port, log));
     let clusters = ports.map(|port| envoy_cluster(port, at));
     json!({"static_resources": {"listeners": listeners, "clusters": clusters}}).to_string()
 }
 
-fn envoy_listener(port: u16) -> Value {
+fn envoy_listener(port: u16, log: Option<&Path>) -> Value {
     let policies: Map<String, Value> = (1..=RULES)
         .map(|rule| {
             let (method, prefix) = method_and_prefix(port, rule);
@@ -118,7 +119,13 @@ fn envoy_listener(port: u16) -> Value {
         {"name": "envoy.filters.http.router", "typed_config": {"@type": extension("filters.http.router.v3.Router")}},
     ]);
     let route = json!({"match": {"prefix": "/"}, "route": {"cluster": format!("to-{port}")}});
+    let log = log.map(|path| {
+        json!({"name": "envoy.access_loggers.file", "typed_config": {
+            "@type": extension("access_loggers.file.v3.FileAccessLog"), "path": path.display().to_string(),
+        }})
+    });
     let manager = json!({
+        "access_log": log.into_iter().collect::<Vec<Value>>(),
         "@type": extension("filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": format!("port-{port}"),
         "codec_type": "AUTO",

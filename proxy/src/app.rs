@@ -5,7 +5,8 @@
 //! adds. End: accept no more, let open connections finish, report the last flows, leave the table as it is.
 //!
 //! Threads: `traffic` workers carry connections; `control` talks to the controller and answers scrapes, so that neither
-//! costs traffic anything; `enforcement` owns the kernel table; `denials` and `connections` read what the kernel tells.
+//! costs traffic anything; `enforcement` owns the kernel table; `denials` and `connections` read what the kernel tells; the
+//! first one waits for the end, so that no worker can keep it away.
 
 use crate::admin::Admin;
 use crate::advisory::Advisory;
@@ -23,6 +24,7 @@ use crate::listeners::{self, Traffic};
 use crate::metrics::Metrics;
 use crate::posture::Posture;
 use crate::system;
+use crate::workers::Workers;
 use anyhow::{Result, anyhow};
 use bulkhead_api::{Capability, Weakness};
 use bulkhead_policies::decide::Judge;
@@ -36,6 +38,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
+/// Time for workers to end once connections had theirs.
+const WORKERS_TIMEOUT: Duration = Duration::from_millis(100);
 /// How often freed memory is given back, if there were connections and few are left.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
 /// With more connections open than this, memory that is free now is needed again soon.
@@ -75,7 +79,9 @@ pub fn run(run: Run) -> Result<()> {
 
 /// The running parts.
 struct Sidecar {
-    traffic: Runtime,
+    /// Of the first thread.
+    first: Runtime,
+    workers: Workers,
     connections: Arc<Connections>,
     enforcement: Enforcement,
     enforcement_thread: JoinHandle<()>,
@@ -95,12 +101,13 @@ impl Sidecar {
         let (stage, stages) = watch::channel(Stage::Serving);
         let pulse = Pulse::default();
 
-        let traffic = traffic_runtime(run.workers)?;
+        let first = Builder::new_current_thread().max_blocking_threads(1).enable_all().build()?;
+        let workers = Workers::start(run.workers)?;
         let last_good = LastGood::within(&run.state);
         let tier = start_tier(run, &recorder, &metrics, &pulse)?;
         let Tier { sockets, enforces, posture, enforcement, thread: enforcement_thread } = tier;
         if enforces {
-            traffic.block_on(enforce_last_good(&enforcement, &last_good));
+            first.block_on(enforce_last_good(&enforcement, &last_good));
         }
         let connections = Connections::new(metrics.clone());
         let accepting = Arc::new(AtomicBool::new(false));
@@ -121,13 +128,14 @@ impl Sidecar {
             accepting: accepting.clone(),
             pulse,
             fails_open: posture.fails_open(),
+            workers: workers.handles().into(),
             stage: stages.clone(),
         };
-        if posture.capability() == Capability::Enforced {
+        if let (Capability::Enforced, [worker, ..]) = (posture.capability(), workers.handles()) {
             // At once, so that nobody else takes the ports; later, if somebody has.
-            match traffic.block_on(async { listeners::bind(&sockets) }) {
-                Ok(listeners) => traffic.spawn(carrier.carry(listeners)),
-                Err(_) => traffic.spawn(async move {
+            match worker.block_on(async { listeners::bind(&sockets) }) {
+                Ok(listeners) => worker.spawn(carrier.carry(listeners)),
+                Err(_) => worker.spawn(async move {
                     let listeners = listeners::bind_when_free(&sockets).await;
                     carrier.carry(listeners).await;
                 }),
@@ -158,7 +166,8 @@ impl Sidecar {
         let (control_thread, control_ended) =
             start_control(control, admin.run(sockets, run.place.admin_port), connections.clone())?;
         Ok(Self {
-            traffic,
+            first,
+            workers,
             connections,
             enforcement,
             enforcement_thread,
@@ -169,14 +178,14 @@ impl Sidecar {
     }
 
     fn serve_and_drain(self, patience: Duration) -> Result<()> {
-        let reason = self.traffic.block_on(told_to_end(self.control_ended));
+        let reason = self.first.block_on(told_to_end(self.control_ended));
         tracing::info!(connections = self.connections.open(), "{reason}: draining");
         self.stage.send_replace(Stage::Draining);
-        let left = self.traffic.block_on(self.connections.finish(patience));
+        let left = self.first.block_on(self.connections.finish(patience));
         if left > 0 {
             tracing::warn!(connections = left, "not finished in time: closing them");
         }
-        self.traffic.shutdown_timeout(Duration::from_millis(100));
+        self.workers.end(WORKERS_TIMEOUT);
         self.enforcement.stop();
         let _ = self.enforcement_thread.join();
         self.stage.send_replace(Stage::Ending);
@@ -269,17 +278,6 @@ fn transport(run: &Run, sockets: Sockets) -> Transport {
         roots: run.controller_roots.clone(),
         dial: Arc::new(move |controller| Box::pin(async move { sockets.dial_upstream(controller).await })),
     }
-}
-
-fn traffic_runtime(workers: usize) -> Result<Runtime> {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(workers)
-        .thread_name("traffic")
-        .thread_stack_size(THREAD_STACK_BYTES)
-        .max_blocking_threads(1)
-        .enable_all()
-        .build()?;
-    Ok(runtime)
 }
 
 /// The thread of the controller's connection and of the administrative port. The receiver resolves when it ends, which

@@ -28,3 +28,4 @@ pub mod splice;
 pub mod system;
 #[cfg(test)]
 mod test_program;
+pub mod workers;

@@ -15,10 +15,12 @@ use crate::session::{self, Ends, Shared};
 use bulkhead_facts::Direction;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// What carrying traffic needs.
@@ -42,6 +44,8 @@ pub struct Traffic {
     pub dns: Dns,
     /// Everything that is inspected hangs on the pulse, not only what is learned.
     pub fails_open: bool,
+    /// Who accepts.
+    pub workers: Arc<[Handle]>,
     /// Life of the process.
     pub stage: StageReceiver,
 }
@@ -94,23 +98,41 @@ impl Traffic {
     /// Accepts from the first program on until the drain begins.
     pub async fn carry(self, listeners: Listeners) {
         let Some(current) = self.enforcement.first_program().await else { return };
+        let others = self.workers.get(1..).unwrap_or_default();
         for (direction, listener) in listeners.streams {
+            for other in others {
+                match on(other, &listener) {
+                    Ok(listener) => {
+                        other.spawn(self.clone().accept(direction, listener, current.clone()));
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, %direction, "a worker accepts nothing");
+                    }
+                }
+            }
             tokio::spawn(self.clone().accept(direction, listener, current.clone()));
         }
         self.dns.serve_datagrams(listeners.datagrams, listeners.destinations, &current);
         self.accepting.store(true, Ordering::Release);
-        self.beat().await;
+        let progress = others.iter().map(show_progress).collect();
+        self.beat(progress).await;
     }
 
     /// Beats while the workers make progress and have room; a worker that hangs, or a crowd, stops the heartbeat of
     /// learning, and what is inspected only to learn passes by itself.
-    async fn beat(&self) {
+    async fn beat(&self, others: Vec<Arc<AtomicBool>>) {
         let mut ticks = interval(PULSE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stage = self.stage.clone();
         loop {
             tokio::select! {
-                _ = ticks.tick() => if shows_life(&self.connections, self.fails_open) { self.pulse.beat() },
+                _ = ticks.tick() => {
+                    // Each of them is asked, so that none is answered for by its last round.
+                    let hang = others.iter().filter(|other| !other.swap(false, Ordering::Relaxed)).count();
+                    if hang == 0 && shows_life(&self.connections, self.fails_open) {
+                        self.pulse.beat();
+                    }
+                }
                 _ = stage.wait_for(|stage| *stage != Stage::Serving) => return,
             }
         }
@@ -165,6 +187,28 @@ impl Traffic {
             false => drop(tokio::spawn(session.serve(guard))),
         }
     }
+}
+
+/// The same socket for another worker.
+fn on(worker: &Handle, listener: &TcpListener) -> io::Result<TcpListener> {
+    let same = listener.as_fd().try_clone_to_owned()?;
+    let _there = worker.enter();
+    TcpListener::from_std(same.into())
+}
+
+/// What another worker sets as long as it makes progress, more often than it is asked.
+fn show_progress(worker: &Handle) -> Arc<AtomicBool> {
+    let progress = Arc::new(AtomicBool::new(true));
+    let shown = progress.clone();
+    worker.spawn(async move {
+        let mut ticks = interval(PULSE_INTERVAL / 4);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            shown.store(true, Ordering::Relaxed);
+        }
+    });
+    progress
 }
 
 /// A crowd ends what is only learned. It opens nothing: where somebody chose to fail open, whoever can make one would get
@@ -222,6 +266,10 @@ impl Session {
 mod tests {
     use super::*;
     use crate::limits::ACCEPT_FAILURES_MAX;
+    use crate::workers::Workers;
+    use std::net::Ipv4Addr;
+    use std::sync::mpsc::channel;
+    use std::time::Instant;
 
     #[test]
     fn a_crowd_ends_what_is_only_learned_and_opens_nothing() {
@@ -233,5 +281,41 @@ mod tests {
         crowd();
         assert!(shows_life(&connections, true), "what is inspected waits for its turn");
         assert!(shows_life(&connections, false), "none since");
+    }
+
+    #[test]
+    fn another_worker_accepts_from_the_same_socket() {
+        let workers = Workers::start(2).expect("threads");
+        let [first, second] = workers.handles() else { panic!("two workers") };
+        let listener = first.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let same = on(second, &listener).expect("the same socket");
+        let accepted = second.spawn(async move { same.accept().await.map(|(_, peer)| peer) });
+        let client = std::net::TcpStream::connect(address).expect("accepted by the kernel");
+        let peer = first.block_on(accepted).expect("no panic").expect("accepted");
+        assert_eq!(peer, client.local_addr().expect("an address"));
+        workers.end(Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_worker_that_hangs_shows_no_progress() {
+        let workers = Workers::start(1).expect("a thread");
+        let progress = show_progress(&workers.handles()[0]);
+        let ((hangs, hung), (release, released)) = (channel(), channel::<()>());
+        workers.handles()[0].spawn(async move {
+            let _ = hangs.send(());
+            let _ = released.recv();
+        });
+        hung.recv().expect("it hangs");
+        progress.store(false, Ordering::Relaxed);
+        std::thread::sleep(PULSE_INTERVAL);
+        assert!(!progress.load(Ordering::Relaxed));
+        drop(release);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !progress.load(Ordering::Relaxed) {
+            assert!(Instant::now() < deadline, "it goes on");
+            std::thread::yield_now();
+        }
+        workers.end(Duration::from_secs(10));
     }
 }

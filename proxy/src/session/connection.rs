@@ -242,6 +242,10 @@ impl Connection {
         loop {
             match self.relay(context) {
                 Err(event) => return Poll::Ready(event),
+                Ok(true) if self.is_quiet(context) => {
+                    any = true;
+                    break;
+                }
                 Ok(true) => any = true,
                 Ok(false) => break,
             }
@@ -283,8 +287,11 @@ impl Connection {
 
     /// Reaches the destination.
     pub(super) async fn dial<D: Dial>(&mut self, dial: &D) -> Result<(), End> {
+        // Many may be dialling at a time, each with the head of a request.
+        self.client.release();
         let first = self.client.inbound.unsent(self.gate);
-        let (stream, sent) = reach(dial, self.ends, first).await.map_err(|_| End::Reset)?;
+        // Boxed, so that a connection has no room for it later.
+        let (stream, sent) = Box::pin(reach(dial, self.ends, first)).await.map_err(|_| End::Reset)?;
         let mut server = Leg::new(stream, SERVER_BUFFER_BYTES);
         server.sent(&mut self.client.inbound, sent);
         self.server = Some(server);
@@ -505,4 +512,25 @@ async fn next_program(mut receiver: CurrentReceiver) -> Option<(CurrentReceiver,
     receiver.changed().await.ok()?;
     let current = receiver.borrow_and_update().clone();
     Some((receiver, current))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Shared, serve};
+    use super::*;
+    use crate::intercept::ToApp;
+
+    /// Bytes of what a function returns.
+    fn size_of_result<A, R>(_: impl FnOnce(A) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn a_connection_that_is_served_takes_less_than_2_kib() {
+        type Arguments = (Direction, TcpStream, Ends, Shared, &'static ToApp);
+        let bytes = size_of_result(|(direction, client, ends, shared, dial): Arguments| {
+            serve(direction, client, ends, shared, dial)
+        });
+        assert!(bytes < 2048, "{bytes} bytes");
+    }
 }

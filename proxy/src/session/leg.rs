@@ -82,6 +82,15 @@ impl Leg {
         }
     }
 
+    /// True if it holds nothing and has nothing to read; then it wakes the task when it has.
+    pub(super) fn is_quiet(&mut self, context: &mut Context<'_>) -> bool {
+        !self.ended
+            && !self.broken
+            && self.inbound.is_empty()
+            && !self.holds_in_pipe()
+            && self.stream.poll_read_ready(context).is_pending()
+    }
+
     /// Without the option the last bytes of a message wait for an acknowledgement, but for those that are sent first: most
     /// short connections need no more. A socket that does not know the option still works.
     fn be_prompt(&mut self) {

@@ -20,6 +20,20 @@ impl Connection {
         Ok(moved)
     }
 
+    /// True if another round would find nothing: everything that came was judged and sent, and both sides will wake us. It
+    /// spares most rounds a second look at everything.
+    pub(super) fn is_quiet(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(server) = &mut self.server else { return false };
+        let standing = self.conversation.standing();
+        self.phase == Phase::Open
+            && !self.draining
+            && !standing.finished
+            && !standing.over
+            && !standing.has_reply
+            && self.client.is_quiet(context)
+            && server.is_quiet(context)
+    }
+
     fn relay_client(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
         let passable = self.passable(Side::Client);
         if self.client.should_splice(passable) && self.server.is_some() {
