@@ -25,6 +25,17 @@ kind: Pod
 metadata: {name: db-1, namespace: shop, labels: {app: db}}
 spec: {nodeName: n}
 status: {podIPs: [{ip: 10.0.0.8}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: agent, namespace: shop, labels: {app: agent}}
+spec: {nodeName: m, hostNetwork: true}
+status: {podIPs: [{ip: 203.0.113.202}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n}
+status: {addresses: [{type: InternalIP, address: 203.0.113.201}, {type: InternalIP, address: '2001:db8::201'}]}
 ";
 
 /// Egress of `web` under a collection that denies by default.
@@ -203,7 +214,8 @@ spec:
   egress:
     - {name: out, action: Accept, to: [{domainNames: [api.card.example]}]}
 ";
-    let judge = Judge::new(program("    - {name: far, to: [{cidr: 198.51.100.9/32}]}", admin)).expect("valid");
+    let judge =
+        Judge::new(program("    - {name: far, to: [{cidr: 198.51.100.9/32}]}", admin)).expect("valid");
     let found = action(&judge, "203.0.113.7", &["api.card.example"], L4Protocol::TCP, 443);
     assert!(matches!(found, Some(Action::Answer(id)) if judge.answer(id).enforced.effect == Effect::Allow));
 }
@@ -252,9 +264,11 @@ spec:
 #[test]
 fn what_lies_inside_the_cluster_is_never_meant_by_name() {
     let judge = Judge::new(program(TWO_RULES, "")).expect("valid");
-    for inside in ["10.0.0.8", "10.0.0.7"] {
+    // Pods, nodes whose addresses are of the Internet, and pods on a node's network.
+    for inside in ["10.0.0.8", "10.0.0.7", "203.0.113.201", "2001:db8::201", "203.0.113.202"] {
         assert_eq!(action(&judge, inside, &["api.card.example"], L4Protocol::TCP, 443), None, "{inside}");
     }
+    assert!(allowed(&judge, "203.0.113.200", &["api.card.example"], 443));
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(crate) struct ClassKey {
     pub(crate) clauses: Vec<ClauseIndex>,
     /// Pods, and Services that lead to pods: what is learned of them is learned at their own side.
     pub(crate) inside: bool,
+    /// A node's, where a name might lead there.
+    pub(crate) node: bool,
     /// The Service whose address it is, where its ports need answers of their own.
     pub(crate) service: Option<ServiceIndex>,
     /// Rules that name it by a name that leads to it; ascending. Never of a span.
@@ -61,7 +63,15 @@ fn find<N: Number>(spans: &[Span<N>], address: N) -> usize {
 struct Markers<'a> {
     clauses: Vec<(ClauseIndex, &'a Region)>,
     inside: Option<&'a AddressSet>,
+    nodes: Option<&'a AddressSet>,
     services: Vec<(ServiceIndex, AddressSet)>,
+}
+
+impl ClassKey {
+    /// True if no name is meant to lead there: it lies within the cluster.
+    pub(crate) fn is_never_named(&self) -> bool {
+        self.inside || self.node
+    }
 }
 
 /// Sorts all addresses into classes.
@@ -76,10 +86,12 @@ pub(crate) fn classes(cluster: &Cluster<'_>, lineup: &Lineup<'_>) -> Classes {
             }
         }
     }
-    let tells_inside =
-        lineup.direction == Direction::Egress && (lineup.mode == Mode::Observe || lineup.has_names());
+    let has_names = lineup.direction == Direction::Egress && lineup.has_names();
+    let tells_inside = has_names || lineup.direction == Direction::Egress && lineup.mode == Mode::Observe;
     let services = services(cluster, lineup, &clauses, &everybody);
-    let markers = Markers { clauses, inside: tells_inside.then_some(&cluster.inside), services };
+    let inside = tells_inside.then_some(&cluster.inside);
+    let nodes = has_names.then_some(&cluster.node_addresses);
+    let markers = Markers { clauses, inside, nodes, services };
     let mut table = Table { keys: Vec::new(), known: HashMap::new() };
     let v4 = table.spans(&markers, |set| &set.v4);
     let v6 = table.spans(&markers, |set| &set.v6);
@@ -143,7 +155,8 @@ impl Table {
         family: impl for<'s> Fn(&'s AddressSet) -> &'s Vec<Interval<N>>,
     ) -> Vec<Span<N>> {
         let sets = markers.clauses.iter().map(|(_, region)| &region.addresses);
-        let sets = sets.chain(markers.inside).chain(markers.services.iter().map(|(_, set)| set));
+        let sets = sets.chain(markers.inside).chain(markers.nodes);
+        let sets = sets.chain(markers.services.iter().map(|(_, set)| set));
         let sets: Vec<_> = (0u32..).zip(sets).map(|(marker, set)| (marker, family(set).as_slice())).collect();
         let mut spans: Vec<Span<N>> = Vec::new();
         sweep(&sets, |first, last, active| {
@@ -169,12 +182,15 @@ impl Table {
 impl Markers<'_> {
     fn key(&self, active: &[u32]) -> ClassKey {
         let mut key = ClassKey::default();
-        let first_service = self.clauses.len() + usize::from(self.inside.is_some());
+        let nodes = self.clauses.len() + usize::from(self.inside.is_some());
+        let first_service = nodes + usize::from(self.nodes.is_some());
         for marker in active.iter().map(|marker| *marker as usize) {
             if let Some((clause, _)) = self.clauses.get(marker) {
                 key.clauses.push(*clause);
-            } else if marker < first_service {
+            } else if marker < nodes {
                 key.inside = true;
+            } else if marker < first_service {
+                key.node = true;
             } else {
                 key.service = self.services.get(marker - first_service).map(|(service, _)| *service);
             }

@@ -31,6 +31,8 @@ enum Handle {
     Block,
     /// An egress rule names everybody.
     Everybody,
+    /// A rule names a name.
+    Name,
 }
 
 /// Policies by address in memory, so that each counts once.
@@ -87,6 +89,11 @@ impl Dependents {
     /// Adds the policies that name an entity.
     pub(super) fn naming_entities(&self, bag: &mut PolicyBag) {
         self.add(&Handle::Entity, |_| true, bag);
+    }
+
+    /// Adds the policies that name names: never those of the inside.
+    pub(super) fn naming_names(&self, bag: &mut PolicyBag) {
+        self.add(&Handle::Name, |_| true, bag);
     }
 
     /// Adds the policies whose egress names everybody.
@@ -192,7 +199,8 @@ fn handles(policy: &Policy) -> BTreeSet<Handle> {
             }
             Peer::Cidr { .. } => drop(handles.insert(Handle::Block)),
             Peer::Entity(_) | Peer::Nodes(_) => drop(handles.insert(Handle::Entity)),
-            Peer::Name(_) | Peer::Unknown(_) => {}
+            Peer::Name(_) => drop(handles.insert(Handle::Name)),
+            Peer::Unknown(_) => {}
         }
     }
     for rule in policy.rules(Direction::Egress) {

@@ -79,7 +79,8 @@ impl Merged {
             if !by_key.contains_key(key) {
                 let cells = builder.boxes(&classes.keys[*key], v4)?;
                 // What lies inside is told from the outside where a name might lead there.
-                let kept = !cells.is_empty() || classes.keys[*key].inside && builder.lineup.has_names();
+                let kept =
+                    !cells.is_empty() || classes.keys[*key].is_never_named() && builder.lineup.has_names();
                 by_key.insert(*key, kept.then(|| self.id(cells)));
             }
         }

@@ -75,6 +75,8 @@ pub struct Kept {
     /// What every learning and every confined program holds.
     inside: AddressSet,
     resolver: AddressSet,
+    /// What those that name names hold as well.
+    nodes: AddressSet,
 }
 
 /// Which pods are to be compiled.
@@ -89,6 +91,7 @@ struct Fresh {
     contested: Vec<CompileWarning>,
     inside: AddressSet,
     resolver: AddressSet,
+    nodes: AddressSet,
 }
 
 impl Kept {
@@ -272,14 +275,16 @@ impl Kept {
             programs,
             contested: compiler.contested(),
             inside: compiler.cluster.inside.clone(),
+            nodes: compiler.cluster.node_addresses.clone(),
             resolver: resolver(&compiler.cluster),
         })
     }
 
     /// Takes fresh programs in; one with the content of before keeps its revision.
     fn adopt(&mut self, fresh: Fresh, before: &[Difference]) -> Renewed {
-        let Fresh { programs, contested, inside, resolver } = fresh;
+        let Fresh { programs, contested, inside, resolver, nodes } = fresh;
         (self.contested, self.inside, self.resolver) = (contested, inside, resolver);
+        self.nodes = nodes;
         let mut renewed = Renewed { compiled: programs.len(), ..Renewed::default() };
         let touched = before.iter().filter_map(|difference| match difference {
             Difference::Pod(name, _) if !programs.contains_key(name) => Some(name),
@@ -337,6 +342,9 @@ impl Kept {
         }
         if cluster.inside != self.inside && self.collections.iter().any(|c| c.mode == Mode::Observe) {
             return Extent::Whole;
+        }
+        if cluster.inside != self.inside || cluster.node_addresses != self.nodes {
+            self.dependents.naming_names(&mut bag);
         }
         for policy in bag.values() {
             pods.extend(cluster.select(&policy.subject.namespaces, &policy.subject.workloads));

@@ -4,7 +4,7 @@
 //! class that an address may have anyway, one for every set of rules by name that can meet on one address. A name is named
 //! by every rule with a pattern that it matches; an address that several names share, by all rules of all of them.
 //!
-//! What lies inside the cluster is never meant by name: pods and Services have labels and names of their own, and whoever
+//! What lies inside the cluster is never meant by name: pods, Services and nodes have labels and names of their own, and whoever
 //! decides what a name resolves to must not choose among them.
 
 use super::boxes::BoxBuilder;
@@ -32,7 +32,7 @@ pub(super) fn named_classes<N: Number>(
 ) -> Result<Vec<NamedClass>, TooMany> {
     let sets = rule_sets(builder.lineup);
     let outside: BTreeSet<usize> =
-        spans.iter().map(|(_, _, key)| *key).filter(|key| !classes.keys[*key].inside).collect();
+        spans.iter().map(|(_, _, key)| *key).filter(|key| !classes.keys[*key].is_never_named()).collect();
     let mut named = Vec::new();
     let mut bases = BTreeSet::new();
     for key in outside {

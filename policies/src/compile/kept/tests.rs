@@ -183,3 +183,39 @@ fn a_change_that_does_not_compile_changes_nothing() {
     assert_eq!(kept_outcome(&kept), before);
     assert!(kept.differences(&set, &inventory).is_empty());
 }
+
+/// What no name may lead to is part of programs that name somebody else altogether.
+#[test]
+fn a_pod_that_comes_is_inside_for_every_rule_by_name() {
+    let mut random = Random(5);
+    let mut inventory = random::inventory(&mut random);
+    inventory.services.clear();
+    let mut policy = random::policy_set(&mut random).policies.remove(0);
+    policy.tier = bulkhead_facts::Tier::Namespace;
+    let name = bulkhead_facts::NamePattern::parse("api.card.example").unwrap();
+    policy.egress = vec![crate::model::Rule {
+        name: "card".into(),
+        action: crate::model::RuleAction::Allow,
+        peers: crate::model::Peers::These(vec![crate::model::Peer::Name(name)]),
+        ports: crate::model::Ports::Any,
+        l7: None,
+    }];
+    policy.ingress.clear();
+    policy.subject = crate::model::Subject {
+        namespaces: crate::model::NamespaceMatch::Labels(Default::default()),
+        workloads: Default::default(),
+    };
+    let set = PolicySet { policies: vec![policy], collections: vec![] };
+    let mut world = World { set, inventory };
+    let mut kept = Kept::default();
+    kept.apply(kept.differences(&world.set, &world.inventory), 1).unwrap();
+    let template = world.inventory.pods.values().find(|pod| !pod.host_network).unwrap().clone();
+    for (at, host_network) in [("203.0.113.9", false), ("2001:db8::9", true)] {
+        let pod =
+            Pod { uid: at.into(), addresses: vec![at.parse().unwrap()], host_network, ..template.clone() };
+        let name = ObjectName { namespace: "elsewhere".into(), name: format!("new-{host_network}") };
+        world.inventory.pods.insert(name, pod);
+        kept.apply(kept.differences(&world.set, &world.inventory), 2).unwrap();
+        assert_eq!(Ok(kept_outcome(&kept)), world.compiled(), "{at}");
+    }
+}
