@@ -8,7 +8,7 @@ use crate::clock;
 use crate::config::{InfrastructureRule, Place};
 use crate::enforcement::Table;
 use crate::firewall::{
-    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Infrastructure, Marks,
+    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Infrastructure, Marks, Means,
     NamedAddress, Recognition, TableState,
 };
 use crate::flows::Recorder;
@@ -215,6 +215,9 @@ impl Table for KernelTier {
             try_legs();
         }
         let applied = self.firewall.apply_with_names(judge, named)?;
+        if applied.means == Means::Elements {
+            self.metrics.program_element_changes.inc();
+        }
         self.flows.replace_program(judge.clone());
         Ok(applied.generation)
     }

@@ -4,9 +4,9 @@
 //! Both pods have real sidecars, each with a controller that pushes the next program as soon as the one before is in
 //! force. Traffic of both families goes by the kernel alone (port 9000) and through the inspector (port 8080), on
 //! connections that stay and on new ones. Two programs alternate that mean the same for this traffic and differ in
-//! everything that a program is made of: classes, boxes, answer ids, rules. For each reload there are
-//! [`REQUESTS_PER_RELOAD`] requests, so that the load is that of 3,000 a second at the wanted pace whatever the machine
-//! can do; what it did is printed.
+//! everything that a program is made of: classes, boxes, answer ids, rules. After each such reload comes a pod, or goes the
+//! one that came: a change of elements. For each reload there are [`REQUESTS_PER_RELOAD`] requests, so that the load is that
+//! of 3,000 a second at the wanted pace whatever the machine can do; what it did is printed.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -24,13 +24,14 @@ use bulkhead_policies::program::Program;
 
 use crate::controller::Controller;
 use crate::ground::{Ground, WEB};
-use crate::sidecars::{Sidecar, compile};
+use crate::sidecars::{CAPTURES, Sidecar, compile_among};
 use crate::storm::{expect_silence, probe, rounds, show_that_probes_arrive, watch};
 use crate::trial::able;
 
 /// 3,000 a second and 1,000 reloads in 60 s.
 const REQUESTS_PER_RELOAD: u64 = 180;
-const PACE: Duration = Duration::from_millis(60);
+/// When the next reload is due, if requests allow: a little sooner than it must be, so that a late one is caught up with.
+const PACE: Duration = Duration::from_millis(55);
 /// The port that needs the inspector.
 const INSPECTED: u16 = 8080;
 /// The port that the kernel passes by itself.
@@ -44,21 +45,35 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_thousand_reloads_under_load_drop_nothing_allowed_and_pass_nothing_denied() -> anyhow::Result<()> {
+    reload_under_load(CAPTURES[0])
+}
+
+#[test]
+fn a_thousand_reloads_where_apps_see_the_pods_own_address_do_no_harm_either() -> anyhow::Result<()> {
+    reload_under_load(CAPTURES[1])
+}
+
+/// One at a time: the load of one is all that the machine has.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn reload_under_load(capture: &'static str) -> anyhow::Result<()> {
     let Some(()) = able() else { return Ok(()) };
+    let _alone = ALONE.lock();
     let reloads = u64::from(rounds(50, 1000));
     let ground = Ground::lay(true)?;
     watch(&ground)?;
     show_that_probes_arrive(&ground)?;
     let seen = Arc::new(Seen::default());
     serve(&ground, &seen)?;
-    let pods = [Pod::start(&ground, "attacker")?, Pod::start(&ground, "web")?];
-    push_to_both(&pods, 1)?;
+    let pods = [Pod::start(&ground, "attacker", capture)?, Pod::start(&ground, "web", capture)?];
+    push_to_both(&pods, 0)?;
     let traffic = Traffic::start(&ground)?;
-    let (started, mut slowest) = (Instant::now(), Duration::ZERO);
-    for number in 0..reloads {
-        let begun = Instant::now();
-        slowest = slowest.max(push_to_both(&pods, number + 2)?);
-        while begun.elapsed() < PACE || traffic.requests() < (number + 1) * REQUESTS_PER_RELOAD {
+    let (started, mut took) = (Instant::now(), [Vec::new(), Vec::new()]);
+    for number in 1..=reloads {
+        took[0].push(push_to_both(&pods, 2 * number - 1)?);
+        took[1].push(push_to_both(&pods, 2 * number)?);
+        let wanted = number * REQUESTS_PER_RELOAD;
+        while started.elapsed() < PACE * u32::try_from(number)? || traffic.requests() < wanted {
             traffic.is_well()?;
             sleep(Duration::from_millis(1));
         }
@@ -67,12 +82,21 @@ fn a_thousand_reloads_under_load_drop_nothing_allowed_and_pass_nothing_denied() 
     let told = traffic.finish()?;
     seen.expect_nothing_denied()?;
     expect_silence(&ground)?;
+    pods.iter().try_for_each(|pod| pod.expect_both_means(&ground, reloads))?;
     println!(
-        "{reloads} reloads of two sidecars in {elapsed:.1} s under {:.0} requests/s ({requests} in all: {told}); the \
-         slowest was in force after {slowest:?}",
-        requests as f64 / elapsed
+        "{capture}: {reloads} reloads and as many changes of elements of two sidecars in {elapsed:.1} s under {:.0} requests/s \
+         ({requests} in all: {told}); in force after {} and {}",
+        requests as f64 / elapsed,
+        told_times(&mut took[0]),
+        told_times(&mut took[1]),
     );
     Ok(())
+}
+
+fn told_times(took: &mut [Duration]) -> String {
+    took.sort_unstable();
+    let at = |part: usize| took.get(took.len() * part / 100).or(took.last()).copied().unwrap_or_default();
+    format!("{:.1?} (median; 99 %: {:.1?}, slowest {:.1?})", at(50), at(99), at(100))
 }
 
 /// Gives how long it took until the next program was in force at both.
@@ -89,29 +113,55 @@ fn push_to_both(pods: &[Pod; 2], number: u64) -> anyhow::Result<Duration> {
 
 /// A pod's sidecar with its controller and the programs that alternate.
 struct Pod {
-    _sidecar: Sidecar,
+    sidecar: Sidecar,
     controller: Controller,
-    programs: [Program; 2],
+    programs: [Program; 4],
 }
 
 impl Pod {
-    fn start(ground: &Ground, name: &'static str) -> anyhow::Result<Self> {
-        let programs = [compile(name, "")?, compile(name, &elsewhere())?];
-        ensure!(programs[0].answers != programs[1].answers, "the programs of `{name}` do not differ");
+    fn start(ground: &Ground, name: &'static str, capture: &'static str) -> anyhow::Result<Self> {
+        let (other, more) = (elsewhere(), more_pods());
+        // Reload, one pod more, reload, one pod less.
+        let programs = [("", ""), ("", more.as_str()), (&other, &more), (&other, "")];
+        let [a, b, c, d] = programs.map(|(policies, pods)| compile_among(name, policies, pods));
+        let programs = [a?, b?, c?, d?];
+        ensure!(programs[0].answers != programs[2].answers, "the programs of `{name}` do not differ");
         let mut sidecar = Sidecar::init(ground, name)?;
+        sidecar.capture(capture);
         let controller = sidecar.controller(ground)?;
         sidecar.run(ground)?;
         let (capability, _) = controller.said()?;
         ensure!(capability == Capability::Enforced, "the sidecar of `{name}` says {capability:?}");
-        Ok(Self { _sidecar: sidecar, controller, programs })
+        Ok(Self { sidecar, controller, programs })
     }
 
-    /// Has the next program in force under that revision, after that of the start.
+    /// Has the next program in force under that revision, after that of the start: reloads by odd numbers.
     fn push(&self, number: u64) -> anyhow::Result<Duration> {
-        let mut program = self.programs[usize::from(number.is_multiple_of(2))].clone();
-        program.revision = number + 1;
+        let mut program = self.programs[usize::try_from((number + 3) % 4)?].clone();
+        program.revision = number + 2;
         self.controller.push(program)
     }
+
+    fn expect_both_means(&self, ground: &Ground, each: u64) -> anyhow::Result<()> {
+        let of = |name| self.sidecar.metric(ground, name);
+        let elements = of("bulkhead_program_element_changes_total")?;
+        let reloads = of("bulkhead_programs_applied_total")? - elements;
+        ensure!(elements >= each && reloads >= each, "{reloads} reloads, {elements} changes of elements");
+        ensure!(of("bulkhead_table_tampering_total")? == 0, "the sidecar put its own table back");
+        Ok(())
+    }
+}
+
+/// A pod of each kind at addresses that no traffic here has.
+fn more_pods() -> String {
+    let pod = |app: &str, last: u8| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: another-{app}, namespace: shop, uid: uid-{last}, labels: {{app: \
+             {app}}}}}\nspec: {{containers: [{{name: c}}]}}\nstatus: {{phase: Running, podIPs: [{{ip: 10.77.0.{last}}}, {{ip: \
+             'fd77::{last}'}}]}}\n"
+        )
+    };
+    pod("web", 50) + &pod("attacker", 60)
 }
 
 /// Policies about addresses that no traffic here has: they move every class and answer of the others.

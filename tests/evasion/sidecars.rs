@@ -140,6 +140,14 @@ impl Sidecar {
         Ok(())
     }
 
+    /// The value of a metric without labels.
+    pub(crate) fn metric(&self, ground: &Ground, name: &str) -> anyhow::Result<u64> {
+        let told = administrative(&ground.node, self.place.addresses, "/metrics")?;
+        let value = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.with_context(|| format!("no metric `{name}` in {told}"))?;
+        Ok(value.trim().parse()?)
+    }
+
     fn wait_until_ready(&mut self, ground: &Ground) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !ready(&ground.node, self.place.addresses)? {
@@ -210,27 +218,39 @@ pub(crate) fn enforce_in_kernel(ground: &Ground, name: &str, more: &str) -> anyh
 
 /// What the pod is held to, by the same way as in a cluster: documents, inventory, compiler.
 pub(crate) fn compile(pod: &str, more: &str) -> anyhow::Result<Program> {
+    compile_among(pod, more, "")
+}
+
+/// As [`compile`], with more pods in the inventory.
+pub(crate) fn compile_among(pod: &str, more: &str, pods: &str) -> anyhow::Result<Program> {
     let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
     let loaded = load(&[source("policies.yaml", POLICIES), source("more.yaml", more)]);
     ensure!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
-    let inventory = load_inventory(&[source("inventory.yaml", INVENTORY)]);
+    let inventory = load_inventory(&[source("inventory.yaml", INVENTORY), source("pods.yaml", pods)]);
     let inventory = inventory.map_err(|diagnostics| anyhow::anyhow!("{diagnostics:?}"))?;
     let compiler = Compiler::new(&loaded.set, &inventory).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     let name = ObjectName { namespace: "shop".into(), name: pod.into() };
     compiler.program(&name, 1).with_context(|| format!("no pod `{pod}`"))
 }
 
-/// Whether the sidecar says so at its administrative port, asked from the node.
+/// Whether the sidecar says so at its administrative port.
 fn ready(node: &Space, pod: Pair) -> anyhow::Result<bool> {
+    Ok(administrative(node, pod, "/readyz")?.starts_with("HTTP/1.1 200"))
+}
+
+/// What the administrative port answers, asked from the node; nothing where it does not.
+fn administrative(node: &Space, pod: Pair, path: &str) -> anyhow::Result<String> {
     let address = SocketAddr::new(pod.v4.into(), 15_020);
     node.run(|| {
         let patience = Duration::from_millis(500);
-        let Ok(mut stream) = TcpStream::connect_timeout(&address, patience) else { return Ok(false) };
+        let Ok(mut stream) = TcpStream::connect_timeout(&address, patience) else { return Ok(String::new()) };
         stream.set_read_timeout(Some(patience))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\n\r\n")?;
+        stream.write_all(
+            format!("GET {path} HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\n\r\n").as_bytes(),
+        )?;
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);
-        Ok(answer.starts_with("HTTP/1.1 200"))
+        Ok(answer)
     })?
 }
 

@@ -19,6 +19,9 @@ use bulkhead_netfilter::Batch;
 use bulkhead_policies::decide::Judge;
 use std::sync::Arc;
 
+/// The low bits of generations whose marks are cleared at once.
+const GENERATIONS_CLEARED: u16 = 0xff;
+
 impl Firewall {
     /// Makes the kernel enforce a program. Flows that it still allows go on, others stop at the last transaction.
     /// An error changes nothing.
@@ -57,7 +60,11 @@ impl Firewall {
         let change = self.element_change(judge, named);
         let halfway = match change.map(|change| self.change_elements(&change, judge)) {
             Some(Ok(())) => return Ok(Means::Elements),
-            Some(Err(_)) => true,
+            Some(Err(_)) => {
+                // It may have begun.
+                self.cleared_to = None;
+                true
+            }
             None => false,
         };
         if table::found_generation(&mut self.connection, &self.packets)? != Some(self.generation) {
@@ -129,6 +136,8 @@ impl Firewall {
             table::switch(&mut self.connection, &self.packets, &self.options, generation, Batch::new())
         });
         if let Err(error) = switched {
+            // It may have begun.
+            self.cleared_to = None;
             self.answers.forget(generation.number);
             // What is left of it is in nobody's way and goes with the next reload.
             let _ = table::clean(&mut self.connection, &self.packets, self.generation);
@@ -150,26 +159,26 @@ impl Firewall {
         self.reload(&judge, &named)
     }
 
-    /// Clears the marks of the generation that comes next, which takes a look at every connection of the machine: for idle
-    /// times, so that [`apply`](Self::apply) need not. Nobody sets them before that generation begins.
+    /// Clears the marks of the generations that come next, which takes a look at every connection of the machine: for idle
+    /// times, so that [`apply`](Self::apply) need not.
     pub fn prepare_next(&mut self) -> Result<(), FirewallError> {
-        let next = self.generation.next_number();
-        if self.cleared != Some(next) {
-            self.clear_marks_of(next)?;
-            self.cleared = Some(next);
-        }
-        Ok(())
+        self.clear_marks_of(self.generation.next_number())
     }
 
-    /// No flow may carry the mark of a generation that is about to begin: it would pass unjudged.
+    /// No flow may carry the mark of a generation that is about to begin: it would pass unjudged. Nobody sets such a mark before,
+    /// so one look at the connections is for all generations that share the high bits of the number.
     pub(super) fn clear_marks_of(&mut self, generation: u16) -> Result<(), FirewallError> {
-        if self.cleared.take() == Some(generation) {
+        let (high, last) = (generation & !GENERATIONS_CLEARED, generation | GENERATIONS_CLEARED);
+        if self.cleared_to == Some(last) {
             return Ok(());
         }
-        let mark = Mark::nothing_matched(generation);
-        for flow in self.conntrack.flows(mark, Mark::GENERATION_MASK)? {
+        let mask = Mark::nothing_matched(Mark::GENERATION_MAX & !GENERATIONS_CLEARED);
+        let from = Mark::nothing_matched(generation);
+        let flows = self.conntrack.flows(Mark::nothing_matched(high), mask)?;
+        for flow in flows.into_iter().filter(|flow| flow.mark >= from) {
             self.conntrack.set_mark(&flow, 0)?;
         }
+        self.cleared_to = Some(last);
         Ok(())
     }
 }

@@ -199,8 +199,8 @@ pub struct Firewall {
     queues: Queues,
     /// Rules of somebody else, in words.
     foreign: Option<String>,
-    /// The generation whose marks no flow carries, if the next one was made ready.
-    cleared: Option<u16>,
+    /// The last of the generations to come whose marks no flow carries.
+    cleared_to: Option<u16>,
     /// The kernel's count of transactions after our last one; `None` if somebody else's may have come between.
     transactions: Option<u32>,
 }
@@ -246,7 +246,7 @@ impl Firewall {
             denials: DenialCounts::default(),
             queues: Queues::default(),
             foreign: None,
-            cleared: None,
+            cleared_to: None,
             transactions: None,
         };
         firewall.devices = firewall.current_devices()?;
@@ -460,6 +460,10 @@ impl Firewall {
         self.clear_marks_of(closed.number)?;
         let tables = (&self.packets, &self.frames);
         let loaded = table::load_closed(&mut self.connection, tables, &self.options, closed, &self.devices);
+        if loaded.is_err() {
+            // It may have begun.
+            self.cleared_to = None;
+        }
         match loaded.map_err(|error| self.explained(error)) {
             Err(error) if goes_without_redirects(&mut self.options, &error) => return self.close(),
             loaded => loaded?,

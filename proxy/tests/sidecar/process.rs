@@ -20,6 +20,7 @@ pub(crate) struct Sidecar {
     folder: PathBuf,
     child: Option<Child>,
     flags: &'static [&'static str],
+    run_flags: &'static [&'static str],
     may_enforce: bool,
 }
 
@@ -46,7 +47,7 @@ impl Sidecar {
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("key");
         fs::write(folder.join("ca.pem"), authority.self_signed(&key).expect("sign").pem()).expect("write");
-        Self { folder, child: None, flags, may_enforce }
+        Self { folder, child: None, flags, run_flags: &[], may_enforce }
     }
 
     fn with_table(self) -> Self {
@@ -66,6 +67,12 @@ impl Sidecar {
         self
     }
 
+    /// With more flags for `run` alone.
+    pub(crate) fn running_with(mut self, run_flags: &'static [&'static str]) -> Self {
+        self.run_flags = run_flags;
+        self
+    }
+
     /// Its private directory.
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.join("state")
@@ -76,7 +83,7 @@ impl Sidecar {
         let mut command = self.command("run");
         command.arg("--state").arg(self.state());
         command.arg("--controller-ca").arg(self.folder.join("ca.pem"));
-        command.args(["--drain-seconds", "10"]);
+        command.args(["--drain-seconds", "10"]).args(self.run_flags);
         self.child = Some(command.spawn().expect("run starts"));
     }
 
