@@ -17,6 +17,12 @@ pub const FOLDER_BUSY_MAX: Duration = Duration::from_millis(500);
 /// A folder is read again after this time even if nobody told of a change (network file systems do not).
 pub const FOLDER_POLL: Duration = Duration::from_secs(10);
 
+/// After a pod gave an address up, what another pod that has it may is held to what both may for this time: longer than a
+/// program takes to every sidecar.
+pub const ADDRESS_HOLD_DOWN: Duration = Duration::from_secs(5);
+/// Addresses that pods gave up in that time. More: those that were given up first are held down no longer.
+pub const ADDRESSES_GIVEN_UP_MAX: usize = 65_536;
+
 /// TLS handshakes at the same time, per port. More: wait in the accept queue.
 pub const HANDSHAKES_MAX: usize = 128;
 /// TLS handshakes at the same time from one address. More: closed at once, the client comes again.

@@ -3,6 +3,7 @@
 //! A policy folder that holds no policy at all counts as wrong: it is more often a lost mount than a wish to open
 //! everything. So does an inventory without namespaces and pods once there were some.
 
+use super::hold_down::HoldDown;
 use super::{Policies, World, compile_diagnostic, diagnostic, without_place};
 use crate::clock::now_ms;
 use crate::flows::Addresses;
@@ -14,6 +15,7 @@ use bulkhead_policies::documents;
 use bulkhead_policies::inventory::{Inventory, ObjectName, Pod};
 use bulkhead_policies::model::{Collection, Date};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The code of a refusal since a folder is not there any more.
 pub(super) const FOLDER_GONE: &str = "folder-gone";
@@ -28,6 +30,9 @@ pub(super) struct Keeper {
     /// What the last readings said, so that a change of one folder does not read the other again.
     policies: Option<(Reading, Result<Arc<Policies>, Refusal>)>,
     inventory: Option<(Reading, Result<Arc<Inventory>, Refusal>)>,
+    hold_down: HoldDown,
+    /// The inventory that programs are compiled from: with the former holders of addresses that changed hands.
+    compiled_from: Arc<Inventory>,
 }
 
 /// Policies as their schedules hold them on a day. The world of before may lack them: it stays while a store that fails
@@ -47,16 +52,23 @@ impl Keeper {
             references: None,
             policies: None,
             inventory: None,
+            hold_down: HoldDown::default(),
+            compiled_from: Arc::default(),
         }
     }
 
-    /// The world after these readings, with collections in the mode that their schedules have come to `today`.
+    /// When the same readings will mean something else, on the same day.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.hold_down.due()
+    }
+
+    /// The world after these readings, with collections in the mode that their schedules have come to that day.
     pub(super) fn next(
         &mut self,
         last: &World,
         policies: &Reading,
         inventory: &Reading,
-        today: Date,
+        (today, now): (Date, Instant),
     ) -> World {
         let mut next = World { policies_refused: None, inventory_refused: None, ..last.clone() };
         let inventory = once(&mut self.inventory, inventory, read_inventory);
@@ -72,6 +84,7 @@ impl Keeper {
                 next.policies_refused = Some(refused("policies", last.policies_refused.as_ref(), why))
             }
         }
+        self.compiled_from = self.hold_down.next(&next.inventory, now);
         self.compile(last, next, today)
     }
 
@@ -80,7 +93,7 @@ impl Keeper {
     fn compile(&mut self, last: &World, mut next: World, today: Date) -> World {
         loop {
             if next.policies.loaded_ms == 0 {
-                next.addresses = Arc::new(Addresses::new(&next.inventory));
+                next.addresses = self.addresses(&next);
                 return next;
             }
             let errors = match self.update(&mut next, today) {
@@ -102,10 +115,10 @@ impl Keeper {
         let is_held = |held: &&Held| Arc::ptr_eq(&held.policies, &next.policies) && held.day == today;
         if let Some(held) = self.held.as_ref().filter(is_held) {
             next.collections = held.collections.clone();
-            return self.index.update_inventory(&next.inventory);
+            return self.index.update_inventory(&self.compiled_from);
         }
         let set = next.policies.set().on(today);
-        let change = self.index.update(&set, &next.inventory)?;
+        let change = self.index.update(&set, &self.compiled_from)?;
         next.collections = Arc::new(set.collections);
         let (policies, collections) = (next.policies.clone(), next.collections.clone());
         self.held = Some(Held { policies, day: today, collections });
@@ -114,10 +127,17 @@ impl Keeper {
 
     fn adopt(&mut self, mut next: World, change: &Change) -> World {
         next.revision = self.index.revision();
-        next.pods = Arc::new(self.index.pods().clone());
-        next.addresses = Arc::new(Addresses::new(&next.inventory));
+        let mut pods = self.index.pods().clone();
+        pods.retain(|uid, _| !self.hold_down.is_former(uid));
+        next.pods = Arc::new(pods);
+        next.addresses = self.addresses(&next);
         next.warnings = self.warnings(&next, change);
         next
+    }
+
+    fn addresses(&self, world: &World) -> Arc<Addresses> {
+        let held_down = self.hold_down.held_down().clone();
+        Arc::new(Addresses::new(&world.inventory).with_held_down(held_down))
     }
 
     fn warnings(&mut self, world: &World, change: &Change) -> Vec<String> {
@@ -250,7 +270,7 @@ fn folder_diagnostic(error: &FolderError) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bulkhead_facts::Mode;
+    use bulkhead_facts::{Mode, Reason};
     use bulkhead_policies::diagnostics::Source;
 
     #[test]
@@ -289,7 +309,7 @@ mod tests {
         let modes = |world: &World| -> Vec<_> { world.pods.values().map(|pod| pod.program.mode).collect() };
         let before = keeper.next(&World::default(), &policies, &inventory("shop"), today());
         assert_eq!((before.revision, modes(&before)), (1, vec![Mode::Audit]));
-        let tomorrow = Date::parse("2026-11-26").expect("a day");
+        let tomorrow = on("2026-11-26");
         let after = keeper.next(&before, &policies, &inventory("shop"), tomorrow);
         assert_eq!((after.revision, modes(&after)), (2, vec![Mode::Enforce]));
         assert_eq!(after.collections[0].mode, Mode::Enforce, "what is told is what is held");
@@ -308,13 +328,17 @@ mod tests {
         let moved = keeper.next(&first, &policies, &inventory("other"), today());
         let held = |world: &World| world.pods.values().next().map(|pod| pod.program.collection.clone());
         assert_eq!((held(&first), held(&moved)), (Some(Some("shop".into())), Some(None)));
-        let tomorrow = Date::parse("2026-11-26").expect("a day");
+        let tomorrow = on("2026-11-26");
         let back = keeper.next(&moved, &policies, &inventory("shop"), tomorrow);
         assert_eq!(back.pods.values().next().map(|pod| pod.program.mode), Some(Mode::Enforce));
     }
 
-    fn today() -> Date {
-        Date::parse("2026-11-25").expect("a day")
+    fn today() -> (Date, Instant) {
+        on("2026-11-25")
+    }
+
+    fn on(day: &str) -> (Date, Instant) {
+        (Date::parse(day).expect("a day"), Instant::now())
     }
 
     #[test]
@@ -328,7 +352,7 @@ mod tests {
         let again = keeper.next(&first, &policies, &inventory("other"), today());
         assert_eq!(again.warnings, first.warnings, "another label of the namespace");
         let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: web-0, namespace: shop, uid: u, labels: {app: gone}}\nspec: {containers: \
-             []}\nstatus: {phase: Running, podIP: 10.0.0.1}\n";
+             []}\nstatus: {phase: Running, podIP: 10.0.0.9}\n";
         let there: Reading = Arc::new(Ok(vec![source("inventory.yaml", text)]));
         assert!(keeper.next(&again, &policies, &there, today()).warnings.is_empty());
     }
@@ -361,6 +385,61 @@ mod tests {
         }
         let later = keeper.next(&first, &unreadable(), &inventory("shop"), today());
         assert_eq!(later.policies_refused.map(|refusal| refusal.at_ms), Some(7));
+    }
+
+    const CLIENTS: &str = "apiVersion: bulkhead.dev/v1alpha1\nkind: Collection\nmetadata: {name: c}\nspec: {covers: {namespaces: \
+         {team: shop}}, default: deny, mode: enforce}\n---\napiVersion: bulkhead.dev/v1alpha1\nkind: SegmentPolicy\nmetadata: {name: \
+         web, namespace: shop}\nspec:\n  workloads: {app: web}\n  ingress:\n    - {from: [{workloads: {app: old}}], ports: [80]}\n    - \
+         {from: [{workloads: {app: new}}], ports: [81]}\n    - {from: [{workloads: {team: all}}], ports: [82]}\n";
+
+    /// `web`, and at 10.0.0.2 a pod of that name and app.
+    fn neighbours(at_2: &str) -> Reading {
+        let pod = |name: &str, last: u8| {
+            format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, uid: uid-{name}, labels: {{app: \
+                 {name}, team: all}}}}\nspec: {{containers: []}}\nstatus: {{phase: Running, podIP: 10.0.0.{last}}}\n"
+            )
+        };
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {team: shop}}\n";
+        let text = format!("{namespace}{}{}", pod("web", 1), pod(at_2, 2));
+        Arc::new(Ok(vec![source("inventory.yaml", &text)]))
+    }
+
+    /// Whether 10.0.0.2 may use ports 80 to 82 of `web`, and why not.
+    fn may(world: &World) -> [&'static str; 3] {
+        use bulkhead_facts::{Direction, L4Protocol, Request};
+        let program = (*world.pods["uid-web"].program).clone();
+        let judge = bulkhead_policies::decide::Judge::new(program).expect("valid");
+        [80, 81, 82].map(|port| {
+            let peer = std::net::Ipv4Addr::new(10, 0, 0, 2).into();
+            let answer = judge.decide(Direction::Ingress, peer, L4Protocol::TCP, port, &Request::Opaque);
+            answer.enforced.reason.as_str()
+        })
+    }
+
+    #[test]
+    fn an_address_that_changes_hands_may_what_both_may_until_its_hold_down_is_over() {
+        let mut keeper = Keeper::new(0);
+        let policies: Reading = Arc::new(Ok(vec![source("policies.yaml", CLIENTS)]));
+        let (day, start) = today();
+        let [allowed, no_rule] = [Reason::AllowedByRule, Reason::NoRule].map(Reason::as_str);
+        let old = keeper.next(&World::default(), &policies, &neighbours("old"), (day, start));
+        assert_eq!((may(&old), keeper.due()), ([allowed, no_rule, allowed], None));
+        let reading = neighbours("new");
+        let held = keeper.next(&old, &policies, &reading, (day, start));
+        assert_eq!(may(&held), [no_rule, no_rule, allowed]);
+        assert_eq!(
+            held.pods.keys().collect::<Vec<_>>(),
+            ["uid-new", "uid-web"],
+            "nobody runs the former one"
+        );
+        assert_eq!(held.inventory.pods.len(), 2);
+        assert!(held.warnings.iter().any(|warning| warning.contains("former holder")), "{:?}", held.warnings);
+        let due = keeper.due().expect("held down");
+        assert_eq!(due, start + crate::limits::ADDRESS_HOLD_DOWN);
+        let over = keeper.next(&held, &policies, &reading, (day, due));
+        assert_eq!((may(&over), keeper.due()), ([no_rule, allowed, allowed], None));
+        assert!(over.revision > held.revision && held.revision > old.revision);
     }
 
     /// One collection for each label.

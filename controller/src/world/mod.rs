@@ -3,6 +3,7 @@
 //! One task ([`follow`]) makes it; everybody else holds the newest [`World`]. A reading that is wrong is refused whole:
 //! what was in force stays, and the world says what was refused and why ([`keeper`]).
 
+mod hold_down;
 mod keeper;
 
 use crate::clock::now_ms;
@@ -19,7 +20,7 @@ use bulkhead_policies::model::{Collection, Date, PolicySet};
 use keeper::Keeper;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -100,6 +101,8 @@ pub async fn follow(
     loop {
         tokio::select! {
             () = sleep(DAY_LOOKED_AT) => if onwards(day, today()) == day { continue },
+            // An address that changed hands is held down no longer.
+            () = until(keeper.due()) => {}
             changed = inventory.changed() => if changed.is_err() { return Ok(()) },
             changed = policies.changed() => if changed.is_err() { return Ok(()) },
             () = world.closed() => return Ok(()),
@@ -107,7 +110,7 @@ pub async fn follow(
         // Both are looked at: at the start, and often later, they change together.
         let readings = (policies.borrow_and_update().clone(), inventory.borrow_and_update().clone());
         day = onwards(day, today());
-        let next = step(&mut keeper, &current, readings, day).await;
+        let next = step(&mut keeper, &current, readings, (day, Instant::now())).await;
         if let Err(error) = remember(&records, &current, &next).await {
             tracing::error!(%error, "a new policy waits: its revision cannot be stored");
             sleep(RETRY).await;
@@ -125,13 +128,13 @@ async fn step(
     keeper: &mut Keeper,
     last: &World,
     (policies, inventory): (Reading, Reading),
-    today: Date,
+    now: (Date, Instant),
 ) -> World {
     // A keeper that panicked is not used again: the one that is left here compiles everything anew.
     let mut working = std::mem::replace(keeper, Keeper::new(last.revision));
     let before = last.clone();
     let made = tokio::task::spawn_blocking(move || {
-        let next = working.next(&before, &policies, &inventory, today);
+        let next = working.next(&before, &policies, &inventory, now);
         (working, next)
     });
     match made.await {
@@ -140,6 +143,14 @@ async fn step(
             next
         }
         Err(panic) => keeper::refused_by_panic(last, &panic.to_string()),
+    }
+}
+
+/// Waits for a moment; for ever where there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep(moment.saturating_duration_since(Instant::now())).await,
+        None => std::future::pending().await,
     }
 }
 
