@@ -86,6 +86,7 @@ impl TryFrom<v1::HttpMatch> for HttpMatch {
             headers: all(wire.headers)?,
             query: all(wire.query)?,
             websocket: wire.websocket,
+            frames_checked: wire.frames_checked,
         })
     }
 }
@@ -99,6 +100,7 @@ impl From<&HttpMatch> for v1::HttpMatch {
             headers: http.headers.iter().map(Into::into).collect(),
             query: http.query.iter().map(Into::into).collect(),
             websocket: http.websocket,
+            frames_checked: http.frames_checked,
         }
     }
 }

@@ -11,13 +11,25 @@ use crate::field::{
 };
 use crate::v1;
 use bulkhead_facts::{IpFamily, L4Protocol, PolicyRef, PortRange, WorkloadRef};
+use bulkhead_policies::model::L7Section;
 use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, Choice, ChoiceId, ClassId, DirectionProgram, Endpoint,
     L7ChainId, NamedClass, PortBox, Program, RuleIndex, RuleInfo, RuleNames,
 };
 
-/// The highest format of programs that is known here, and the one of every program that is written so far.
-const FORMAT: u32 = 1;
+/// The highest format of programs that is known here.
+const FORMAT: u32 = 2;
+
+/// The lowest format that has every word of a program: 1, or 2 with WebSockets whose frames are checked.
+fn format(program: &Program) -> u32 {
+    let stages = program.l7_chains.iter().flat_map(|chain| chain.enforced.iter().chain(&chain.shadow));
+    let checks = |section: &L7Section| match section {
+        L7Section::Http(requests) => requests.iter().any(|request| request.frames_checked),
+        _ => false,
+    };
+    let sections = stages.flat_map(|stage| &stage.entries).filter_map(|entry| entry.section.as_ref());
+    if sections.into_iter().any(checks) { 2 } else { 1 }
+}
 
 impl TryFrom<v1::Program> for Program {
     type Error = InvalidMessage;
@@ -59,8 +71,8 @@ impl From<&Program> for v1::Program {
             ingress: Some((&program.ingress).into()),
             egress: Some((&program.egress).into()),
             names: program.names.iter().map(Into::into).collect(),
-            format: FORMAT,
             choices: program.choices.iter().map(Into::into).collect(),
+            format: format(program),
         }
     }
 }

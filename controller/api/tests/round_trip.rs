@@ -81,8 +81,8 @@ fn a_wrong_field_refuses_the_program_and_is_named() {
         ("no workload", |p| p.workload_name.clear(), InvalidMessage::Missing("program.workload_name")),
         (
             "words of a newer version",
-            |p| p.format = 2,
-            InvalidMessage::Unknown { field: "program.format", value: "2".into() },
+            |p| p.format = 3,
+            InvalidMessage::Unknown { field: "program.format", value: "3".into() },
         ),
         (
             "unknown mode",
@@ -412,15 +412,16 @@ fn http_match() -> impl Strategy<Value = HttpMatch> {
     ];
     let header = ("[a-z-]{1,8}", value).prop_map(|(name, value)| HeaderMatch { name, value });
     let query = (name(), any::<bool>()).prop_map(|(name, present)| QueryMatch { name, present });
-    let rest = (vec(query, 0..2), option::of(any::<bool>()));
+    let rest = (vec(query, 0..2), option::of(any::<bool>()), any::<bool>());
     (vec("[A-Z]{1,7}", 0..3), option::of(path), vec(host, 0..3), vec(header, 0..3), rest).prop_map(
-        |(methods, path, hosts, headers, (query, websocket))| HttpMatch {
+        |(methods, path, hosts, headers, (query, websocket, frames_checked))| HttpMatch {
             methods,
             path,
             hosts,
             headers,
             query,
             websocket,
+            frames_checked,
         },
     )
 }

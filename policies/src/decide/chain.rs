@@ -22,6 +22,8 @@ pub(super) struct ChainIndex {
     pub(super) denies: bool,
     /// Its rules that allow traffic to names, where nothing but names leads to it.
     named: NamedRules,
+    /// Some alternative wants the frames of a WebSocket checked.
+    checks_frames: bool,
 }
 
 /// The protocols that sections of a chain speak of, enforced or not.
@@ -79,6 +81,7 @@ impl ChainIndex {
                 .flat_map(|stage| &stage.entries)
                 .any(|entry| entry.effect == Some(Effect::Deny)),
             named,
+            checks_frames: checks_frames(chain),
         }
     }
 
@@ -103,14 +106,22 @@ impl ChainIndex {
         self.named.explain(chain, pair, |stages| by_name::unclear_fault(stages, host))
     }
 
+    /// True if a request is allowed only where the frames of the WebSocket that it becomes are checked.
+    pub(super) fn wants_frames_checked(&self, chain: &L7Chain, end: Answer, http: &HttpRequest<'_>) -> bool {
+        let allows = |unchecked| {
+            decide_forms(&self.enforced, &chain.enforced, end, http, unchecked).effect == Effect::Allow
+        };
+        self.checks_frames && allows(false) && !allows(true)
+    }
+
     fn found(&self, chain: &L7Chain, end: AnswerPair, request: &Request<'_>) -> AnswerPair {
         match request {
             Request::Opaque => self.opaque,
             Request::Http(http) => {
-                let enforced = decide_forms(&self.enforced, &chain.enforced, end.enforced, http);
+                let enforced = decide_forms(&self.enforced, &chain.enforced, end.enforced, http, false);
                 let shadow = match &self.shadow[..] {
                     [] => enforced,
-                    stages => decide_forms(stages, &chain.shadow, end.shadow, http),
+                    stages => decide_forms(stages, &chain.shadow, end.shadow, http, false),
                 };
                 AnswerPair { enforced, shadow }
             }
@@ -130,6 +141,15 @@ impl ChainIndex {
     }
 }
 
+fn checks_frames(chain: &L7Chain) -> bool {
+    let entries = chain.enforced.iter().flat_map(|stage| &stage.entries);
+    let checks = |entry: &L7Entry| match &entry.section {
+        Some(L7Section::Http(requests)) => requests.iter().any(|request| request.frames_checked),
+        _ => false,
+    };
+    entries.into_iter().any(checks)
+}
+
 /// Decides a request of a protocol other than HTTP.
 fn decide_other(index: &[Protocols], stages: &[L7Stage], end: Answer, request: &Request<'_>) -> Answer {
     for (index, stage) in index.iter().zip(stages) {
@@ -141,23 +161,29 @@ fn decide_other(index: &[Protocols], stages: &[L7Stage], end: Answer, request: &
 }
 
 /// Decides on the normal form of the path and on the raw one; only what both allow is allowed.
-fn decide_forms(index: &[StageIndex], stages: &[L7Stage], end: Answer, http: &HttpRequest<'_>) -> Answer {
-    let normal = decide_path(index, stages, end, http, http.path.normal());
+fn decide_forms(
+    index: &[StageIndex],
+    stages: &[L7Stage],
+    end: Answer,
+    http: &HttpRequest<'_>,
+    unchecked: bool,
+) -> Answer {
+    let normal = decide_path(index, stages, end, (http, unchecked), http.path.normal());
     if normal.effect == Effect::Deny || http.path.raw() == http.path.normal() {
         return normal;
     }
-    decide_path(index, stages, end, http, http.path.raw())
+    decide_path(index, stages, end, (http, unchecked), http.path.raw())
 }
 
 fn decide_path(
     index: &[StageIndex],
     stages: &[L7Stage],
     end: Answer,
-    http: &HttpRequest<'_>,
+    (http, unchecked): (&HttpRequest<'_>, bool),
     path: &str,
 ) -> Answer {
     for (index, stage) in index.iter().zip(stages) {
-        let question = index.question(http);
+        let question = index.question(http, unchecked);
         let entry = index.first_match(&question, path).and_then(|at| stage.entries.get(at));
         if let Some(answer) = entry.and_then(entry_answer) {
             return answer;

@@ -27,7 +27,7 @@ use crate::program::{
     L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo,
 };
 use addresses::AddressIndex;
-use bulkhead_facts::{Direction, Effect, HostName, L4Protocol, Reason, Request};
+use bulkhead_facts::{Direction, Effect, HostName, HttpRequest, L4Protocol, Reason, Request};
 use by_name::NamedRules;
 use chain::ChainIndex;
 use found::{Classes, Found};
@@ -95,6 +95,15 @@ impl Judge {
             (Some(chain), Some(index)) => index.decide_unclear(chain, self.answer(chain.end), host),
             (None, _) | (_, None) => AnswerPair { enforced: UNKNOWN, shadow: UNKNOWN },
         }
+    }
+
+    /// True if a request of HTTP is allowed only where the frames of the WebSocket that it becomes are checked.
+    pub fn wants_frames_checked(&self, chain: L7ChainId, request: &HttpRequest<'_>) -> bool {
+        let at = chain.0 as usize;
+        let found = self.program.l7_chains.get(at).zip(self.chains.get(at));
+        found.is_some_and(|(chain, index)| {
+            index.wants_frames_checked(chain, self.answer(chain.end).enforced, request)
+        })
     }
 
     /// The pair of answers for one request, from layer 4 up.

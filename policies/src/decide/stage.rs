@@ -25,6 +25,8 @@ const NONE: u32 = u32::MAX;
 /// What is asked: everything but the path, looked up once per request.
 pub(super) struct Question<'a> {
     request: &'a HttpRequest<'a>,
+    /// Nobody would check its frames, should it become a WebSocket.
+    unchecked: bool,
     method: u32,
     hosts: [u32; HOST_IDS_MAX],
     hosts_used: usize,
@@ -71,12 +73,15 @@ struct Candidate {
     headers: Box<[HeaderMatch]>,
     query: Box<[QueryMatch]>,
     websocket: Option<bool>,
+    frames_checked: bool,
 }
 
 impl Candidate {
     /// What method, path and host do not settle.
-    fn matches(&self, request: &HttpRequest<'_>, effect: Option<Effect>) -> bool {
-        headers_match(&self.headers, request.headers, effect)
+    fn matches(&self, question: &Question<'_>, effect: Option<Effect>) -> bool {
+        let request = question.request;
+        !(self.frames_checked && question.unchecked)
+            && headers_match(&self.headers, request.headers, effect)
             && query_matches(&self.query, request.query, effect)
             && websocket_matches(self.websocket, request.headers, effect)
     }
@@ -88,9 +93,9 @@ impl StageIndex {
     }
 
     /// Looks up method and host.
-    pub(super) fn question<'a>(&self, request: &'a HttpRequest<'a>) -> Question<'a> {
+    pub(super) fn question<'a>(&self, request: &'a HttpRequest<'a>, unchecked: bool) -> Question<'a> {
         let method = self.methods.find(0, request.method.as_bytes()).unwrap_or(NONE);
-        let mut question = Question { request, method, hosts: [ANY; HOST_IDS_MAX], hosts_used: 0 };
+        let mut question = Question { request, unchecked, method, hosts: [ANY; HOST_IDS_MAX], hosts_used: 0 };
         if !self.has_hosts {
             return question;
         }
@@ -167,7 +172,7 @@ impl StageIndex {
                 return;
             }
             let effect = self.effects.get(candidate.entry as usize).copied().flatten();
-            if candidate.matches(question.request, effect) {
+            if candidate.matches(question, effect) {
                 *best = candidate.entry;
                 return;
             }
@@ -258,6 +263,7 @@ impl Builder {
                     headers: http.headers.clone().into(),
                     query: http.query.clone().into(),
                     websocket: http.websocket,
+                    frames_checked: http.frames_checked,
                 };
                 self.lists.entry((list, method, *host)).or_default().push(candidate);
             }

@@ -4,7 +4,9 @@ use super::*;
 use crate::model::{HttpMatch, L7Section};
 use crate::program::ClassId;
 use crate::program::{AddressSpan, L7Entry, L7Stage, PortBox};
-use bulkhead_facts::{HttpRequest, Mode, PolicyRef, PortRange, Tier, UrlPath, WorkloadRef};
+use bulkhead_facts::{
+    HeaderField, HttpRequest, Mode, PathTemplate, PolicyRef, PortRange, Tier, UrlPath, WorkloadRef,
+};
 
 fn pair(effect: Effect, reason: Reason) -> AnswerPair {
     let answer = Answer { effect, rule: None, reason };
@@ -192,7 +194,7 @@ fn chain_of(entries: &[(&str, &str, &str)]) -> Judge {
     let entry = |(method, template, host): &(&str, &str, &str)| {
         let http = HttpMatch {
             methods: if method.is_empty() { vec![] } else { vec![(*method).into()] },
-            path: (!template.is_empty()).then(|| bulkhead_facts::PathTemplate::parse(template).unwrap()),
+            path: (!template.is_empty()).then(|| PathTemplate::parse(template).unwrap()),
             hosts: if host.is_empty() {
                 vec![]
             } else {
@@ -326,7 +328,7 @@ fn each_protocol_is_decided_by_its_section_and_in_doubt_against_the_sender() {
 fn a_call_of_grpc_is_the_request_that_it_is() {
     let path = UrlPath::parse("/ledger.v1.Ledger/Append").unwrap();
     let ask = |section: &str, content_type: &str| {
-        let headers = [bulkhead_facts::HeaderField { name: b"Content-Type", value: content_type.as_bytes() }];
+        let headers = [HeaderField { name: b"Content-Type", value: content_type.as_bytes() }];
         let call = HttpRequest { method: "POST", path: &path, query: None, host: None, headers: &headers };
         matched(section, |judge| judge.decide_l7(L7ChainId(0), &Request::Http(call)).enforced)
     };
@@ -339,4 +341,33 @@ fn a_call_of_grpc_is_the_request_that_it_is() {
         [false, false]
     );
     assert_eq!(ask("grpc: [{service: ledger.v1}]", "application/grpc"), [false, false]);
+}
+
+#[test]
+fn frames_are_checked_where_nothing_allows_the_socket_without() {
+    let socket = |path: &str, frames_checked| HttpMatch {
+        path: PathTemplate::parse(path).ok(),
+        websocket: Some(true),
+        frames_checked,
+        ..HttpMatch::default()
+    };
+    let entry = |rule, requests| L7Entry {
+        rule: RuleIndex(rule),
+        effect: Some(Effect::Allow),
+        section: Some(L7Section::Http(requests)),
+    };
+    let entries =
+        vec![entry(0, vec![socket("/a", true), socket("/b", true)]), entry(1, vec![socket("/b", false)])];
+    let chain = L7Chain { enforced: vec![L7Stage { entries }], ..L7Chain::default() };
+    let end = Answer { effect: Effect::Deny, rule: None, reason: Reason::NoRule };
+    let index = ChainIndex::new(&chain, AnswerPair { enforced: end, shadow: end }, NamedRules::default());
+    let wants = |path: &str, upgrade: &'static [u8]| {
+        let path = UrlPath::parse(path).unwrap();
+        let headers = [HeaderField { name: b"upgrade", value: upgrade }];
+        let request = HttpRequest { method: "GET", path: &path, query: None, host: None, headers: &headers };
+        index.wants_frames_checked(&chain, end, &request)
+    };
+    assert!(wants("/a", b"websocket"));
+    assert!(!wants("/b", b"websocket"), "another rule allows it without");
+    assert!(!wants("/a", b"h2c") && !wants("/c", b"websocket"), "not allowed at all");
 }

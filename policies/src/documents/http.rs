@@ -5,12 +5,12 @@
 
 use crate::diagnostics::{Report, Span, nearest, quoted};
 use crate::limits::{HEADER_VALUE_BYTES_MAX, REQUEST_ITEMS_MAX, RULE_ITEMS_MAX};
-use crate::model::{HeaderMatch, HeaderValueMatch, HttpMatch, QueryMatch};
+use crate::model::{HeaderMatch, HeaderValueMatch, HttpMatch, QueryMatch, RuleAction};
 use crate::yaml::{Fields, Node, Nulls};
 use bulkhead_facts::{HostPattern, PathTemplate, TemplateError};
 
 /// Reads the list of requests.
-pub(super) fn read(report: &mut Report, node: &Node) -> Option<Vec<HttpMatch>> {
+pub(super) fn read(report: &mut Report, node: &Node, action: RuleAction) -> Option<Vec<HttpMatch>> {
     let items = node.expect_list(report, "http")?;
     if items.is_empty() {
         report
@@ -27,13 +27,14 @@ pub(super) fn read(report: &mut Report, node: &Node) -> Option<Vec<HttpMatch>> {
         );
         return None;
     }
-    let mut requests: Vec<HttpMatch> = items.iter().filter_map(|item| read_request(report, item)).collect();
+    let mut requests: Vec<HttpMatch> =
+        items.iter().filter_map(|item| read_request(report, item, action)).collect();
     requests.sort();
     requests.dedup();
     Some(requests)
 }
 
-fn read_request(report: &mut Report, node: &Node) -> Option<HttpMatch> {
+fn read_request(report: &mut Report, node: &Node, action: RuleAction) -> Option<HttpMatch> {
     let mut fields = Fields::open(report, node, "a request", Nulls::Refused)?;
     let methods = fields.texts(report, "methods");
     let path = fields.get(report, "path");
@@ -41,6 +42,7 @@ fn read_request(report: &mut Report, node: &Node) -> Option<HttpMatch> {
     let headers = fields.list(report, "headers");
     let query = fields.list(report, "query");
     let websocket = fields.boolean(report, "websocket");
+    let frames_checked = fields.choice(report, "frames", &[("checked", true)]).unwrap_or(false);
     let lists = [
         ("methods", methods.as_ref().map(Vec::len)),
         ("hosts", hosts.as_ref().map(Vec::len)),
@@ -49,6 +51,17 @@ fn read_request(report: &mut Report, node: &Node) -> Option<HttpMatch> {
     ];
     for (name, length) in lists {
         check_length(report, node, name, length);
+    }
+    let fits = websocket == Some(true) && action == RuleAction::Allow;
+    if let Some(frames) = node.child("frames").filter(|_| frames_checked && !fits) {
+        report
+            .error(
+                "bad-request",
+                frames.span,
+                "`frames` stands beside `websocket: true` in a rule that allows, and nowhere else",
+            )
+            .help("frames are those of the WebSocket that an allowed request becomes");
+        return None;
     }
     fields.finish(report);
     let mut found = HttpMatch {
@@ -66,6 +79,7 @@ fn read_request(report: &mut Report, node: &Node) -> Option<HttpMatch> {
         headers: headers.unwrap_or_default().iter().filter_map(|node| header(report, node)).collect(),
         query: query.unwrap_or_default().iter().filter_map(|node| parameter(report, node)).collect(),
         websocket,
+        frames_checked,
     };
     found.methods.sort();
     found.methods.dedup();

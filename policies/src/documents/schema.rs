@@ -277,6 +277,11 @@ fn request() -> Shape {
         field("headers", list(header), "Requirements on header fields."),
         field("query", list(parameter), "Requirements on parameters of the query."),
         field("websocket", Shape::Boolean, "Whether it asks to become a WebSocket."),
+        field(
+            "frames",
+            Shape::Word(&["checked"]),
+            "Frames of the WebSocket are checked, beside `websocket: true`.",
+        ),
     ])
 }
 

@@ -19,7 +19,7 @@ pub(crate) const SECTIONS: [&str; 7] = ["http", "grpc", "tls", "dns", "redis", "
 /// Reads a section by its name.
 pub(super) fn read(report: &mut Report, name: &str, node: &Node, action: RuleAction) -> Option<L7Section> {
     match name {
-        "http" => super::http::read(report, node).map(L7Section::Http),
+        "http" => super::http::read(report, node, action).map(L7Section::Http),
         "grpc" => {
             let calls = each(report, node, "grpc", |report, item| grpc(report, item, action))?;
             Some(L7Section::Http(calls.into_iter().flatten().collect()))

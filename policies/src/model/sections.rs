@@ -116,6 +116,8 @@ pub struct HttpMatch {
     pub query: Vec<QueryMatch>,
     /// Whether it asks to become a WebSocket; `None` does not matter.
     pub websocket: Option<bool>,
+    /// Frames of the WebSocket that it becomes are checked (RFC 6455); of allows with `websocket` only.
+    pub frames_checked: bool,
 }
 
 /// A requirement on a header field.

@@ -218,6 +218,7 @@ fn http_match(random: &mut Random) -> HttpMatch {
             vec![]
         },
         websocket: random.once_in(6).then(|| random.once_in(2)),
+        frames_checked: false,
     }
 }
 

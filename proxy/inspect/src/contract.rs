@@ -85,6 +85,15 @@ pub(crate) trait Inspector {
     /// Releases the request that was asked about.
     fn allow(&mut self);
 
+    /// The request that was asked about, and that is released next, becomes a WebSocket whose frames are checked, if the
+    /// server agrees. `compressed`: the client offers `permessage-deflate`.
+    fn check_frames(&mut self, _compressed: bool) {}
+
+    /// True if frames of a WebSocket are checked: of this exchange, or of the connection as a whole where it is 0.
+    fn checks_frames(&self, _exchange: u32) -> bool {
+        false
+    }
+
     /// Drops the request that was asked about and prepares a reply in its turn. False where only closing both
     /// sides is safe.
     fn deny(&mut self, notice: &Notice<'_>) -> bool;

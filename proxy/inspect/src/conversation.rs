@@ -145,6 +145,17 @@ impl Conversation {
         inspector!(&mut self.state, inspector => inspector.allow(), ());
     }
 
+    /// The request that was asked about, and that is released next, becomes a WebSocket whose frames are checked, if the
+    /// server agrees. `compressed`: the client offers `permessage-deflate`.
+    pub fn check_frames(&mut self, compressed: bool) {
+        inspector!(&mut self.state, inspector => inspector.check_frames(compressed), ());
+    }
+
+    /// True if frames of a WebSocket are checked: of this exchange, or of the connection as a whole where it is 0.
+    pub fn checks_frames(&self, exchange: u32) -> bool {
+        inspector!(&self.state, inspector => inspector.checks_frames(exchange), false)
+    }
+
     /// Drops the request that was asked about and prepares a reply, which leaves in its turn. False where only
     /// closing both sides is safe.
     pub fn deny(&mut self, notice: &Notice<'_>) -> bool {

@@ -23,6 +23,7 @@ mod question;
 mod redis;
 pub mod signature;
 mod tls;
+mod websocket;
 
 pub use contract::{Notice, Progress, Refusal, Side, Standing, Step};
 pub use conversation::Conversation;

@@ -96,6 +96,9 @@ pub const CONTROL_FRAMES_MAX: u32 = 100;
 /// Frames without content in that time, beside two for each stream. More: the connection is closed.
 pub const EMPTY_FRAMES_MAX: u32 = 1_000;
 
+/// Bytes that one frame of a WebSocket carries, where frames are checked. More: the connection is closed.
+pub const WEBSOCKET_FRAME_BYTES_MAX: u64 = 1 << 30;
+
 /// Bytes of a command to Redis that are held to judge it; those behind its keys are not. More: refused.
 pub const REDIS_COMMAND_BYTES_MAX: usize = 1024 * 1024;
 /// Arguments of a command to Redis that are held to judge it. More: refused.

@@ -138,6 +138,15 @@ impl<'a> Question<'a> {
         }
     }
 
+    /// True if it asks to become a WebSocket and offers to compress its messages.
+    pub fn offers_compression(&self) -> bool {
+        let fields = self.http().map_or(&[][..], |head| head.fields.as_slice());
+        let extensions = |field: &&bulkhead_facts::HeaderField<'_>| {
+            field.name.eq_ignore_ascii_case(b"sec-websocket-extensions")
+        };
+        fields.iter().filter(extensions).any(|field| crate::websocket::is_compressed(field.value))
+    }
+
     /// The protocol that it belongs to.
     pub fn protocol(&self) -> Protocol {
         match &self.subject {

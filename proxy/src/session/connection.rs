@@ -10,12 +10,12 @@ use super::limits::{
     CLIENT_BUFFER_BYTES, DIAL_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, PACE_BYTES_MIN,
     PACE_TIMEOUT, SERVER_BUFFER_BYTES, SILENCE_TIMEOUT, STALL_TIMEOUT,
 };
-use super::report::Report;
+use super::report::{Released, Report};
 use super::verdict::{Plan, Verdicts};
 use crate::drain::{Stage, StageReceiver};
 use crate::policy::{Current, CurrentReceiver};
 use bulkhead_facts::{Direction, Effect};
-use bulkhead_inspect::{Conversation, Side};
+use bulkhead_inspect::{Conversation, Question, Side};
 use bulkhead_policies::program::AnswerPair;
 use std::future::{pending, poll_fn};
 use std::io;
@@ -368,7 +368,7 @@ impl Connection {
     }
 
     fn is_unlimited(&self) -> bool {
-        !self.gate || self.reading != Reading::Understood
+        !self.gate || self.reading != Reading::Understood || self.conversation.checks_frames(0)
     }
 
     /// True if something should move: a body, or bytes that the other side does not take.
@@ -448,7 +448,17 @@ impl Connection {
         // What can be ended alone is: see `revoke_denied`.
         let requests = self.report.open().filter(|released| !released.ends_alone());
         let requests = requests.filter_map(|released| released.verdict(&self.verdicts));
-        opaque.into_iter().chain(requests).find(denies)
+        opaque.into_iter().chain(requests).find(denies).or_else(|| self.unchecked_now())
+    }
+
+    /// The denial of a WebSocket whose frames would have to be checked and were not from the beginning.
+    fn unchecked_now(&self) -> Option<AnswerPair> {
+        let wants = |question: &Question<'_>| {
+            self.verdicts.wants_frames_checked(question)
+                && !self.conversation.checks_frames(question.exchange)
+        };
+        let found = self.report.open().filter_map(Released::question).any(|question| wants(&question));
+        found.then(|| self.verdicts.unread())
     }
 
     /// What it speaks, for a report; empty while nothing was said.

@@ -39,7 +39,12 @@ impl Connection {
                     // This head is complete; what comes after it is another one.
                     *head_since = None;
                     let denial = decide(verdicts, report, *gate, &question);
+                    let checks = denial.is_none() && *gate && verdicts.wants_frames_checked(&question);
+                    let compressed = checks && question.offers_compression();
                     drop(question);
+                    if checks {
+                        conversation.check_frames(compressed);
+                    }
                     match denial {
                         None => conversation.allow(),
                         Some(denial) => self.deny(&denial)?,
@@ -198,6 +203,9 @@ impl Connection {
         if !self.conversation.survives() {
             self.client.inbound.drop_unjudged();
         }
+        if self.conversation.checks_frames(0) {
+            self.insert()?;
+        }
         if told { Ok(()) } else { Err(Event::End(End::Reset)) }
     }
 
@@ -220,6 +228,12 @@ impl Connection {
             self.report.mistaken();
             self.lose_track();
             return Ok(());
+        }
+        if self.conversation.checks_frames(0) {
+            if let Some(server) = &mut self.server {
+                server.inbound.drop_unjudged();
+            }
+            return self.refuse_client(refusal);
         }
         let unasked = self.conversation.outstanding() == 0;
         // A server that waited for too long denies nobody anything.

@@ -1,7 +1,7 @@
 //! What the policy in force says of one connection and of the requests on it.
 
 use crate::policy::Current;
-use bulkhead_facts::{Direction, Effect, L4Protocol, Reason};
+use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request};
 use bulkhead_inspect::{Protocol, Question, Refusal};
 use bulkhead_policies::decide::Spoken;
 use bulkhead_policies::program::{Action, Answer, AnswerPair, L7ChainId};
@@ -97,6 +97,15 @@ impl Verdicts {
                 }
             }
         }
+    }
+
+    /// True for a request that is allowed only where the frames of the WebSocket that it becomes are checked.
+    pub(super) fn wants_frames_checked(&self, question: &Question<'_>) -> bool {
+        let Plan::Inspect { chain, gate: true, .. } = self.plan else { return false };
+        question.with_request(|request| match request {
+            Request::Http(request) => self.current.judge.wants_frames_checked(chain, request),
+            _ => false,
+        })
     }
 
     /// What holds for bytes of a protocol that no chain reads.

@@ -17,6 +17,7 @@ pub(crate) use request::{is_method, path_and_query};
 use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
 use crate::limits::{HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX, REQUESTS_OUTSTANDING_MAX};
 use crate::question::Question;
+use crate::websocket::{self, Fault, Frames, TOO_LARGE};
 use bulkhead_facts::{HostName, Reason};
 use chunked::Chunked;
 use request::{Cuts, Intent};
@@ -35,6 +36,27 @@ pub(crate) struct Http1 {
     progress: Progress,
     /// Nothing follows the exchange that is open.
     last_exchange: bool,
+    websocket: WebSocket,
+}
+
+/// What is done about the frames of a WebSocket.
+#[derive(Debug, Default)]
+enum WebSocket {
+    /// Nothing: what follows an upgrade is opaque.
+    #[default]
+    Opaque,
+    /// They are checked if the server agrees to the upgrade.
+    Wanted,
+    /// They are checked.
+    Checked(Box<Checked>),
+}
+
+#[derive(Debug)]
+struct Checked {
+    frames: Frames,
+    fault: Option<Fault>,
+    /// A close of our own, for the server.
+    to_server: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -219,7 +241,12 @@ impl Inspector for Http1 {
                     };
                 }
                 Requests::Held => match self.held() {
-                    Some(next) => self.requests = next,
+                    Some(next) => {
+                        if let (Requests::Head { .. }, WebSocket::Wanted) = (&next, &self.websocket) {
+                            self.websocket = WebSocket::Opaque;
+                        }
+                        self.requests = next;
+                    }
                     None => return Step::NeedMore,
                 },
                 Requests::Replying { discard } => {
@@ -228,14 +255,14 @@ impl Inspector for Http1 {
                         count => Step::Discard(count),
                     };
                 }
-                Requests::Tunnel => return Step::Opaque,
+                Requests::Tunnel => return self.websocket.step(Side::Client, bytes),
             }
         }
     }
 
     fn server<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
         match &mut self.responses {
-            Responses::Tunnel => Step::Opaque,
+            Responses::Tunnel => self.websocket.step(Side::Server, bytes),
             _ if bytes.is_empty() => Step::NeedMore,
             Responses::Head { .. } => self.response_head(bytes),
             Responses::Body(body) => match body.advance(bytes) {
@@ -267,7 +294,38 @@ impl Inspector for Http1 {
         true
     }
 
+    fn check_frames(&mut self, _: bool) {
+        if let Requests::Asked(Pending { about: Outstanding { intent: Intent::Upgrade, .. }, .. }) =
+            self.requests
+        {
+            self.websocket = WebSocket::Wanted;
+        }
+    }
+
+    fn checks_frames(&self, _: u32) -> bool {
+        matches!(self.websocket, WebSocket::Checked(_))
+    }
+
+    fn insertion(&self, side: Side) -> &[u8] {
+        match (&self.websocket, side) {
+            (WebSocket::Checked(checked), Side::Server) => &checked.to_server,
+            (_, _) => &[],
+        }
+    }
+
+    fn inserted(&mut self, _: Side) {
+        if let WebSocket::Checked(checked) = &mut self.websocket {
+            checked.to_server.clear();
+        }
+    }
+
     fn reject(&mut self, refusal: &Refusal, notice: &Notice<'_>) -> bool {
+        if let WebSocket::Checked(checked) = &mut self.websocket {
+            let Some(bytes) = checked.close(notice.line) else { return false };
+            self.reply = Some(Reply { bytes, close: true });
+            self.requests = Requests::Ended;
+            return true;
+        }
         let Some(status) = refusal.status.filter(|_| matches!(self.requests, Requests::Head { .. })) else {
             return false;
         };
@@ -277,7 +335,11 @@ impl Inspector for Http1 {
     }
 
     fn reply(&self) -> Option<&[u8]> {
-        let in_order = self.outstanding.is_empty() && matches!(self.responses, Responses::Head { .. });
+        let in_order = match (&self.responses, &self.websocket) {
+            (Responses::Head { .. }, _) => self.outstanding.is_empty(),
+            (Responses::Tunnel, WebSocket::Checked(checked)) => checked.frames.is_between(Side::Server),
+            (Responses::Body(_) | Responses::Tunnel, _) => false,
+        };
         self.reply.as_ref().filter(|_| in_order).map(|reply| reply.bytes.as_slice())
     }
 
@@ -296,13 +358,21 @@ impl Inspector for Http1 {
     fn passable(&self, side: Side) -> u64 {
         match (side, &self.requests, &self.responses) {
             (Side::Client, Requests::Body { body, .. }, _) => body.passable(),
-            (Side::Client, Requests::Tunnel, _) | (Side::Server, _, Responses::Tunnel) => u64::MAX,
+            (Side::Client, Requests::Tunnel, _) | (Side::Server, _, Responses::Tunnel) => {
+                match &self.websocket {
+                    WebSocket::Checked(checked) => checked.frames.passable(side),
+                    WebSocket::Opaque | WebSocket::Wanted => u64::MAX,
+                }
+            }
             (Side::Server, _, Responses::Body(body)) => body.passable(),
             (Side::Client, _, _) | (Side::Server, _, Responses::Head { .. }) => 0,
         }
     }
 
     fn passed(&mut self, side: Side, count: u64) {
+        if let WebSocket::Checked(checked) = &mut self.websocket {
+            return checked.frames.passed(side, count);
+        }
         match (side, &mut self.requests, &mut self.responses) {
             (Side::Client, Requests::Body { body: Body::Length(left), then }, _) => {
                 *left = left.saturating_sub(count);
@@ -429,7 +499,7 @@ impl Http1 {
             Intent::Exchange => false,
         };
         match head.status {
-            _ if agreed => return self.open_tunnel(length, head.status),
+            _ if agreed => return self.open_tunnel(length, head.status, head.compressed),
             101 => return refuse("101 that no request asked for"),
             100..=199 => {
                 *interim += 1;
@@ -449,7 +519,7 @@ impl Http1 {
         Step::Forward(length)
     }
 
-    fn open_tunnel<'a>(&mut self, length: usize, status: u16) -> Step<'a> {
+    fn open_tunnel<'a>(&mut self, length: usize, status: u16, compressed: bool) -> Step<'a> {
         if !matches!(self.requests, Requests::Held) {
             return refuse("tunnel opened before its request was complete");
         }
@@ -457,6 +527,11 @@ impl Http1 {
         self.requests = Requests::Tunnel;
         self.responses = Responses::Tunnel;
         self.progress = Progress { exchange: 0, status: Some(status), completed: true, tunnel: true };
+        if let WebSocket::Wanted = self.websocket {
+            let frames = Frames::new(compressed);
+            self.websocket =
+                WebSocket::Checked(Box::new(Checked { frames, fault: None, to_server: Vec::new() }));
+        }
         Step::Forward(length)
     }
 
@@ -464,6 +539,35 @@ impl Http1 {
         self.outstanding.pop_front();
         self.responses = Responses::default();
         self.progress.completed = true;
+    }
+}
+
+impl WebSocket {
+    fn step<'a>(&mut self, side: Side, bytes: &[u8]) -> Step<'a> {
+        let Self::Checked(checked) = self else { return Step::Opaque };
+        if checked.fault.is_some() && (side == Side::Client || checked.frames.is_between(side)) {
+            return Step::NeedMore;
+        }
+        match checked.frames.next(side, bytes) {
+            Ok(0) => Step::NeedMore,
+            Ok(count) => Step::Forward(count),
+            Err(fault) => {
+                checked.fault = Some(fault);
+                let reason = if fault.code == TOO_LARGE { Reason::Limit } else { Reason::Malformed };
+                Step::Refuse(Refusal { reason, status: None, detail: fault.detail })
+            }
+        }
+    }
+}
+
+impl Checked {
+    /// A close for both sides; `None` where it would stand within a frame of the server.
+    fn close(&mut self, line: &str) -> Option<Vec<u8>> {
+        let code = self.fault?.code;
+        if self.frames.is_between(Side::Client) {
+            self.to_server = websocket::close(code, line, Side::Server);
+        }
+        self.frames.is_between(Side::Server).then(|| websocket::close(code, line, Side::Client))
     }
 }
 

@@ -7,6 +7,7 @@ use super::Body;
 use super::head::{Lines, content_length, field, malformed};
 use crate::contract::Refusal;
 use crate::limits::HEAD_FIELDS_MAX;
+use crate::websocket::is_compressed;
 use bulkhead_facts::Reason;
 
 /// A complete, well-formed response head.
@@ -15,6 +16,8 @@ pub(super) struct ResponseHead {
     pub(super) status: u16,
     /// The body as the fields frame it; the request may say that there is none.
     pub(super) body: Body,
+    /// It agrees to compress the messages of a WebSocket.
+    pub(super) compressed: bool,
 }
 
 /// Reads the complete head in `head` (RFC 9112 sections 4 and 6).
@@ -24,6 +27,7 @@ pub(super) fn parse(head: &[u8]) -> Result<ResponseHead, Refusal> {
     let (status, minor) = status_line(line)?;
     let mut length = None;
     let mut transfer_encoding = false;
+    let mut compressed = false;
     for (index, (_, line)) in lines.enumerate() {
         if index >= HEAD_FIELDS_MAX {
             return Err(Refusal {
@@ -47,6 +51,7 @@ pub(super) fn parse(head: &[u8]) -> Result<ResponseHead, Refusal> {
                     return Err(malformed("transfer-encoding other than exactly `chunked` in a response"));
                 }
             }
+            24 if is("sec-websocket-extensions") => compressed |= is_compressed(field.value),
             _ => {}
         }
     }
@@ -58,7 +63,7 @@ pub(super) fn parse(head: &[u8]) -> Result<ResponseHead, Refusal> {
         Some(length) => Body::length(length),
         None => Body::UntilClose,
     };
-    Ok(ResponseHead { status, body })
+    Ok(ResponseHead { status, body, compressed })
 }
 
 fn status_line(line: &[u8]) -> Result<(u16, u8), Refusal> {

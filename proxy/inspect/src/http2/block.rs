@@ -16,6 +16,7 @@ use crate::limits::{
     STREAMS_MAX,
 };
 use crate::question::{Question, Subject};
+use crate::websocket::Frames;
 use bulkhead_facts::Reason;
 
 /// The header block that is being read.
@@ -59,6 +60,8 @@ pub(super) struct Asked {
     end_stream: bool,
     about: About,
     content_length: Option<u64>,
+    /// Its frames are to be checked; whether they may be compressed.
+    frames: Option<bool>,
 }
 
 impl Http2 {
@@ -290,11 +293,17 @@ impl Http2 {
     /// The request that was asked about, or under the tee one that was refused, goes to the server.
     pub(super) fn release_asked(&mut self) {
         let (Reading::Asked { count } | Reading::Refused { count, .. }) = self.reading else { return };
-        let Asked { stream, end_stream, about, content_length } = self.asked;
-        self.streams.insert(Stream::new(stream, end_stream, about, content_length));
+        let Asked { stream, end_stream, about, content_length, frames } = self.asked;
+        let frames = frames.map(|compressed| Box::new(Frames::new(compressed)));
+        self.streams.insert(Stream { frames, ..Stream::new(stream, end_stream, about, content_length) });
         self.budget.opened();
         self.frame_output(stream, end_stream);
         self.reading = Reading::Answered { count, allowed: true };
+    }
+
+    /// The request that is asked about becomes a WebSocket whose frames are checked.
+    pub(super) fn check_asked(&mut self, compressed: bool) {
+        self.asked.frames = Some(compressed);
     }
 
     /// The request that was asked about is answered here. False where only closing both sides is safe.

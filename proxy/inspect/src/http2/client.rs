@@ -6,7 +6,7 @@ use super::frame::{self, ACK, Code, END_STREAM, HEADER_BYTES, Header, Kind, PADD
 use super::reply;
 use super::settings::Settings;
 use super::streams::{Ending, Past};
-use crate::contract::Step;
+use crate::contract::{Side, Step};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, INSERTED_BYTES_MAX};
 
 /// Where the bytes of the client stand.
@@ -18,6 +18,8 @@ pub(super) enum Reading {
     Frame,
     /// Inside a payload that nobody has to look at.
     Payload { left: usize, fate: Fate },
+    /// Inside the DATA of a WebSocket: so many bytes of the frame are left, of which so many are of its messages.
+    Checked { left: usize, content: usize, stream: u32 },
     /// Inside a HEADERS or CONTINUATION frame.
     Fragment,
     /// Before a CONTINUATION frame.
@@ -55,6 +57,7 @@ impl Http2 {
             Reading::Preface => self.preface(bytes),
             Reading::Frame => self.frame(bytes),
             Reading::Payload { left, fate } => self.payload(bytes, left, fate),
+            Reading::Checked { left, content, stream } => self.checked(bytes, left, content, stream),
             Reading::Fragment => self.fragment(bytes),
             Reading::Continuation => self.continuation(bytes),
         }
@@ -65,7 +68,7 @@ impl Http2 {
         // A block that is written anew leaves whole or not at all, so that anything may go before it.
         let in_block = matches!(self.reading, Reading::Fragment | Reading::Continuation);
         match self.reading {
-            Reading::Preface | Reading::Payload { fate: Fate::Pass, .. } => false,
+            Reading::Preface | Reading::Payload { fate: Fate::Pass, .. } | Reading::Checked { .. } => false,
             _ => self.left_before_gate == 0 && (!in_block || !self.raw),
         }
     }
@@ -311,7 +314,52 @@ impl Http2 {
             // The server never sees it; the client has to get its window back all the same.
             frame::put_window(&mut self.to_client, header.length);
         }
-        self.pass(header, bytes, fate)
+        let checks = || self.streams.peek(header.stream).is_some_and(|stream| stream.frames.is_some());
+        match fate == Fate::Pass && self.gate && !self.raw && checks() {
+            true => self.websocket(header, bytes, usize::try_from(length).unwrap_or(usize::MAX)),
+            false => self.pass(header, bytes, fate),
+        }
+    }
+
+    /// DATA of a WebSocket whose frames are checked; so many bytes of it are no padding.
+    fn websocket<'a>(&mut self, header: Header, bytes: &[u8], content: usize) -> Step<'a> {
+        let prefix = HEADER_BYTES + usize::from(header.has(PADDED));
+        let here = bytes.get(prefix..).unwrap_or_default();
+        let here = here.get(..content.min(here.len())).unwrap_or_default();
+        if let Err(detail) = self.follow(header.stream, Side::Client, here) {
+            return self.fail(Code::Protocol, detail);
+        }
+        let count = header.total().min(bytes.len());
+        let (left, content) = (header.total() - count, content - here.len());
+        self.checked_to(count, left, content, header.stream)
+    }
+
+    fn checked<'a>(&mut self, bytes: &[u8], left: usize, content: usize, stream: u32) -> Step<'a> {
+        let count = left.min(bytes.len());
+        if count == 0 {
+            return Step::NeedMore;
+        }
+        let here = bytes.get(..content.min(count)).unwrap_or_default();
+        if let Err(detail) = self.follow(stream, Side::Client, here) {
+            return self.fail(Code::Protocol, detail);
+        }
+        self.checked_to(count, left - count, content - here.len(), stream)
+    }
+
+    fn checked_to<'a>(&mut self, count: usize, left: usize, content: usize, stream: u32) -> Step<'a> {
+        self.reading = match left {
+            0 => Reading::Frame,
+            left => Reading::Checked { left, content, stream },
+        };
+        self.consumed(count, Fate::Pass)
+    }
+
+    /// What is wrong with frames of a WebSocket, if something is.
+    pub(super) fn follow(&mut self, stream: u32, side: Side, bytes: &[u8]) -> Result<(), &'static str> {
+        match self.streams.find(stream).and_then(|stream| stream.frames.as_mut()) {
+            Some(frames) => frames.follow(side, bytes).map_err(|fault| fault.detail),
+            None => Ok(()),
+        }
     }
 
     /// What becomes of so many bytes of a body.

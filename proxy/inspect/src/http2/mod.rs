@@ -222,6 +222,14 @@ impl Inspector for Http2 {
         self.release_asked();
     }
 
+    fn check_frames(&mut self, compressed: bool) {
+        self.check_asked(compressed);
+    }
+
+    fn checks_frames(&self, exchange: u32) -> bool {
+        self.streams.peek(exchange).is_some_and(|stream| stream.frames.is_some())
+    }
+
     fn deny(&mut self, notice: &Notice<'_>) -> bool {
         self.deny_asked(notice)
     }

@@ -4,7 +4,7 @@ use super::Http2;
 use super::client::Fate;
 use super::frame::{self, ACK, END_HEADERS, END_STREAM, HEADER_BYTES, Header, Kind, PADDED, PRIORITY};
 use super::settings::Settings;
-use crate::contract::{Refusal, Step};
+use crate::contract::{Refusal, Side, Step};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, HEADER_BLOCK_BYTES_MAX};
 use bulkhead_facts::Reason;
 
@@ -15,6 +15,8 @@ pub(super) enum ServerReading {
     Frame,
     /// Inside a payload that nobody has to look at.
     Payload { left: usize, fate: Fate },
+    /// Inside the DATA of a WebSocket: so many bytes of the frame are left, of which so many are of its messages.
+    Checked { left: usize, content: usize, stream: u32 },
     /// Inside a HEADERS, PUSH_PROMISE or CONTINUATION frame.
     Fragment { left: usize, padding: usize, last: bool, block: ServerBlock },
     /// Before a CONTINUATION frame.
@@ -34,6 +36,9 @@ impl Http2 {
             ServerReading::Frame => self.server_frame(bytes),
             _ if bytes.is_empty() => Step::NeedMore,
             ServerReading::Payload { left, fate } => self.server_passed(left, left.min(bytes.len()), fate),
+            ServerReading::Checked { left, content, stream } => {
+                self.server_checked(bytes, (0, left.min(bytes.len())), left, content, stream)
+            }
             ServerReading::Fragment { left, padding, last, block } => {
                 self.server_fragment(bytes, left, padding, last, block)
             }
@@ -112,12 +117,64 @@ impl Http2 {
         if self.window.must_wait(header.length) {
             return Step::NeedMore;
         }
+        let checks = self.streams.peek(header.stream).is_some_and(|stream| stream.frames.is_some());
+        if checks && self.holds_answer() {
+            return self.server_websocket(header, bytes);
+        }
         self.window.passed(header.length);
         self.budget.answered();
         if end {
             self.server_ended(header.stream);
         }
         self.server_passed(header.total(), header.total().min(bytes.len()), fate)
+    }
+
+    /// DATA of a WebSocket whose frames are checked. What is wrong in it ends the connection: a part of the stream is
+    /// with the client already.
+    fn server_websocket<'a>(&mut self, header: Header, bytes: &[u8]) -> Step<'a> {
+        let padded = usize::from(header.has(PADDED));
+        let Some(padding) = bytes.get(HEADER_BYTES).or((padded == 0).then_some(&0)) else {
+            return Step::NeedMore;
+        };
+        let padding = if padded > 0 { usize::from(*padding) } else { 0 };
+        let Some(content) = header.payload().checked_sub(padded + padding) else {
+            return refuse("padding of the server longer than its frame");
+        };
+        self.window.passed(header.length);
+        self.budget.answered();
+        let count = header.total().min(bytes.len());
+        let step = self.server_checked(
+            bytes,
+            (HEADER_BYTES + padded, count),
+            header.total(),
+            content,
+            header.stream,
+        );
+        if header.has(END_STREAM) {
+            self.server_ended(header.stream);
+        }
+        step
+    }
+
+    /// Bytes from one position to another, of which those at the front are of messages.
+    fn server_checked<'a>(
+        &mut self,
+        bytes: &[u8],
+        (first, count): (usize, usize),
+        left: usize,
+        content: usize,
+        stream: u32,
+    ) -> Step<'a> {
+        let here = bytes.get(first..count).unwrap_or_default();
+        let here = here.get(..content.min(here.len())).unwrap_or_default();
+        if let Err(detail) = self.follow(stream, Side::Server, here) {
+            return refuse(detail);
+        }
+        self.server = match left - count {
+            0 => ServerReading::Frame,
+            left => ServerReading::Checked { left, content: content - here.len(), stream },
+        };
+        self.server_consumed(count, Fate::Pass)
     }
 
     /// The server sends nothing more on a stream.

@@ -4,6 +4,7 @@
 //! it is *ending*: the server was told, and the client is told once the server can say nothing more on it.
 
 use crate::limits::{STREAMS_ANSWERED_MAX, STREAMS_ENDED_REMEMBERED, STREAMS_RESET_REMEMBERED};
+use crate::websocket::Frames;
 use std::collections::VecDeque;
 
 /// Open streams, by identifier.
@@ -41,6 +42,8 @@ pub(super) struct Stream {
     pub(super) ending: Option<Box<Ending>>,
     /// The PING behind whose answer the server says nothing more on it.
     pub(super) fence: u32,
+    /// Frames of a WebSocket that are checked.
+    pub(super) frames: Option<Box<Frames>>,
 }
 
 impl Stream {
@@ -55,6 +58,7 @@ impl Stream {
             length_left,
             ending: None,
             fence: 0,
+            frames: None,
         }
     }
 }
@@ -94,6 +98,10 @@ impl Streams {
     pub(super) fn find(&mut self, id: u32) -> Option<&mut Stream> {
         let at = self.position(id)?;
         self.open.get_mut(at)
+    }
+
+    pub(super) fn peek(&self, id: u32) -> Option<&Stream> {
+        self.open.get(self.position(id)?)
     }
 
     /// Adds a stream. INVARIANT: its identifier is higher than all before.

@@ -48,7 +48,9 @@ impl Http2Origin {
         let record = Arc::clone(&asked);
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.expect("a client");
-            let mut connection = server::handshake(stream).await.expect("a connection");
+            let mut builder = server::Builder::new();
+            builder.enable_connect_protocol();
+            let mut connection = builder.handshake::<_, Bytes>(stream).await.expect("a connection");
             let mut kept = Vec::new();
             while let Some(Ok((request, respond))) = connection.accept().await {
                 record.lock().expect("no panic").push(request.uri().path().to_owned());

@@ -22,6 +22,7 @@ mod programs;
 mod slow;
 mod tee;
 mod tls;
+mod websocket;
 
 use super::{Dial, Ends, Shared, serve};
 use crate::drain::Stage;

@@ -31,6 +31,21 @@ impl Seen {
         String::from_utf8_lossy(&self.0.lock().expect("no panic").0).into_owned()
     }
 
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.0.lock().expect("no panic").0.clone()
+    }
+
+    /// Waits until what arrived ends so.
+    pub(super) async fn has(&self, end: &[u8]) {
+        for _ in 0..1_000 {
+            if self.bytes().ends_with(end) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("did not arrive: {end:?} at the end of {:?}", self.bytes());
+    }
+
     pub(super) fn connections(&self) -> usize {
         self.0.lock().expect("no panic").1
     }
