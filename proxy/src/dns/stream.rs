@@ -12,7 +12,7 @@ use crate::policy::{Current, CurrentReceiver};
 use crate::session::limits::DIAL_TIMEOUT;
 use crate::session::{Dial, Ends};
 use bulkhead_facts::{Direction, L4Protocol};
-use bulkhead_inspect::dns::{Frame, Query, QueryFault, frame};
+use bulkhead_inspect::dns::{Answer, Frame, Query, QueryFault, frame};
 use std::collections::HashMap;
 use std::future::pending;
 use std::io;
@@ -169,7 +169,12 @@ impl Conversation<'_> {
             let current = self.policy.borrow().clone();
             match self.dns.ask(&current, self.way, &message) {
                 Asked::Release { open, .. } if !open.is_readable() => return Ok(Some(End::Tunnel)),
-                Asked::Release { message, open } => {
+                Asked::Release { mut message, mut open } => {
+                    // An answer belongs to one question only.
+                    while self.open.contains_key(&open.id) {
+                        open.id = open.id.wrapping_add(1);
+                    }
+                    Answer::restore_id(&mut message, open.id);
                     self.open.insert(open.id, open);
                     send(server, &message).await?;
                 }

@@ -25,7 +25,7 @@ impl Classes {
         self.0 == 0
     }
 
-    fn add(&mut self, class: Class) {
+    pub(super) fn add(&mut self, class: Class) {
         *self = self.union(Self::of(class));
     }
 

@@ -35,14 +35,23 @@ pub(super) fn read(message: &[u8]) -> Result<Hello, Refusal> {
     let mut cursor = Cursor::new(message.get(4..).unwrap_or_default());
     let head = head(&mut cursor).ok_or(malformed("client hello cut short"))?;
     let mut found = Found::default();
+    let mut kinds = Vec::new();
     if !cursor.is_empty() {
         let list = cursor.vector16().filter(|_| cursor.is_empty());
         let mut list = Cursor::new(list.ok_or(malformed("extensions that do not fill the client hello"))?);
         while !list.is_empty() {
             let extension = list.u16().zip(list.vector16());
             let (kind, body) = extension.ok_or(malformed("extension cut short"))?;
+            kinds.push(kind);
             found.read(kind, body)?;
         }
+    }
+    // A second extension of a type is refused (RFC 8446 section 4.2).
+    let count = kinds.len();
+    kinds.sort_unstable();
+    kinds.dedup();
+    if kinds.len() < count {
+        return Err(malformed("extension that comes twice"));
     }
     found.hello(head)
 }
@@ -64,8 +73,6 @@ fn head(cursor: &mut Cursor<'_>) -> Option<u16> {
 /// What the extensions said.
 #[derive(Default)]
 struct Found {
-    /// Types that were seen; a second one of a type is refused (RFC 8446 section 4.2).
-    kinds: Vec<u16>,
     server_name: Option<HostName>,
     versions: Option<Vec<TlsVersion>>,
     protocols: Vec<String>,
@@ -74,10 +81,6 @@ struct Found {
 
 impl Found {
     fn read(&mut self, kind: u16, body: &[u8]) -> Result<(), Refusal> {
-        if self.kinds.contains(&kind) {
-            return Err(malformed("extension that comes twice"));
-        }
-        self.kinds.push(kind);
         match kind {
             SERVER_NAME => self.server_name = Some(server_name(body)?),
             ALPN => self.protocols = protocols(body).ok_or(malformed("application protocols cut short"))?,
