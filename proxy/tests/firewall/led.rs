@@ -68,13 +68,14 @@ fn the_app_is_captured_and_our_own_leg_reaches_the_endpoints_and_not_the_service
                 assert!(!reached(OTHER_PEER[family]));
                 accept(&endpoint).expect("our own leg");
                 // This inspector dials what the app did, which is not let through.
-                let mut client = dial(at(OTHER_PEER[family], 8000)).expect("captured");
+                let client = dial(at(OTHER_PEER[family], 8000));
                 let seen = inspector.next().expect("captured");
                 assert_eq!(
                     (seen.direction, seen.destination),
                     (Direction::Egress, at(OTHER_PEER[family], 8000))
                 );
-                assert!(client.read(&mut [0; 1]).is_err(), "reset");
+                // On a busy machine the reset comes before the app has seen that it is connected.
+                assert!(client.and_then(|mut client| client.read(&mut [0; 1])).is_err(), "reset");
                 assert!(nobody_came(&service));
             }
             let denied = firewall.denials().expect("dump").edges;

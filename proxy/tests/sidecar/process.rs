@@ -68,6 +68,7 @@ impl Sidecar {
     }
 
     /// With more flags for `run` alone.
+    #[allow(dead_code, reason = "shared with other tests")]
     pub(crate) fn running_with(mut self, run_flags: &'static [&'static str]) -> Self {
         self.run_flags = run_flags;
         self
