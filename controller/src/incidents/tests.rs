@@ -10,7 +10,7 @@ use bulkhead_api::Capability;
 use bulkhead_api::rest::IncidentKind::{
     self, Exfiltration, L7Probing, LateralMovement, MetadataAccess, PortScan, SidecarTampering, Sweep,
 };
-use bulkhead_api::rest::{Incident, Side};
+use bulkhead_api::rest::{Incident, RedisSummary, RequestSummary, RuleSummary, Side, TlsSummary};
 use bulkhead_policies::inventory::{Inventory, ObjectName, Pod};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -153,6 +153,37 @@ fn the_smallest_change_is_written_where_it_is_simple() {
         "two ports"
     );
     assert_eq!(change(&ports(5)), None, "nobody wants to allow a scan");
+}
+
+#[test]
+fn the_smallest_change_for_a_command_is_the_alternative_that_means_it() {
+    let world = World { inventory: Arc::new(inventory()), ..World::default() };
+    let rule = RuleSummary {
+        tier: "namespace".into(),
+        policy: "SegmentPolicy/shop/cache".into(),
+        rule: "web".into(),
+        direction: "ingress".into(),
+    };
+    let change = |request: RequestSummary| {
+        let mut one = seen(Seen { denied: Some("l7_mismatch"), request: Some(request), ..Seen::default() });
+        one.edge.enforced.rule = Some(rule.clone());
+        let incident = &shown(&[one], &world)[0];
+        assert_eq!(incident.kind, L7Probing);
+        incident.smallest_change.clone()
+    };
+    let config = RedisSummary { command: "config".into(), key_prefix: None, database: Some(0) };
+    assert_eq!(
+        change(RequestSummary::Redis(config)).as_deref(),
+        Some(
+            "# in rule `web` of SegmentPolicy/shop/cache, under `redis`\n- {commands: [config], databases: [0]}\n"
+        )
+    );
+    let hello = TlsSummary { server_name: Some("a.test".into()), lowest: "1.2".into(), encrypted: false };
+    assert_eq!(
+        change(RequestSummary::Tls(hello)).as_deref(),
+        Some("# in rule `web` of SegmentPolicy/shop/cache, under `tls`\n{sni: [\"a.test\"], min: \"1.2\"}\n")
+    );
+    assert_eq!(change(RequestSummary::Others), None);
 }
 
 #[test]

@@ -7,8 +7,12 @@ mod support;
 use bulkhead_api::rest::{
     AuditEntry, FlowEdge, Incident, PolicyFile, Problem, Proposal, ProposalState, SidecarStatus, VerdictCount,
 };
-use bulkhead_api::{Capability, Flow, FlowAnswer, HttpSignature, SidecarMessage, SidecarReport, Weakness};
+use bulkhead_api::{
+    Capability, Flow, FlowAnswer, HttpSignature, RedisSignature, RequestSignature, SidecarMessage,
+    SidecarReport, Weakness,
+};
 use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, Reason};
+use std::sync::Arc;
 use support::{COLLECTION, Controller, Sidecar, attach_over, attach_with};
 use tonic::Code;
 
@@ -373,6 +377,40 @@ async fn what_was_seen_is_proposed_and_approval_puts_it_in_force() {
     assert_eq!(controller.post(&approve, "").await.0, 409, "once");
     let audit: Vec<AuditEntry> = controller.get("/api/v1/audit").await;
     assert_eq!(audit[0].action, "approve");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_were_seen_are_listed_and_proposed_by_their_name() {
+    let controller = Controller::start("observe").await;
+    let (mut web, mut db) = (controller.sidecar("uid-web").await, controller.sidecar("uid-db").await);
+    web.program().await;
+    db.program().await;
+    let out = Flow { count: 50, ..flow(Reason::NotIsolated) };
+    let command = |name: &str| {
+        let signature =
+            RedisSignature { command: name.into(), key_prefix: Some("session:".into()), database: Some(0) };
+        Flow {
+            direction: Direction::Ingress,
+            peer: out.local,
+            local: out.peer,
+            request: Some(Arc::new(RequestSignature::Redis(signature))),
+            application: "redis".into(),
+            ..out.clone()
+        }
+    };
+    web.report(1, vec![out.clone()]).await;
+    db.report(1, vec![command("get"), command("set")]).await;
+    let flows: Vec<FlowEdge> = controller.get("/api/v1/flows").await;
+    let told: Vec<String> =
+        flows.iter().filter_map(|flow| flow.request.as_ref()).map(ToString::to_string).collect();
+    assert_eq!(told, ["get session:*", "set session:*"]);
+    let (status, body) = controller.post("/api/v1/proposals", "{\"collection\":\"shop\"}").await;
+    assert_eq!(status, 201, "{body}");
+    let proposal: Proposal = serde_json::from_str(&body).expect("a proposal");
+    let line = "redis:\n        - {commands: [get, set], keyPrefix: \"session:\", databases: [0]}\n";
+    assert!(proposal.document.contains(line), "{}", proposal.document);
+    let approved = controller.post(&format!("/api/v1/proposals/{}/approve", proposal.id), "").await;
+    assert_eq!(approved.0, 200, "{}", approved.1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
