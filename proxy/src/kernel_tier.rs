@@ -97,7 +97,7 @@ impl KernelTier {
         recorder: Arc<Recorder>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, KernelTierError> {
-        let firewall = Firewall::open(options(place)?)?;
+        let mut firewall = Firewall::open(options(place)?)?;
         let pod_addresses = place.pod_addresses.clone();
         let flows = Arc::new(KernelFlows::new(recorder, pod_addresses, firewall.answers(), policy::closed()));
         let mut readers = Readers::default();
@@ -109,6 +109,8 @@ impl KernelTier {
             Ok(reader) => readers.read_denials(reader, flows.clone(), metrics.clone())?,
             Err(error) => tracing::warn!(%error, "denials are reported without their senders"),
         }
+        // What is open now was opened under a sidecar before. What opens from here on is found by the next list.
+        flows.dumped(&firewall.flows()?, clock::unix_ms());
         let now = Instant::now();
         let posture = posture(&firewall, place, metrics.clone());
         Ok(Self {

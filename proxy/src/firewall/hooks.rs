@@ -76,7 +76,8 @@ fn redirect(except_device: Option<u32>, tcp_port: u16, udp_port: u16) -> Vec<Rul
     };
     let learn = |carrier| {
         let learned = class(Class::Learn, Class::MASK, carrier);
-        learned.key_in(&[Field::TransportProtocol], sets::alive().name())
+        // Redirected, it is its session's to report.
+        learned.key_in(&[Field::TransportProtocol], sets::alive().name()).tell_no_events()
     };
     vec![
         class(Class::InspectTcp, Class::HANDED, TCP).redirect_to(tcp_port),
