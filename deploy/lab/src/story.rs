@@ -12,7 +12,9 @@ use crate::report::{Names, Report};
 use crate::screen::Screen;
 use crate::stage::Stage;
 use crate::{addresses, paths, preflight, system, traffic};
-use bulkhead_api::rest::{FlowEdge, Incident, Proposal, ProposalRequest, ProposalState, VerdictCount};
+use bulkhead_api::rest::{
+    FlowEdge, Incident, Party, PartyKind, Proposal, ProposalRequest, ProposalState, VerdictCount,
+};
 use bulkhead_facts::L4Protocol;
 use serde_json::json;
 use std::io;
@@ -178,7 +180,8 @@ impl<'a> Story<'a> {
             )));
         }
         let control = self.control()?;
-        let flows: Vec<FlowEdge> = settled(|| control.client.get("/api/v1/flows"), flows_count).await?;
+        let flows: Vec<FlowEdge> =
+            settled(|| control.client.get("/api/v1/flows"), flows_count, both_ends_told).await?;
         self.screen.service_map(&flows);
         self.report.flows = flows;
         Ok(())
@@ -239,7 +242,7 @@ impl<'a> Story<'a> {
         self.report.legitimate.add(after);
         let control = self.control()?;
         let verdicts: Vec<VerdictCount> =
-            settled(|| control.client.get("/api/v1/verdicts"), verdicts_count).await?;
+            settled(|| control.client.get("/api/v1/verdicts"), verdicts_count, |_| true).await?;
         let incidents: Vec<Incident> = control.client.get("/api/v1/incidents").await?;
         let flows: Vec<FlowEdge> = control.client.get("/api/v1/flows").await?;
         (self.report.verdicts, self.report.incidents, self.report.flows) = (verdicts, incidents, flows);
@@ -296,11 +299,12 @@ impl<'a> Story<'a> {
     }
 }
 
-/// Asks until three answers in a row hold the same, and something: sidecars report each second, so by then
+/// Asks until three answers in a row hold the same, and all of something: sidecars report each second, so by then
 /// whatever was under way has come. At most until patience ends.
 async fn settled<T, F: Future<Output = io::Result<Vec<T>>>>(
     ask: impl Fn() -> F,
     count: impl Fn(&[T]) -> u64,
+    is_complete: impl Fn(&[T]) -> bool,
 ) -> io::Result<Vec<T>> {
     const MOMENT: Duration = Duration::from_millis(1100);
     const EQUAL_MIN: usize = 2;
@@ -309,7 +313,7 @@ async fn settled<T, F: Future<Output = io::Result<Vec<T>>>>(
     loop {
         let answer = ask().await?;
         let now = count(&answer);
-        equal = if now == last && now > 0 { equal + 1 } else { 0 };
+        equal = if now == last && now > 0 && is_complete(&answer) { equal + 1 } else { 0 };
         if equal >= EQUAL_MIN || Instant::now() > patience {
             return Ok(answer);
         }
@@ -320,6 +324,14 @@ async fn settled<T, F: Future<Output = io::Result<Vec<T>>>>(
 
 fn flows_count(flows: &[FlowEdge]) -> u64 {
     flows.iter().map(|flow| flow.count).sum()
+}
+
+/// True once the sidecars of both ends told of everything between pods: those of connections that the kernel passes by itself
+/// look for them every few seconds only.
+fn both_ends_told(flows: &[FlowEdge]) -> bool {
+    let is_pod = |party: &Party| party.kind == PartyKind::Workload;
+    let between_pods = flows.iter().filter(|flow| is_pod(&flow.source) && is_pod(&flow.destination));
+    between_pods.into_iter().all(|flow| flow.seen_by.source && flow.seen_by.destination)
 }
 
 fn verdicts_count(verdicts: &[VerdictCount]) -> u64 {
