@@ -3,6 +3,7 @@
 //! What is not installed is named, counted as skipped, and left out. `deploy/tools.sh lab` installs them.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -133,6 +134,19 @@ pub(super) struct Running {
 impl Running {
     /// `None`, said past the harness, if it is not installed.
     pub(super) async fn start(program: Program) -> Option<Self> {
+        for _ in 0..STARTS_MAX {
+            let Some(mut running) = Self::spawn(program).await else {
+                eprintln!("skipped: `{}` is not installed", program.name());
+                return None;
+            };
+            if running.listens().await {
+                return Some(running);
+            }
+        }
+        panic!("{} does not listen", program.name());
+    }
+
+    async fn spawn(program: Program) -> Option<Self> {
         let address = free_address().await;
         let folder = std::env::temp_dir().join(format!("bulkhead-{}-{}", program.name(), address.port()));
         fs::create_dir_all(&folder).expect("a folder");
@@ -143,17 +157,23 @@ impl Running {
         });
         let Some(child) = child else {
             let _ = fs::remove_dir_all(&folder);
-            eprintln!("skipped: `{}` is not installed", program.name());
             return None;
         };
-        let running = Self { program, address, folder, child };
+        Some(Self { program, address, folder, child })
+    }
+
+    /// False if somebody else took its port before it could.
+    async fn listens(&mut self) -> bool {
         for _ in 0..1_000 {
-            if TcpStream::connect(address).await.is_ok() {
-                return Some(running);
+            if self.child.try_wait().expect("a child").is_some() {
+                return false;
+            }
+            if TcpStream::connect(self.address).await.is_ok() {
+                return true;
             }
             sleep(Duration::from_millis(10)).await;
         }
-        panic!("{} does not listen: {:?}", program.name(), running.log());
+        panic!("{} does not listen: {:?}", self.program.name(), self.log());
     }
 
     /// What it read until now: `METHOD TARGET`, or `BAD ...`.
@@ -179,10 +199,20 @@ impl Drop for Running {
     }
 }
 
+/// Starts of a server whose port was taken meanwhile. More: the test fails.
+const STARTS_MAX: u32 = 5;
+/// Below those that the system gives to connections: each of those of a busy machine may be the one that was just free.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
 /// One where nobody listens.
 pub(super) async fn free_address() -> SocketAddr {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-    free.local_addr().expect("an address")
+    loop {
+        let random = RandomState::new().hash_one(());
+        let port = PORTS.start + u16::try_from(random % u64::from(PORTS.end - PORTS.start)).expect("a port");
+        if let Ok(free) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            return free.local_addr().expect("an address");
+        }
+    }
 }
 
 /// One process that answers everything and logs every request it could read.
