@@ -2,13 +2,14 @@
 # Looks for the programs that a step needs. As root on a Debian-like machine it installs what is missing;
 # elsewhere it names the exact command and stops.
 #   tools.sh build   what compiling needs
-#   tools.sh lab     what the lab's real programs and the network tests need; with Go and pip also h2spec and gunicorn
+#   tools.sh lab     what the lab's real programs and the network tests need; with Go and pip also h2spec, a broker of Kafka and gunicorn
 #   tools.sh kernel  what `make bench-kernel` needs
 #   tools.sh long    what long trials need besides
 #   tools.sh count   what counts instructions
 #   tools.sh peers   proxies of others and what sends them requests, for `make bench-peers`
 #   tools.sh fuzz    what `make fuzz` needs
 #   tools.sh deny    cargo-deny
+#   tools.sh kafka   builds a broker and a client of Kafka, which tests run, into target/tools (Go; optional)
 #   tools.sh h2spec  builds h2spec and a peer of Go's own HTTP/2, which tests run, into target/tools (Go; optional)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -50,9 +51,17 @@ h2spec() {
     (cd deploy/h2spec && go build -o "$program" github.com/summerwind/h2spec/cmd/h2spec)
 }
 
+# Its version and those of what it is made of are fixed in deploy/kafka.
+kafka() {
+    local program="$PWD/target/tools/kafka-peer"
+    mkdir -p target/tools
+    [ -x "$program" ] || (cd deploy/kafka && go build -o "$program" .)
+}
+
 fetch_envoy=no
 fetch_gunicorn=no
 build_h2spec=no
+build_kafka=no
 packages=()
 case "${1:-}" in
     build)
@@ -72,7 +81,7 @@ case "${1:-}" in
         need openssl openssl
         need node nodejs
         fetch_gunicorn=yes
-        ! command -v go >/dev/null || build_h2spec=if_possible
+        ! command -v go >/dev/null || { build_h2spec=if_possible && build_kafka=if_possible; }
         ;;
     kernel)
         need ip iproute2
@@ -105,8 +114,12 @@ case "${1:-}" in
         need go golang-go
         build_h2spec=yes
         ;;
+    kafka)
+        need go golang-go
+        build_kafka=yes
+        ;;
     *)
-        echo "usage: deploy/tools.sh build|lab|kernel|long|count|peers|fuzz|deny|h2spec" >&2
+        echo "usage: deploy/tools.sh build|lab|kernel|long|count|peers|fuzz|deny|h2spec|kafka" >&2
         exit 2
         ;;
 esac
@@ -133,4 +146,8 @@ install() {
 case "$build_h2spec" in
     yes) h2spec ;;
     if_possible) h2spec || echo "h2spec is not built: its tests are skipped" >&2 ;;
+esac
+case "$build_kafka" in
+    yes) kafka ;;
+    if_possible) kafka || echo "kafka-peer is not built: its tests are skipped" >&2 ;;
 esac

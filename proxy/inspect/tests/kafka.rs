@@ -118,16 +118,14 @@ fn requests_about_allowed_topics_pass_unchanged() {
 /// Kafka (Cilium Kafka policy removed): new versions and flexible headers that a filter does not know.
 #[test]
 fn one_other_topic_denies_the_whole_request_and_what_was_sent_before_is_answered() {
-    check(
+    refused(
         &[produce(1, &["orders.a"]), produce(1, &["orders.a", "secrets"])],
         &["0 [orders.a]", "0 [orders.a secrets]"],
         1,
-        End::Told,
+        2,
     );
-    check(&[produce_flexible(&["orders.a", "secrets"])], &["0 [orders.a secrets]"], 0, End::Told);
-    check(&[fetch(0, 0, &["secrets"])], &["1 [secrets]"], 0, End::Told);
-    check(&[metadata(None)], &["3 []"], 0, End::Told);
-    check(&[metadata(Some(&["orders.a", "secrets"]))], &["3 [orders.a secrets]"], 0, End::Told);
+    refused(&[produce_flexible(&["orders.a", "secrets"])], &["0 [orders.a secrets]"], 0, 2);
+    refused(&[fetch(0, 0, &["secrets"])], &["1 [secrets]"], 0, 1);
     // Versions of which nothing is known, and requests without topics.
     for unknown in
         [request(0, 99, b"?"), request(1, 13, &[0; 40]), request(77, 0, b"?"), request(11, 5, b"?")]
@@ -135,6 +133,55 @@ fn one_other_topic_denies_the_whole_request_and_what_was_sent_before_is_answered
         let outcome = run_all_splits(WORLD, &unknown);
         assert_eq!((outcome.asked.len(), outcome.to_server.len(), outcome.end), (1, 0, End::Told));
         assert!(outcome.asked[0].ends_with(" []"), "{:?}", outcome.asked);
+    }
+}
+
+/// So many requests leave; the one behind them is answered here, with the error for so many topics, and the connection goes on.
+fn refused(requests: &[Vec<u8>], asked: &[&str], left: usize, topics: usize) {
+    let outcome = run_all_splits(WORLD, &requests.concat());
+    assert_eq!(outcome.asked, asked);
+    assert_eq!(outcome.to_server, requests[..left].concat());
+    let before = broker(&outcome.to_server);
+    let ours =
+        outcome.to_client.strip_prefix(before.as_slice()).expect("what was asked before is answered before");
+    let length = u32::from_be_bytes(*ours.first_chunk().expect("an answer")) as usize;
+    assert_eq!((ours.len(), ours.get(4..8)), (length + 4, Some(&CORRELATION[..])));
+    assert_eq!(ours.windows(6).filter(|bytes| *bytes == [0, 0, 0, 0, 0, 29]).count(), topics, "{ours:?}");
+    assert_eq!(outcome.end, End::Open, "{asked:?}");
+}
+
+#[test]
+fn metadata_of_topics_that_are_not_allowed_names_the_brokers_and_the_error() {
+    // Throttle, one broker, cluster, controller, no topic.
+    fn brokers(received: &[u8]) -> Vec<u8> {
+        let body = [
+            &[0; 4][..],
+            &[0, 0, 0, 1, 0, 0, 0, 0, 0, 1, b'b', 0, 0, 0x23, 0x84, 0xff, 0xff],
+            &[0xff; 2],
+            &[0; 4],
+        ];
+        let body = [body.concat().as_slice(), &[0; 4]].concat();
+        let size = u32::try_from(body.len() + 4).expect("a sound test").to_be_bytes();
+        if received.is_empty() { Vec::new() } else { [size.as_slice(), &CORRELATION, &body].concat() }
+    }
+    for (asked, allowed, topics) in [
+        (None, &[][..], &[][..]),
+        (Some(&["secrets"][..]), &[], &["secrets"]),
+        (Some(&["orders.a", "secrets", "orders.b", "more"]), &["orders.a", "orders.b"], &["secrets", "more"]),
+    ] {
+        let outcome = run_all_splits(World { answer: brokers, ..WORLD }, &metadata(asked));
+        let left = metadata(Some(allowed));
+        assert_eq!((outcome.to_server.clone(), outcome.end), (left.clone(), End::Open));
+        let whole = brokers(&left);
+        let (before, _) = whole.split_at(whole.len() - 4);
+        let mut expected = before.to_vec();
+        expected.extend(u32::try_from(topics.len()).expect("a sound test").to_be_bytes());
+        for topic in topics {
+            expected.extend([&[0, 29], string(topic).as_slice(), &[0, 0, 0, 0, 0]].concat());
+        }
+        let size = u32::try_from(expected.len() - 4).expect("a sound test").to_be_bytes();
+        expected[..4].copy_from_slice(&size);
+        assert_eq!(outcome.to_client, expected);
     }
 }
 
@@ -160,8 +207,8 @@ fn what_a_session_goes_on_fetching_is_what_it_was_told_before() {
     let asked = ["1 [orders.a]", "1 [orders.a]", "1 [orders.a orders.b]", "1 [orders.a orders.b]"];
     assert_eq!((gate.outcome.asked.as_slice(), gate.outcome.end), (&asked.map(str::to_owned)[..], End::Open));
     // A session of another connection: nobody knows what it fetches.
-    check(&[fetch(9, 1, &[])], &["1 []"], 0, End::Told);
-    check(&[fetch(9, 1, &["orders.a"])], &["1 []"], 0, End::Told);
+    refused(&[fetch(9, 1, &[])], &["1 []"], 0, 0);
+    refused(&[fetch(9, 1, &["orders.a"])], &["1 []"], 0, 1);
     // Nor once something was added to it, as it may be where everything passes until the policy changes.
     let everything = World { allow: |_| true, ..WORLD };
     let outcome =

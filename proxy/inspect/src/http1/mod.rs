@@ -10,6 +10,7 @@ mod head;
 mod reply;
 mod request;
 mod response;
+mod upgraded;
 
 pub(crate) use head::{content_length, is_text, is_token};
 pub(crate) use request::{is_method, path_and_query};
@@ -17,12 +18,13 @@ pub(crate) use request::{is_method, path_and_query};
 use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
 use crate::limits::{HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX, REQUESTS_OUTSTANDING_MAX};
 use crate::question::Question;
-use crate::websocket::{self, Fault, Frames, TOO_LARGE};
+use crate::websocket::Frames;
 use bulkhead_facts::{HostName, Reason};
 use chunked::Chunked;
 use request::{Cuts, Intent};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use upgraded::WebSocket;
 
 /// One HTTP/1 connection.
 #[derive(Debug, Default)]
@@ -37,26 +39,6 @@ pub(crate) struct Http1 {
     /// Nothing follows the exchange that is open.
     last_exchange: bool,
     websocket: WebSocket,
-}
-
-/// What is done about the frames of a WebSocket.
-#[derive(Debug, Default)]
-enum WebSocket {
-    /// Nothing: what follows an upgrade is opaque.
-    #[default]
-    Opaque,
-    /// They are checked if the server agrees to the upgrade.
-    Wanted,
-    /// They are checked.
-    Checked(Box<Checked>),
-}
-
-#[derive(Debug)]
-struct Checked {
-    frames: Frames,
-    fault: Option<Fault>,
-    /// A close of our own, for the server.
-    to_server: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -529,8 +511,7 @@ impl Http1 {
         self.progress = Progress { exchange: 0, status: Some(status), completed: true, tunnel: true };
         if let WebSocket::Wanted = self.websocket {
             let frames = Frames::new(compressed);
-            self.websocket =
-                WebSocket::Checked(Box::new(Checked { frames, fault: None, to_server: Vec::new() }));
+            self.websocket = WebSocket::checked(frames);
         }
         Step::Forward(length)
     }
@@ -539,35 +520,6 @@ impl Http1 {
         self.outstanding.pop_front();
         self.responses = Responses::default();
         self.progress.completed = true;
-    }
-}
-
-impl WebSocket {
-    fn step<'a>(&mut self, side: Side, bytes: &[u8]) -> Step<'a> {
-        let Self::Checked(checked) = self else { return Step::Opaque };
-        if checked.fault.is_some() && (side == Side::Client || checked.frames.is_between(side)) {
-            return Step::NeedMore;
-        }
-        match checked.frames.next(side, bytes) {
-            Ok(0) => Step::NeedMore,
-            Ok(count) => Step::Forward(count),
-            Err(fault) => {
-                checked.fault = Some(fault);
-                let reason = if fault.code == TOO_LARGE { Reason::Limit } else { Reason::Malformed };
-                Step::Refuse(Refusal { reason, status: None, detail: fault.detail })
-            }
-        }
-    }
-}
-
-impl Checked {
-    /// A close for both sides; `None` where it would stand within a frame of the server.
-    fn close(&mut self, line: &str) -> Option<Vec<u8>> {
-        let code = self.fault?.code;
-        if self.frames.is_between(Side::Client) {
-            self.to_server = websocket::close(code, line, Side::Server);
-        }
-        self.frames.is_between(Side::Server).then(|| websocket::close(code, line, Side::Client))
     }
 }
 

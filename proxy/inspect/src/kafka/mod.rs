@@ -2,10 +2,11 @@
 //!
 //! [`topics`] reads the requests that name some; of others the header is enough. Answers come in the order of requests and are
 //! followed by their correlation. A client that asks which versions a broker knows is told of none that could not be read
-//! here. What is denied ends the connection once everything before it is answered: the protocol has no refusal that every
-//! request shares.
+//! here. A denied client is told so for each topic ([`refusal`]); where a request has no such answer, the connection ends once
+//! everything before it is answered.
 
 mod body;
+mod refusal;
 mod topics;
 mod versions;
 
@@ -35,6 +36,9 @@ pub(crate) struct Kafka {
     gate: bool,
     progress: Progress,
     to_client: Vec<u8>,
+    to_server: Vec<u8>,
+    /// The answer to a denied request, for when it is its turn.
+    reply: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -44,9 +48,28 @@ enum State {
     Request,
     Asked(Asked),
     Releasing(Asked),
+    /// Denied: it is answered here.
+    Denied(Asked),
+    /// Nothing is read before that answer is written.
+    Replying,
+    /// Some of its topics may be allowed: each is asked about.
+    Sorting(Sorting),
     /// Inside a request of which the rest is of no interest.
     Passing(usize),
     Ended,
+}
+
+/// Topics of a `Metadata` request, of which not all are allowed.
+#[derive(Debug)]
+struct Sorting {
+    length: usize,
+    expected: Expected,
+    /// Those that were not asked about yet, the next one last.
+    left: Vec<Box<str>>,
+    /// The one that is asked about.
+    asked: Option<Box<str>>,
+    allowed: Vec<Box<str>>,
+    denied: Vec<Box<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +89,8 @@ struct Expected {
     version: i16,
     /// Topics of the fetch session that the answer may open.
     opens: Option<Vec<Box<str>>>,
+    /// Topics that were denied, to be put into the answer.
+    denied: Option<Vec<Box<str>>>,
 }
 
 /// One request to Kafka.
@@ -85,7 +110,9 @@ const CONTROLLED_SHUTDOWN: u16 = 7;
 impl Inspector for Kafka {
     fn client<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
         match &mut self.state {
-            State::Asked(_) | State::Ended => Step::NeedMore,
+            State::Asked(_) | State::Replying | State::Ended => Step::NeedMore,
+            State::Denied(_) => self.refuse(bytes),
+            State::Sorting(_) => self.sort(bytes),
             State::Releasing(_) => self.release(bytes.len()),
             _ if bytes.is_empty() => Step::NeedMore,
             State::Request if self.outstanding.len() >= KAFKA_OUTSTANDING_MAX => Step::NeedMore,
@@ -114,13 +141,28 @@ impl Inspector for Kafka {
     }
 
     fn allow(&mut self) {
+        if let State::Sorting(sorting) = &mut self.state {
+            sorting.allowed.extend(sorting.asked.take());
+            // It is told of at once: the answer is one for all.
+            self.progress.completed = true;
+        }
         if let State::Asked(asked) = &self.state {
             self.state = State::Releasing(asked.clone());
         }
     }
 
     fn deny(&mut self, _: &Notice<'_>) -> bool {
-        self.close()
+        if let State::Sorting(sorting) = &mut self.state {
+            sorting.denied.extend(sorting.asked.take());
+            return true;
+        }
+        match std::mem::take(&mut self.state) {
+            State::Asked(asked) if asked.expected.is_some() => {
+                self.state = State::Denied(asked);
+                true
+            }
+            _ => self.close(),
+        }
     }
 
     fn reject(&mut self, _: &Refusal, _: &Notice<'_>) -> bool {
@@ -132,12 +174,20 @@ impl Inspector for Kafka {
     }
 
     fn reply(&self) -> Option<&[u8]> {
-        (self.closing && self.outstanding.is_empty() && self.answer_left == 0).then_some(&[])
+        let in_turn = self.outstanding.is_empty() && self.answer_left == 0;
+        match &self.reply {
+            Some(reply) => in_turn.then_some(reply.as_slice()),
+            None => (self.closing && in_turn).then_some(&[]),
+        }
     }
 
     fn replied(&mut self) -> bool {
+        let goes_on = self.reply.take().is_some() && !self.closing;
+        if let (State::Replying, true) = (&self.state, goes_on) {
+            self.state = State::Request;
+        }
         self.closing = false;
-        false
+        goes_on
     }
 
     fn take_progress(&mut self) -> Progress {
@@ -169,11 +219,17 @@ impl Inspector for Kafka {
     }
 
     fn insertion(&self, side: Side) -> &[u8] {
-        if side == Side::Client { &self.to_client } else { &[] }
+        match side {
+            Side::Client => &self.to_client,
+            Side::Server => &self.to_server,
+        }
     }
 
-    fn inserted(&mut self, _: Side) {
-        self.to_client = Vec::new();
+    fn inserted(&mut self, side: Side) {
+        match side {
+            Side::Client => self.to_client = Vec::new(),
+            Side::Server => self.to_server = Vec::new(),
+        }
     }
 
     fn hold(&mut self, gate: bool, _: usize) {
@@ -193,10 +249,14 @@ impl Inspector for Kafka {
             in_response: self.answer_left > 0,
             waits_for_server: match &self.state {
                 State::Request => self.outstanding.len() >= KAFKA_OUTSTANDING_MAX,
-                State::Asked(_) | State::Releasing(_) => true,
+                State::Asked(_)
+                | State::Releasing(_)
+                | State::Denied(_)
+                | State::Replying
+                | State::Sorting(_) => true,
                 State::Passing(_) | State::Ended => false,
             },
-            has_reply: self.closing,
+            has_reply: self.closing || self.reply.is_some(),
             ..Standing::default()
         }
     }
@@ -241,7 +301,7 @@ impl Kafka {
                 Ok(named) => named,
             },
         };
-        self.ask(bytes, length, Expected { correlation, api, version, opens: None }, named)
+        self.ask(bytes, length, Expected { correlation, api, version, opens: None, denied: None }, named)
     }
 
     fn ask<'a>(
@@ -282,6 +342,74 @@ impl Kafka {
             lasting: false,
             subject: Subject::Kafka(Call { api, topics }),
         })
+    }
+
+    /// What becomes of a request that was denied: the bytes are those that were asked about.
+    fn refuse<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
+        let State::Denied(Asked { length, expected: Some(mut expected), .. }) =
+            std::mem::take(&mut self.state)
+        else {
+            return Step::NeedMore;
+        };
+        let Expected { api, version, correlation, .. } = expected;
+        let Some(rest) = bytes.get(..length).and_then(|whole| rest_of(api, version, whole)) else {
+            self.close();
+            return Step::NeedMore;
+        };
+        if api == topics::METADATA
+            && let Ok(Some(mut named)) = topics::read(api, version, rest)
+        {
+            named.topics.reverse();
+            let left = named.topics.into_iter().map(Box::from).collect();
+            expected.denied = Some(Vec::new());
+            let (allowed, denied) = (Vec::new(), Vec::new());
+            self.state = State::Sorting(Sorting { length, expected, left, asked: None, allowed, denied });
+            return self.sort(bytes);
+        }
+        self.reply = refusal::compose(api, version, correlation, rest);
+        if self.reply.is_none() {
+            self.close();
+            return Step::NeedMore;
+        }
+        self.state = State::Replying;
+        Step::Discard(length)
+    }
+
+    /// Asks about the topics of a `Metadata` request one by one, once everything before it is answered; then the broker is
+    /// asked about those that are allowed.
+    fn sort<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
+        let in_turn = self.outstanding.is_empty() && self.answer_left == 0;
+        let State::Sorting(mut sorting) = std::mem::take(&mut self.state) else { return Step::NeedMore };
+        let Some(whole) = bytes.get(..sorting.length).filter(|_| sorting.asked.is_none() && in_turn) else {
+            self.state = State::Sorting(sorting);
+            return Step::NeedMore;
+        };
+        if sorting.left.len() == 1 && sorting.allowed.is_empty() && sorting.denied.is_empty() {
+            // The only one was asked about already.
+            sorting.denied.append(&mut sorting.left);
+        }
+        if let Some(next) = sorting.left.pop() {
+            sorting.asked = Some(next);
+            self.state = State::Sorting(sorting);
+            return self.ask_about_one(whole);
+        }
+        let Sorting { length, mut expected, allowed, denied, .. } = sorting;
+        let request = rest_of(topics::METADATA, expected.version, whole)
+            .and_then(|rest| refusal::about(expected.version, whole, rest, &allowed));
+        let Some(request) = request else {
+            self.close();
+            return Step::NeedMore;
+        };
+        expected.denied = Some(denied);
+        self.outstanding.push_back(expected);
+        self.to_server = request;
+        Step::Discard(length)
+    }
+
+    fn ask_about_one<'a>(&'a self, bytes: &'a [u8]) -> Step<'a> {
+        let State::Sorting(Sorting { asked: Some(topic), .. }) = &self.state else { return Step::NeedMore };
+        let subject = Subject::Kafka(Call { api: topics::METADATA, topics: vec![topic] });
+        Step::Ask(Question { bytes, exchange: 0, lasting: false, subject })
     }
 
     fn release<'a>(&mut self, shown: usize) -> Step<'a> {
@@ -333,6 +461,15 @@ impl Kafka {
             self.progress.completed = true;
             return Step::Discard(length);
         }
+        if let Some(denied) = &front.denied {
+            if length > KAFKA_REQUEST_BYTES_MAX {
+                return Step::Refuse(malformed("answer that names more brokers than can be kept"));
+            }
+            let Some(whole) = bytes.get(..length) else { return Step::NeedMore };
+            self.to_client = refusal::with_topics(front.version, whole, denied);
+            self.outstanding.pop_front();
+            return Step::Discard(length);
+        }
         if let Some(opens) = &front.opens {
             // Header, perhaps its tagged fields, time, error, session.
             let flexible = front.version >= 12;
@@ -375,8 +512,17 @@ fn head(bytes: &[u8]) -> Option<Head> {
     Some(Head { api: cursor.u16()?, version: cursor.i16()?, correlation: cursor.i32()? })
 }
 
+/// What follows the client's name in the header of a request that is there in full.
+fn rest_of(api: u16, version: i16, bytes: &[u8]) -> Option<&[u8]> {
+    body_of(api, version, bytes).ok()
+}
+
 /// Topics of a request that is there in full.
 fn named(api: u16, version: i16, bytes: &[u8]) -> Result<Named<'_>, Refusal> {
+    Ok(topics::read(api, version, body_of(api, version, bytes)?)?.unwrap_or_default())
+}
+
+fn body_of(api: u16, version: i16, bytes: &[u8]) -> Result<&[u8], Refusal> {
     let mut header = Cursor::new(bytes.get(12..).unwrap_or_default());
     if !(api == CONTROLLED_SHUTDOWN && version == 0) {
         // The client's name: a string of the older kind in every version, or a null.
@@ -386,7 +532,7 @@ fn named(api: u16, version: i16, bytes: &[u8]) -> Result<Named<'_>, Refusal> {
             header.take(length).ok_or(malformed("header cut short"))?;
         }
     }
-    Ok(topics::read(api, version, header.rest())?.unwrap_or_default())
+    Ok(header.rest())
 }
 
 fn malformed(detail: &'static str) -> Refusal {

@@ -9,10 +9,10 @@ use crate::contract::Refusal;
 use crate::limits::KAFKA_TOPICS_MAX;
 use bulkhead_facts::Reason;
 
-const PRODUCE: u16 = 0;
-const FETCH: u16 = 1;
-const LIST_OFFSETS: u16 = 2;
-const METADATA: u16 = 3;
+pub(super) const PRODUCE: u16 = 0;
+pub(super) const FETCH: u16 = 1;
+pub(super) const LIST_OFFSETS: u16 = 2;
+pub(super) const METADATA: u16 = 3;
 const OFFSET_COMMIT: u16 = 8;
 const OFFSET_FETCH: u16 = 9;
 const CREATE_TOPICS: u16 = 19;
@@ -40,6 +40,11 @@ const LAYOUTS: [(u16, i16, i16); 13] = [
     (CREATE_PARTITIONS, 2, 3),
 ];
 
+/// True if lengths in it are of variable size.
+pub(super) fn is_flexible(api: u16, version: i16) -> bool {
+    layout(api).is_some_and(|(flexible, _)| version >= flexible)
+}
+
 /// The last version of a request with topics that can be read; `None` for a request without.
 pub(super) fn last_version(api: u16) -> Option<i16> {
     layout(api).map(|(_, last)| last)
@@ -58,10 +63,22 @@ pub(super) struct Named<'a> {
     pub(super) unanswered: bool,
     /// Number and epoch of a fetch session.
     pub(super) session: Option<(i32, i32)>,
+    /// Partitions that it names, each with its topic, where they are asked for.
+    pub(super) partitions: Vec<(&'a str, i32)>,
 }
 
 /// Reads what follows the client's name in the header; `None` for a request without topics, or in a version that is not known.
 pub(super) fn read(api: u16, version: i16, rest: &[u8]) -> Result<Option<Named<'_>>, Refusal> {
+    read_with(api, version, rest, false)
+}
+
+/// As [`read`], with the partitions where `counts` says so.
+pub(super) fn read_with(
+    api: u16,
+    version: i16,
+    rest: &[u8],
+    counts: bool,
+) -> Result<Option<Named<'_>>, Refusal> {
     let Some((flexible, last)) = layout(api) else { return Ok(None) };
     if version < 0 || version > last {
         return Ok(None);
@@ -71,6 +88,7 @@ pub(super) fn read(api: u16, version: i16, rest: &[u8]) -> Result<Option<Named<'
         version,
         named: Named::default(),
         unknown: false,
+        counts,
     };
     match reader.request(api) {
         Some(()) if reader.named.topics.len() > KAFKA_TOPICS_MAX => {
@@ -98,6 +116,8 @@ struct Reader<'a> {
     named: Named<'a>,
     /// One of them is named by number alone, so it could be any, or all are meant.
     unknown: bool,
+    /// Partitions are kept.
+    counts: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -150,8 +170,18 @@ impl<'a> Reader<'a> {
     /// An array of items of this size, each with tagged fields.
     fn partitions(&mut self, size: usize) -> Option<()> {
         for _ in 0..self.body.items()?.unwrap_or_default() {
-            self.body.skip(size)?;
+            self.partition()?;
+            self.body.skip(size.checked_sub(4)?)?;
             self.body.tags()?;
+        }
+        Some(())
+    }
+
+    /// The number of a partition, with which each begins.
+    fn partition(&mut self) -> Option<()> {
+        let partition = self.body.i32()?;
+        if let Some(topic) = self.named.topics.last().filter(|_| self.counts) {
+            self.named.partitions.push((topic, partition));
         }
         Some(())
     }
@@ -168,7 +198,7 @@ impl<'a> Reader<'a> {
         self.body.skip(4)?;
         self.topics(|reader| {
             for _ in 0..reader.body.items()?.unwrap_or_default() {
-                reader.body.skip(4)?;
+                reader.partition()?;
                 reader.body.skip_bytes()?;
                 reader.body.tags()?;
             }

@@ -16,6 +16,7 @@ mod http2_agree;
 mod http2_change;
 mod http2_clients;
 mod http2_oracle;
+mod kafka_peer;
 mod names;
 mod origin;
 mod programs;
