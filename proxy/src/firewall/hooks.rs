@@ -3,7 +3,7 @@
 //! Every packet pays for every hook, and for each rule that it meets there. So a hook decides with its first rule what concerns
 //! most packets, and those that only captured flows need are there only while there can be some.
 
-use super::chains::Rules;
+use super::chains::{Rules, by_sidecar};
 use super::mark::{Class, Mark};
 use super::options::{
     DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, OUTBOUND_PORT, ROUTE_MARK,
@@ -25,6 +25,8 @@ const UDP: u8 = L4Protocol::UDP.0;
 pub(super) const ZONE: &str = "zone";
 /// How the names of the chains that hand flows to the inspector begin.
 const REDIRECT: &str = "redirect_";
+/// Keeps the ports of our questions from others.
+const UPSTREAM_PORTS: &str = "upstream_ports";
 /// Guards of our listeners.
 pub(super) const LISTENER: &str = "listener";
 
@@ -52,6 +54,7 @@ pub(super) fn capturing(options: &FirewallOptions) -> Vec<Rules> {
         filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
         filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, vec![unmarked_loopback()]),
         filter(ZONE, Hook::Output, priority::RAW, Policy::Accept, local_leg_zone(options)),
+        filter(UPSTREAM_PORTS, Hook::Output, priority::MANGLE - 1, Policy::Accept, upstream_ports(options)),
         (
             Chain::base("answer_route", ChainType::Route, Hook::Output, after_output, Policy::Accept),
             vec![Rule::new().towards_source().ct_mark().equals(Mark::LOCAL_LEG).set_packet_mark(ROUTE_MARK)],
@@ -118,6 +121,16 @@ pub(super) fn listener(options: &FirewallOptions) -> Vec<Rule> {
 pub(super) fn stolen_port(carrier: u8, port: u16, options: &FirewallOptions) -> Rule {
     let to = Rule::new().named("listener of somebody else").protocol(carrier).to_port(port);
     to.field(Field::SocketMark).not_equals(options.marks.listener).counter().drop_packet()
+}
+
+/// The kernel remembers a question of ours for a while after its socket is closed. Whoever takes its port, and asks whom it asked,
+/// would go on in its name, unjudged: only sockets of ours may. TCP opens a conversation anew.
+fn upstream_ports(options: &FirewallOptions) -> Vec<Rule> {
+    let upstream = || {
+        let named = Rule::new().named("port of a question of ours").protocol(UDP).towards_destination();
+        named.ct_mark().mask(Class::MASK).equals(Class::Upstream.bits())
+    };
+    vec![by_sidecar(upstream(), options.marks.upstream, options).accept(), upstream().counter().drop_packet()]
 }
 
 /// The leg to the app has the client's address and may get its port: a zone keeps it apart from the client's own
