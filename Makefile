@@ -77,6 +77,11 @@ bench-kernel: tools ## What the kernel tier costs beside nothing, linear rules, 
 	@deploy/tools.sh kernel
 	$(CARGO) bench --locked --profile $(LAB_PROFILE) -p bulkhead-benches --bench kernel -- $(KERNEL_ARGS)
 
+.PHONY: bench-amplification
+bench-amplification: tools ## What hostile bytes cost beside ordinary ones of the same protocol, in processor time of sessions
+	@deploy/tools.sh build
+	$(CARGO) bench --locked --profile $(LAB_PROFILE) -p bulkhead-benches --bench amplification
+
 PEERS_ARGS ?=
 .PHONY: bench-peers
 bench-peers: sidecar ## What inspection costs beside Envoy, HAProxy, nginx, hyper and a bare copy; PEERS_ARGS picks workloads

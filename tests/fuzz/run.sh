@@ -8,7 +8,8 @@ cd "$(dirname "$0")/../.."
 seconds="${1:?usage: run.sh SECONDS [TARGET...]}"
 shift
 targets=("$@")
-[ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates dns http1 http1_servers program hpack http2 tls redis postgres kafka)
+[ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates dns http1 http1_servers program hpack http2 tls redis postgres kafka
+    http1_session http2_session tls_session redis_session postgres_session kafka_session sessions)
 suites="${BULKHEAD_SUITES:-../shared/suites}"
 triple="$(rustc -vV | sed -n 's/^host: //p')"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
@@ -19,8 +20,45 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
 cargo build --quiet --locked --release --target "$triple" --manifest-path tests/fuzz/Cargo.toml
 
+event() { # event KIND TEXT: what a target of a session begins or goes on with; 1 a client says, 3 a server, 5 a policy, 6 time
+    printf "\\x$(printf %x "$1")\\x$(printf "$2" | wc -c | xargs printf %x)$2"
+}
+
 seeds() { # seeds TARGET FOLDER
     case "$1" in
+        http1_session)
+            { printf '\1'; event 1 'GET /a HTTP/1.1\r\nhost: a\r\n\r\nPOST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nx'
+                event 3 'HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx'; event 1 xPUT; printf '\5\7'
+                event 3 'HTTP/1.1 100 C\r\n\r\nHTTP/1.1 204 N\r\n\r\n'
+                event 1 ' /c HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1;a=b\r\nx\r\n0\r\nt: v\r\n\r\n'; } >"$2/bodies"
+            { printf '\0'; event 1 'GET /a HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nGET /b'; printf '\5\1\6\144'
+                event 3 'HTTP/1.1 404 N\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n'; event 1 ' HTTP/1.1\r\nhost: a\r\n\r\nCONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\nxx'
+                event 3 'HTTP/1.1 200 O\r\n\r\n'; } >"$2/tunnels"
+            ;;
+        http2_session)
+            local head='\202\206\101\11shop.test\104\2/a' settings='\0\0\0\4\1\0\0\0\0'
+            { printf '\1'; event 1 "$settings\\0\\0\\21\\1\\4\\0\\0\\0\\1$head\\0\\0\\4\\1\\5\\0\\0\\0\\3\\202\\206\\277\\276"
+                event 3 "$settings\\0\\0\\1\\1\\5\\0\\0\\0\\1\\210"; event 1 '\0\0\2\0\1\0\0\0\1xx\0\0\4\3\0\0\0\0\3\0\0\0\10'; printf '\7\1\5\1'
+                event 3 '\0\0\10\6\1\0\0\0\0blkh\0\0\0\1'; event 1 '\0\0\4\10\0\0\0\0\0\0\0\1\0\0\0\10\6\0\0\0\0\0pingping'; printf '\7\0'; } >"$2/streams"
+            { printf '\0'; event 1 "\\0\\0\\3\\1\\0\\0\\0\\0\\1\\202\\206\\101"; printf '\5\1'; event 1 '\0\0\16\11\4\0\0\0\1\11shop.test\104\2/a'; } >"$2/gate"
+            ;;
+        redis_session)
+            { printf '\1'; event 1 '*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2\r\nb'; event 1 'c\r\nMULTI\r\nGET a\r\nSELECT 1\r\nEXEC\r\n'; event 3 '+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$-1\r\n+OK\r\n'
+                printf '\5\3'; event 1 'SUBSCRIBE c\r\nCLIENT REPLY OFF\r\n'; event 3 '>3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n'; } >"$2/commands"
+            ;;
+        postgres_session)
+            { printf '\1'; event 1 '\0\0\0\10\4\322\26\57'; event 3 N; event 1 '\0\0\0\23\0\3\0\0user\0apps\0\0'; event 3 'R\0\0\0\10\0\0\0\0Z\0\0\0\5I'
+                event 1 'Q\0\0\0\15select 1\0P\0\0\0\22a\0delete b\0\0\0B\0\0\0\14\0a\0\0\0\0\0\0E\0\0\0\11\0\0\0\0\0S\0\0\0\4'
+                event 3 'C\0\0\0\6a\0Z\0\0\0\5IE\0\0\0\5\0Z\0\0\0\5I'; printf '\5\3'; event 1 'X\0\0\0\4'; } >"$2/messages"
+            ;;
+        kafka_session)
+            { printf '\1'; event 1 '\0\0\0\41\0\3\0\5\0\0\0\7\0\4test\0\0\0\1\0\10orders.a\1\0\0\0\16\0\22\0\0\0\0\0\10\0\4test'; event 3 '\0\0\0\4\0\0\0\7'; printf '\5\2'
+                event 3 '\0\0\0\12\0\0\0\10\0\0\0\0\0\0'; } >"$2/requests"
+            ;;
+        tls_session)
+            { printf '\1'; event 1 '\26\3\1\0\103\1\0\0\77\3\3aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\0\0\2\300\57\1\0\0\24\0\0\0\20\0\16\0\0\13example.com'
+                event 3 '\26\3\3\0\1\2'; } >"$2/hello"
+            ;;
         documents) find policies/examples policies/testdata -name '*.yaml' -size -16k -exec cp --backup=numbered {} "$2" \; ;;
         inventory) find policies/examples policies/testdata deploy -name 'inventory*.yaml' -size -16k -exec cp --backup=numbered {} "$2" \; ;;
         http1)
@@ -52,6 +90,7 @@ seeds() { # seeds TARGET FOLDER
             printf '\22\64\1\0\0\1\0\0\0\0\0\1\3api\4test\0\0\1\0\1\0\0\51\4\320\0\0\200\0\0\0\1' >"$2/question"
             printf '\22\64\201\200\0\1\0\1\0\0\0\0\3api\4test\0\0\1\0\1\300\14\0\1\0\1\0\0\0\74\0\4\313\0\161\7\0' >"$2/answer"
             ;;
+        sessions) for kind in http1 http2 tls redis postgres kafka; do seeds "${kind}_session" "$2"; done ;;
         hosts) printf 'b\xc3\xbccher.example:80' >"$2/name" && printf '[fd00::1]:80' >"$2/address" && printf '*.a.test' >"$2/pattern" ;;
         paths) printf '/a/%%2e%%2e/b//c/./d;x' >"$2/path" && printf '/api/%%C3%%A9' >"$2/utf8" ;;
         cidrs) printf '10.0.0.0/8' >"$2/v4" && printf 'fd00::/48' >"$2/v6" && printf '::ffff:10.0.0.0/104' >"$2/mapped" ;;

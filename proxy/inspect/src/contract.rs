@@ -200,6 +200,8 @@ pub struct Standing {
     pub begun: bool,
     /// A request's body is incomplete.
     pub in_body: bool,
+    /// What is left of something that was denied is dropped as it comes, to an end that is known.
+    pub dropping: bool,
     /// A response is begun and its framing says that more must come. The bytes of an incomplete head are the
     /// caller's to see.
     pub in_response: bool,

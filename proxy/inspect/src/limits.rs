@@ -19,7 +19,7 @@ pub const CHUNK_EXTENSIONS_BYTES_MAX: u16 = 4 * 1024;
 /// Bytes of all trailers of one body. More: the connection is closed.
 pub const TRAILER_BYTES_MAX: u16 = 4 * 1024;
 /// Requests forwarded and not yet answered on one connection. More: further input waits.
-pub const REQUESTS_OUTSTANDING_MAX: usize = 64;
+pub const REQUESTS_OUTSTANDING_MAX: usize = 24;
 /// Interim responses (1xx) to one request. More: the connection is closed.
 pub const INTERIM_RESPONSES_MAX: u8 = 32;
 /// First bytes after which a protocol must be told. More: it is unknown.

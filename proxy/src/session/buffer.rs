@@ -196,6 +196,10 @@ impl Buffer {
         if held > 0 && held <= self.base / SHRINK_BELOW_SHARE && self.bytes.len() == self.base {
             self.shrink();
         }
+        if self.rewritten.is_empty() {
+            // Its room, too, where a part of the next message waits.
+            self.rewritten = Vec::new();
+        }
         if self.is_empty() && !self.bytes.is_empty() {
             (self.sent, self.judged, self.end) = (0, 0, 0);
             let bytes = std::mem::take(&mut self.bytes);

@@ -279,7 +279,8 @@ impl Connection {
     fn waits_for_client(&self) -> bool {
         let taken = |server: &Leg| server.is_flushed(self.gate);
         let flushed = self.client.is_flushed(self.gate);
-        let brings = || flushed && (1..u64::MAX).contains(&self.conversation.passable(Side::Client));
+        let known = || (1..u64::MAX).contains(&self.conversation.passable(Side::Client));
+        let brings = || flushed && (known() || self.conversation.standing().dropping);
         self.report.direction == Direction::Ingress
             && !self.is_unlimited()
             && (brings() || !self.server.as_ref().is_none_or(taken))

@@ -15,6 +15,7 @@ use bulkhead_policies::program::AnswerPair;
 impl Connection {
     /// Judges what came from the client.
     pub(super) fn judge_client(&mut self) -> Result<(), Event> {
+        self.report.client_bytes = self.client.received;
         if self.reading != Reading::Understood {
             self.report.bytes_to_destination += self.client.inbound.approve_all();
             return Ok(());

@@ -23,6 +23,8 @@ pub(super) struct Leg {
     pub(super) broken: bool,
     /// Bytes read from it and sent to it.
     pub(super) passed: u64,
+    /// Bytes read from it into the buffer.
+    pub(super) received: u64,
     /// Something was sent to it.
     spoken: bool,
     /// What is sent to it leaves at once.
@@ -50,6 +52,7 @@ impl Leg {
             shut: false,
             broken: false,
             passed: 0,
+            received: 0,
             spoken: false,
             prompt: false,
             bulk: false,
@@ -76,6 +79,7 @@ impl Leg {
                 self.ended = count == 0 && room > 0;
                 self.bulk = count == room;
                 self.inbound.filled(count);
+                self.received += u64::try_from(count).unwrap_or_default();
                 self.passed += u64::try_from(count).unwrap_or_default();
                 Ok(true)
             }

@@ -15,6 +15,11 @@ pub const BUFFERS_POOLED_MAX: usize = 16;
 /// Bytes kept of requests that are not answered yet, to judge them again when the policy changes. More: a request is not
 /// kept, and such a change resets the connection if it can deny anything.
 pub const REQUESTS_IN_FLIGHT_BYTES_MAX: usize = 48 * 1024;
+/// The same for a client that has sent little; and how many times the bytes that one has sent may be kept until then. Where
+/// a stream can be ended alone, it is that which is reset.
+pub const REQUESTS_IN_FLIGHT_BYTES_MIN: usize = 3 * 1024;
+/// See [`REQUESTS_IN_FLIGHT_BYTES_MIN`].
+pub const REQUESTS_IN_FLIGHT_TIMES: usize = 3;
 /// Subscriptions kept of one connection, to judge them again when the policy changes. More: such a change resets the
 /// connection if it can deny anything.
 pub const LASTING_REQUESTS_MAX: usize = 64;

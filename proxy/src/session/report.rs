@@ -2,7 +2,10 @@
 
 use super::denial::About;
 use super::kinds::Kinds;
-use super::limits::{LASTING_REQUESTS_MAX, REQUESTS_IN_FLIGHT_BYTES_MAX};
+use super::limits::{
+    LASTING_REQUESTS_MAX, REQUESTS_IN_FLIGHT_BYTES_MAX, REQUESTS_IN_FLIGHT_BYTES_MIN,
+    REQUESTS_IN_FLIGHT_TIMES,
+};
 use super::verdict::Verdicts;
 use crate::flows::{HttpSignature, Observation, Recorder, RequestSignature};
 use crate::policy::Current;
@@ -33,6 +36,8 @@ pub(super) struct Report {
     /// Bytes since the last observation.
     pub(super) bytes_to_destination: u64,
     pub(super) bytes_to_source: u64,
+    /// Bytes that the client has sent until now.
+    pub(super) client_bytes: u64,
     observations: u64,
     kinds: Kinds,
 }
@@ -140,6 +145,7 @@ impl Report {
             tail: None,
             bytes_to_destination: 0,
             bytes_to_source: 0,
+            client_bytes: 0,
             observations: 0,
             kinds: Kinds::default(),
         }
@@ -157,9 +163,10 @@ impl Report {
     /// A request is let through.
     pub(super) fn released(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) {
         let request = self.kinds.of(question);
-        let memory = match self.kept_bytes + size_of::<Released>() + question.size() {
-            ..=REQUESTS_IN_FLIGHT_BYTES_MAX => Memory::Kept(question.keep()),
-            _ => Memory::Forgotten,
+        let size = self.kept_bytes + size_of::<Released>() + question.size();
+        let memory = match size <= self.room() {
+            true => Memory::Kept(question.keep()),
+            false => Memory::Forgotten,
         };
         let forgotten = matches!(memory, Memory::Forgotten);
         let mut released = Released {
@@ -182,11 +189,18 @@ impl Report {
             }
         }
         self.kept_bytes += released.size();
-        if self.in_flight.capacity() == 0 {
-            // Most connections have one request at a time.
-            self.in_flight.reserve_exact(1);
+        if self.in_flight.len() == self.in_flight.capacity() {
+            // Most connections have one request at a time; many would soon have room for twice as many.
+            self.in_flight.reserve_exact(self.in_flight.len().clamp(1, 8));
         }
         self.in_flight.push_back(released);
+    }
+
+    /// Bytes that requests may be kept in: a client that names much in few bytes is not worth them.
+    fn room(&self) -> usize {
+        let sent = usize::try_from(self.client_bytes).unwrap_or(usize::MAX);
+        sent.saturating_mul(REQUESTS_IN_FLIGHT_TIMES)
+            .clamp(REQUESTS_IN_FLIGHT_BYTES_MIN, REQUESTS_IN_FLIGHT_BYTES_MAX)
     }
 
     /// An open request got further.
@@ -408,6 +422,7 @@ mod tests {
         let current = current(Hold::Gate, Direction::Ingress);
         let answers = Verdicts::new(Arc::clone(&current), Direction::Ingress, address, 80, None).opaque();
         let mut report = Report::new(Arc::clone(&recorder), Direction::Ingress, address, address, 80);
+        report.client_bytes = u64::MAX;
         let long = vec![b'k'; REQUESTS_IN_FLIGHT_BYTES_MAX - 2 * size_of::<Released>()];
         let mut ask = |name: &str, key: &[u8]| {
             let command = Command { name, keys: vec![key], database: Some(0) };

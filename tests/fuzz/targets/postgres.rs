@@ -8,7 +8,7 @@ use bulkhead_inspect::Protocol;
 use gated::{World, check, some};
 use libfuzzer_sys::fuzz_target;
 
-const SESSION: &[u8] = b"\0\0\0\x12\0\x03\0\0user\0apps\0\0";
+const SESSION: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0apps\0\0";
 const READY: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 
 fuzz_target!(|input: (u8, &[u8], &[u8])| {

@@ -317,11 +317,14 @@ impl Inspector for Http1 {
     }
 
     fn reply(&self) -> Option<&[u8]> {
-        let in_order = match (&self.responses, &self.websocket) {
-            (Responses::Head { .. }, _) => self.outstanding.is_empty(),
-            (Responses::Tunnel, WebSocket::Checked(checked)) => checked.frames.is_between(Side::Server),
-            (Responses::Body(_) | Responses::Tunnel, _) => false,
-        };
+        // What was denied is gone by then, or it would be asked about again.
+        let gone = !matches!(self.requests, Requests::Replying { discard: 1.. });
+        let in_order = gone
+            && match (&self.responses, &self.websocket) {
+                (Responses::Head { .. }, _) => self.outstanding.is_empty(),
+                (Responses::Tunnel, WebSocket::Checked(checked)) => checked.frames.is_between(Side::Server),
+                (Responses::Body(_) | Responses::Tunnel, _) => false,
+            };
         self.reply.as_ref().filter(|_| in_order).map(|reply| reply.bytes.as_slice())
     }
 
@@ -404,6 +407,7 @@ impl Inspector for Http1 {
             in_question: in_head,
             begun: false,
             in_body: matches!(self.requests, Requests::Body { .. }),
+            dropping: false,
             in_response: matches!(self.responses, Responses::Body(Body::Length(_) | Body::Chunked(_))),
             waits_for_server: self.waits_for_server(),
             has_reply: self.reply.is_some(),

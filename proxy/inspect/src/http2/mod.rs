@@ -364,6 +364,7 @@ impl Inspector for Http2 {
             in_question: in_block || matches!(self.reading, Reading::Frame | Reading::Preface),
             begun: in_block || self.settings.awaits_client(),
             in_body: false,
+            dropping: false,
             in_response: !matches!(self.server, ServerReading::Frame),
             waits_for_server: waits,
             has_reply: self.last_words.is_some(),

@@ -106,6 +106,9 @@ impl Streams {
 
     /// Adds a stream. INVARIANT: its identifier is higher than all before.
     pub(super) fn insert(&mut self, stream: Stream) {
+        if self.open.len() == self.open.capacity() {
+            self.open.reserve_exact(self.open.len().clamp(1, 8));
+        }
         self.open.push(stream);
     }
 

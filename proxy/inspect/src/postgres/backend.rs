@@ -21,12 +21,12 @@ pub(super) enum Expected {
     CopyEnd,
     /// A statement that was denied and replaced by one that fails: this is what the client is told; true if its own end
     /// follows.
-    Denied(Box<[u8]>, bool),
+    Denied(bool),
 }
 
 impl Expected {
     fn ends_with_ready(&self) -> bool {
-        matches!(self, Self::Sync | Self::Query | Self::Denied(_, true))
+        matches!(self, Self::Sync | Self::Query | Self::Denied(true))
     }
 
     /// Asked about, so that its end is of interest to whoever counts requests.
@@ -45,8 +45,8 @@ pub(super) struct Backend {
     /// What the client is told when it is over.
     instead: Option<Box<[u8]>>,
     outstanding: VecDeque<Expected>,
-    /// How many of them are refusals of ours.
-    refusals: usize,
+    /// What a client is told for those of them that are refusals of ours, in their order.
+    refusals: VecDeque<Box<[u8]>>,
     /// Requests that were answered and not yet taken note of.
     completed: usize,
     /// After an error the server skips what comes until a sync.
@@ -67,6 +67,14 @@ pub(super) enum Passage {
 }
 
 impl Backend {
+    /// A statement was denied, and one that fails is on its way in its place.
+    pub(super) fn deny(&mut self, told: Box<[u8]>, simple: bool) {
+        if !self.skips {
+            self.refusals.push_back(told);
+            self.outstanding.push_back(Expected::Denied(simple));
+        }
+    }
+
     /// A message of the client is on its way.
     pub(super) fn expect(&mut self, expected: Expected) {
         match expected {
@@ -81,11 +89,6 @@ impl Backend {
                 self.skips = false;
                 self.outstanding.push_back(expected);
             }
-            Expected::Denied(..) if self.skips => {}
-            expected @ Expected::Denied(..) => {
-                self.refusals += 1;
-                self.outstanding.push_back(expected);
-            }
             expected if self.skips => self.completed += usize::from(expected.is_counted()),
             expected => self.outstanding.push_back(expected),
         }
@@ -93,7 +96,7 @@ impl Backend {
 
     /// True while so many refusals wait for their turn that further messages have to.
     pub(super) fn is_full(&self) -> bool {
-        self.outstanding.len() >= POSTGRES_OUTSTANDING_MAX || self.refusals >= POSTGRES_REFUSALS_MAX
+        self.outstanding.len() >= POSTGRES_OUTSTANDING_MAX || self.refusals.len() >= POSTGRES_REFUSALS_MAX
     }
 
     /// Messages that the server has to answer.
@@ -173,7 +176,9 @@ impl Backend {
 
     fn pop(&mut self) {
         if let Some(expected) = self.outstanding.pop_front() {
-            self.refusals -= usize::from(matches!(expected, Expected::Denied(..)));
+            if let Expected::Denied(_) = expected {
+                self.refusals.pop_front();
+            }
             self.completed += usize::from(expected.is_counted());
         }
     }
@@ -181,10 +186,10 @@ impl Backend {
     /// Of a simple query its end follows; else the server skips what comes before the next sync.
     fn error(&mut self) {
         match self.outstanding.front() {
-            Some(Expected::Denied(..)) => {
-                let Some(Expected::Denied(told, simple)) = self.outstanding.pop_front() else { return };
-                self.refusals -= 1;
-                (self.hidden, self.instead) = (true, Some(told));
+            Some(Expected::Denied(simple)) => {
+                let simple = *simple;
+                self.outstanding.pop_front();
+                (self.hidden, self.instead) = (true, self.refusals.pop_front());
                 match simple {
                     true => self.outstanding.push_front(Expected::Sync),
                     false => self.skip(),

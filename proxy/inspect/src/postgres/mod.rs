@@ -196,7 +196,7 @@ impl Inspector for Postgres {
             What::Parse(..) | What::Execute => (*length, false),
         };
         self.to_server = if simple { failing_query() } else { failing_parse() };
-        self.backend.expect(Expected::Denied(error("ERROR", "42501", notice.line).into(), simple));
+        self.backend.deny(error("ERROR", "42501", notice.line).into(), simple);
         self.state = State::Dropping { left: length, then_skip: !simple };
         true
     }
@@ -276,6 +276,7 @@ impl Inspector for Postgres {
                 && self.backend.is_between(),
             in_question: matches!(self.state, State::First | State::Messages | State::Skipping),
             in_body: matches!(self.state, State::Passing { .. } | State::SkippingRest { .. }),
+            dropping: matches!(self.state, State::Dropping { .. } | State::SkippingRest { .. }),
             in_response: !self.backend.is_between(),
             waits_for_server: match &self.state {
                 State::Messages => self.waits() || !self.backend.ready,

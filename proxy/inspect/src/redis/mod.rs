@@ -287,6 +287,7 @@ impl Inspector for Redis {
             idle: between && self.outstanding.is_empty() && self.replies.is_between() && self.reply.is_none(),
             in_question: matches!(self.state, State::Command(_)),
             in_body: matches!(self.state, State::Body { .. }),
+            dropping: matches!(self.state, State::Body { denied: true, .. }),
             in_response: !self.replies.is_between(),
             waits_for_server: match &self.state {
                 State::Command(_) => self.waits(),

@@ -100,7 +100,7 @@ async fn postgres() -> Option<Server> {
 }
 
 /// A gate that lets through what the section names.
-fn gated(destination: SocketAddr, direction: Direction, section: L7Section) -> Lab {
+pub(super) fn gated(destination: SocketAddr, direction: Direction, section: L7Section) -> Lab {
     let lab = Lab::new(Hold::Gate, direction, destination);
     let mut program = program(Hold::Gate, direction);
     program.l7_chains[0].enforced[0].entries[0].section = Some(section);

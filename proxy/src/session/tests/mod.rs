@@ -21,6 +21,7 @@ mod names;
 mod origin;
 mod programs;
 mod slow;
+mod slow_protocols;
 mod tee;
 mod tls;
 mod websocket;

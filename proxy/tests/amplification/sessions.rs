@@ -1,0 +1,95 @@
+//! Sessions on a thread of their own, under a program that lets through what one section names.
+
+use bulkhead_facts::{Direction, Effect, L4Protocol, Mode, PolicyRef, PortRange, Reason, Tier, WorkloadRef};
+use bulkhead_policies::decide::Judge;
+use bulkhead_policies::model::L7Section;
+use bulkhead_policies::program::{
+    Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId,
+    L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo,
+};
+use bulkhead_proxy::drain::Stage;
+use bulkhead_proxy::flows::Recorder;
+use bulkhead_proxy::metrics::Metrics;
+use bulkhead_proxy::policy::Current;
+use bulkhead_proxy::session::{Dial, Ends, Shared, serve};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use tokio::sync::watch;
+
+struct To(SocketAddr);
+
+impl Dial for To {
+    async fn dial(&self, _: Ends) -> io::Result<tokio::net::TcpStream> {
+        tokio::net::TcpStream::connect(self.0).await
+    }
+}
+
+/// Where sessions to `origin` begin. `begin` is called on their thread.
+pub(super) fn start(origin: SocketAddr, section: L7Section, begin: fn()) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    listener.set_nonblocking(true).expect("a socket");
+    let judge = Arc::new(Judge::new(program(section)).expect("a valid program"));
+    thread::spawn(move || {
+        begin();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            let current = Current { judge, generation: 1, named: Default::default() };
+            let (policy, stage) = (watch::channel(Arc::new(current)).0, watch::channel(Stage::Serving).0);
+            let recorder = Arc::new(Recorder::new(Arc::new(Metrics::new().expect("metrics"))));
+            while let Ok((stream, client)) = listener.accept().await {
+                let (policy, recorder, stage) = (policy.subscribe(), recorder.clone(), stage.subscribe());
+                let ends = Ends { client, destination: origin };
+                tokio::spawn(async move {
+                    let shared = Shared { policy, recorder, stage };
+                    serve(Direction::Ingress, stream, ends, shared, &To(origin)).await;
+                });
+            }
+        });
+    });
+    address
+}
+
+/// Only what the section names passes.
+pub(super) fn program(section: L7Section) -> Program {
+    let denied = Answer { effect: Effect::Deny, rule: None, reason: Reason::NoRule };
+    let policy =
+        PolicyRef { kind: "SegmentPolicy".into(), namespace: Some("shop".into()), name: "orders".into() };
+    let entry = L7Entry { rule: RuleIndex(0), effect: Some(Effect::Allow), section: Some(section) };
+    Program {
+        revision: 1,
+        workload: WorkloadRef { namespace: "shop".into(), name: "orders".into() },
+        collection: None,
+        mode: Mode::Enforce,
+        rules: vec![RuleInfo {
+            tier: Tier::Namespace,
+            policy,
+            rule: "ok".into(),
+            direction: Direction::Ingress,
+        }],
+        answers: vec![AnswerPair { enforced: denied, shadow: denied }],
+        l7_chains: vec![L7Chain {
+            enforced: vec![L7Stage { entries: vec![entry] }],
+            shadow: Vec::new(),
+            end: AnswerId(0),
+        }],
+        ingress: DirectionProgram {
+            v4: vec![AddressSpan { first: 0, last: u32::MAX, class: ClassId(0) }],
+            v6: Vec::new(),
+            boxes: vec![PortBox {
+                class: ClassId(0),
+                protocol_first: L4Protocol::TCP,
+                protocol_last: L4Protocol::TCP,
+                ports: PortRange::ALL,
+                action: Action::Inspect { chain: L7ChainId(0), opaque: AnswerId(0) },
+            }],
+            named: Vec::new(),
+        },
+        egress: DirectionProgram::default(),
+        names: Vec::new(),
+        choices: Vec::new(),
+    }
+}
