@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// Processor time of a hostile client beside that of an ordinary one, at most.
 const TIMES_MAX: f64 = 10.0;
 /// Connections of each length.
-const CONNECTIONS: usize = 150;
+const CONNECTIONS: usize = 50;
 /// Bytes of ordinary connections.
 const LENGTHS: [usize; 2] = [1024, 16 * 1024];
 /// Bytes of a hostile connection, at most.
@@ -40,7 +40,11 @@ fn main() {
 
 /// One protocol; the worst of it.
 fn measure(kind: Kind) -> f64 {
+    THREAD.store(0, Ordering::SeqCst);
     let entrance = sessions::start(origin(kind.greeting, kind.answer), kind.section, note_thread);
+    while THREAD.load(Ordering::SeqCst) == 0 {
+        thread::sleep(Duration::from_millis(1));
+    }
     let ordinary = |bytes: usize| costs(entrance, &kind.ordinary[..bytes.min(kind.ordinary.len())]);
     ordinary(LENGTHS[1]);
     let [(short, short_us), (long, long_us)] = LENGTHS.map(ordinary);
