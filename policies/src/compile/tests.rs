@@ -234,9 +234,8 @@ fn observe_denies_nothing_of_the_namespace_tier_and_learns_what_it_can() {
     assert!(matches!(action(IN, "203.0.113.1", L4Protocol::UDP, 81), Action::Answer(_)));
     assert!(matches!(action(OUT, "203.0.113.1", L4Protocol::TCP, 81), Action::Learn(_)));
     for server in ["203.0.113.1", "10.0.0.2", "10.96.0.1"] {
-        let learned = |direction, port| {
-            matches!(action(direction, server, L4Protocol::UDP, port), Action::Learn(_))
-        };
+        let learned =
+            |direction, port| matches!(action(direction, server, L4Protocol::UDP, port), Action::Learn(_));
         assert!(learned(OUT, 53), "questions are learned where they are asked: {server}");
         assert!(!learned(OUT, 52) && !learned(OUT, 54) && !learned(IN, 53), "{server}");
     }
