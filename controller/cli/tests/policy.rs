@@ -405,7 +405,7 @@ fn matrix_reads_lab_files_and_asks_with_a_request() {
         "--format=json",
         "audit/policies.yaml",
     ]));
-    assert_eq!(found.as_array().map(Vec::len), Some(11 * 11));
+    assert_eq!(found.as_array().map(Vec::len), Some(12 * 12));
     let cache = |words: &str| {
         let arguments = ["matrix", "protocols", "--probe", "TCP/6379", "--format=json", "--request", words];
         let table = json(&bulkhead(&arguments));
