@@ -6,8 +6,8 @@
 use super::chains::{Rules, by_sidecar};
 use super::mark::{Class, Mark};
 use super::options::{
-    DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, OUTBOUND_PORT, ROUTE_MARK,
-    ROUTE_TABLE,
+    DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, OUTBOUND_PORT, QUESTION_ZONE,
+    ROUTE_MARK, ROUTE_TABLE,
 };
 use super::{Firewall, FirewallError, elements, goes_without_redirects, sets, table};
 use bulkhead_facts::L4Protocol;
@@ -25,8 +25,6 @@ const UDP: u8 = L4Protocol::UDP.0;
 pub(super) const ZONE: &str = "zone";
 /// How the names of the chains that hand flows to the inspector begin.
 const REDIRECT: &str = "redirect_";
-/// Keeps the ports of our questions from others.
-const UPSTREAM_PORTS: &str = "upstream_ports";
 /// Guards of our listeners.
 pub(super) const LISTENER: &str = "listener";
 
@@ -53,8 +51,13 @@ pub(super) fn capturing(options: &FirewallOptions) -> Vec<Rules> {
         nat("redirect_outbound", Hook::Output, redirect(None, OUTBOUND_PORT, DNS_PORT)),
         filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
         filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, vec![unmarked_loopback()]),
-        filter(ZONE, Hook::Output, priority::RAW, Policy::Accept, local_leg_zone(options)),
-        filter(UPSTREAM_PORTS, Hook::Output, priority::MANGLE - 1, Policy::Accept, upstream_ports(options)),
+        filter(
+            ZONE,
+            Hook::Output,
+            priority::RAW,
+            Policy::Accept,
+            vec![local_leg_zone(options), question_zone(options)],
+        ),
         (
             Chain::base("answer_route", ChainType::Route, Hook::Output, after_output, Policy::Accept),
             vec![Rule::new().towards_source().ct_mark().equals(Mark::LOCAL_LEG).set_packet_mark(ROUTE_MARK)],
@@ -123,22 +126,19 @@ pub(super) fn stolen_port(carrier: u8, port: u16, options: &FirewallOptions) -> 
     to.field(Field::SocketMark).not_equals(options.marks.listener).counter().drop_packet()
 }
 
-/// The kernel remembers a question of ours for a while after its socket is closed. Whoever takes its port, and asks whom it asked,
-/// would go on in its name, unjudged: only sockets of ours may. TCP opens a conversation anew.
-fn upstream_ports(options: &FirewallOptions) -> Vec<Rule> {
-    let upstream = || {
-        let named = Rule::new().named("port of a question of ours").protocol(UDP).towards_destination();
-        named.ct_mark().mask(Class::MASK).equals(Class::Upstream.bits())
-    };
-    vec![by_sidecar(upstream(), options.marks.upstream, options).accept(), upstream().counter().drop_packet()]
-}
-
 /// The leg to the app has the client's address and may get its port: a zone keeps it apart from the client's own
 /// connection. Answers are found in the default zone, where the client's connection answers from our port. The mark is
 /// enough here: the last acknowledgement of a closed socket is the kernel's and has no user, and in the zone an app
 /// finds nothing but legs to its own pod.
-fn local_leg_zone(options: &FirewallOptions) -> Vec<Rule> {
-    vec![Rule::new().packet_mark().equals(options.marks.local_leg).set_original_zone(LOCAL_LEG_ZONE)]
+fn local_leg_zone(options: &FirewallOptions) -> Rule {
+    Rule::new().packet_mark().equals(options.marks.local_leg).set_original_zone(LOCAL_LEG_ZONE)
+}
+
+/// The kernel remembers a question of ours for a while after its socket is closed. Whoever gets its port then, and asks whom it
+/// asked, would go on in its name, unjudged: in a zone only sockets of ours find it. TCP opens a conversation anew.
+fn question_zone(options: &FirewallOptions) -> Rule {
+    let ours = by_sidecar(Rule::new().protocol(UDP), options.marks.upstream, options);
+    ours.set_original_zone(QUESTION_ZONE)
 }
 
 /// What stays loses its mark, since an app can read the marks of packets that it receives. Only what is captured carries one of

@@ -15,6 +15,8 @@ pub const DNS_PORT: u16 = 15053;
 pub(super) const LOG_GROUP: u16 = 15006;
 /// The conntrack zone of the leg to the app, for its original direction.
 pub(super) const LOCAL_LEG_ZONE: u16 = 15006;
+/// The conntrack zone of questions that the sidecar asks name servers, for their original direction.
+pub(super) const QUESTION_ZONE: u16 = 15007;
 /// The packet mark that sends answers on the leg to the app back to the sidecar. Worthless to an app: what it
 /// marks so comes back to the pod itself.
 pub const ROUTE_MARK: u32 = 0x4255_4c52;

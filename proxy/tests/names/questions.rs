@@ -49,6 +49,27 @@ fn allowed_questions_are_answered_and_others_never_leave() {
 }
 
 #[test]
+fn whoever_gets_the_port_of_a_question_of_ours_is_judged_and_answered_like_anybody() {
+    in_own_network(
+        "questions::whoever_gets_the_port_of_a_question_of_ours_is_judged_and_answered_like_anybody",
+        &[],
+        || {
+            let Ground { server, sidecar: _sidecar, peer: _peer } = ground("port", &named());
+            for address in PEER {
+                assert_eq!(ask(address, "api.card.example", A).expect("answered").records, 1);
+                let used = server.all().last().expect("asked").from;
+                // The kernel still remembers what the sidecar asked from there.
+                let socket = UdpSocket::bind((used.ip(), used.port())).expect("the port is free");
+                let denied = ask_by(&socket, address, "secret-data.evil.example", TXT).expect("refused");
+                assert_eq!(denied.code, 5);
+                assert_eq!(ask_by(&socket, address, "api.card.example", A).expect("answered").records, 1);
+            }
+            assert!(server.names().iter().all(|name| name == "api.card.example"), "{:?}", server.names());
+        },
+    );
+}
+
+#[test]
 fn the_same_holds_by_tcp_with_many_questions_at_once() {
     in_own_network("questions::the_same_holds_by_tcp_with_many_questions_at_once", &[], || {
         let Ground { server, sidecar: _sidecar, peer: _peer } = ground("tcp", &named());
