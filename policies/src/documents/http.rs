@@ -52,18 +52,8 @@ fn read_request(report: &mut Report, node: &Node, action: RuleAction) -> Option<
     for (name, length) in lists {
         check_length(report, node, name, length);
     }
-    let fits = websocket == Some(true) && action == RuleAction::Allow;
-    if let Some(frames) = node.child("frames").filter(|_| frames_checked && !fits) {
-        report
-            .error(
-                "bad-request",
-                frames.span,
-                "`frames` stands beside `websocket: true` in a rule that allows, and nowhere else",
-            )
-            .help("frames are those of the WebSocket that an allowed request becomes");
-        return None;
-    }
     fields.finish(report);
+    check_frames(report, node, frames_checked, websocket == Some(true) && action == RuleAction::Allow);
     let mut found = HttpMatch {
         methods: methods
             .unwrap_or_default()
@@ -90,6 +80,19 @@ fn read_request(report: &mut Report, node: &Node, action: RuleAction) -> Option<
     found.query.sort();
     found.query.dedup();
     Some(found)
+}
+
+/// Frames are checked where an allowed request becomes a WebSocket, and nowhere else.
+fn check_frames(report: &mut Report, node: &Node, frames_checked: bool, fits: bool) {
+    if let Some(frames) = node.child("frames").filter(|_| frames_checked && !fits) {
+        report
+            .error(
+                "bad-request",
+                frames.span,
+                "`frames` stands beside `websocket: true` in a rule that allows, and nowhere else",
+            )
+            .help("frames are those of the WebSocket that an allowed request becomes");
+    }
 }
 
 fn check_length(report: &mut Report, node: &Node, name: &str, length: Option<usize>) {
