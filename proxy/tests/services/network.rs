@@ -7,10 +7,11 @@ use crate::support::{enter_new_network, ip, run};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Long enough for what arrives on this machine, short enough to wait for what does not.
 pub(crate) const SILENCE: Duration = Duration::from_millis(600);
@@ -102,6 +103,7 @@ impl Cluster {
         configure(0, 7);
         cluster.old.run(|| configure(1, 2));
         cluster.new.run(|| configure(2, 2));
+        cluster.node.run(await_neighbours);
         cluster
     }
 
@@ -150,6 +152,26 @@ pub(crate) struct Leads {
     pub(crate) protocol: &'static str,
     pub(crate) port: u16,
     pub(crate) endpoints: Vec<([IpAddr; 2], u16)>,
+}
+
+/// Until the node has found every pod by IPv6: a link that came up just now does not answer at once.
+fn await_neighbours() {
+    let pods = [(0, 7), (1, 2), (2, 2)].map(|(network, host)| format!("fd00:0:0:{network}::{host}"));
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("bind");
+    let patience = Instant::now() + Duration::from_secs(10);
+    for pod in pods {
+        let address: Ipv6Addr = pod.parse().expect("an address");
+        let found = || {
+            // What is sent is of no matter, and so is whether somebody takes it.
+            let _ = socket.send_to(b"?", (address, 9));
+            let shown = Command::new("ip").args(["-6", "neigh", "show", &pod]).output().expect("ip");
+            String::from_utf8_lossy(&shown.stdout).contains("lladdr")
+        };
+        while !found() {
+            assert!(Instant::now() < patience, "{pod} does not answer");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 fn configure(network: u8, host: u8) {
