@@ -13,7 +13,7 @@ export BULKHEAD_SUITES ?= $(CURDIR)/../shared/suites
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 .PHONY: tools
 tools: ## Check for what the build needs; name the command that installs it
@@ -79,7 +79,6 @@ bench-kernel: tools ## What the kernel tier costs beside nothing, linear rules, 
 
 .PHONY: bench-amplification
 bench-amplification: tools ## What hostile bytes cost beside ordinary ones of the same protocol, in processor time of sessions
-	@deploy/tools.sh build
 	$(CARGO) bench --locked --profile $(LAB_PROFILE) -p bulkhead-benches --bench amplification
 
 PEERS_ARGS ?=

@@ -44,18 +44,17 @@ gunicorn() {
 
 # Its version and those of what it is made of are fixed in deploy/h2spec.
 h2spec() {
-    local program="$PWD/target/tools/h2spec" peer="$PWD/target/tools/http2-peer"
+    local program="$PWD/target/tools/h2spec" peer="$PWD/target/tools/http2-peer" source=proxy/src/session/tests/peers/http2.go
     mkdir -p target/tools
-    [ -x "$peer" ] || go build -o "$peer" proxy/src/session/tests/peers/http2.go
-    [ ! -x "$program" ] || return 0
-    (cd deploy/h2spec && go build -o "$program" github.com/summerwind/h2spec/cmd/h2spec)
+    [ "$peer" -nt "$source" ] || go build -o "$peer" "$source" || return
+    [ -x "$program" ] || (cd deploy/h2spec && go build -o "$program" github.com/summerwind/h2spec/cmd/h2spec)
 }
 
 # Its version and those of what it is made of are fixed in deploy/kafka.
 kafka() {
     local program="$PWD/target/tools/kafka-peer"
     mkdir -p target/tools
-    [ -x "$program" ] || (cd deploy/kafka && go build -o "$program" .)
+    [ "$program" -nt deploy/kafka/main.go ] && [ "$program" -nt deploy/kafka/go.mod ] || (cd deploy/kafka && go build -o "$program" .)
 }
 
 fetch_envoy=no
