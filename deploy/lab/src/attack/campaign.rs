@@ -76,16 +76,17 @@ fn plan(phase: Phase) -> Vec<Planned> {
 /// A datagram to a Service without a UDP port reaches nobody, firewall or not; and what is allowed in part has to be there.
 fn has_target(ground: &Ground, targets: &Targets, kind: &Kind) -> bool {
     let forbidden = ground.services.iter().find(|service| service.name == ground.prizes.forbidden_service);
-    match kind.name.split('-').next() {
-        Some("udp") if kind.name == "udp-forbidden-service" => {
-            forbidden.is_some_and(|service| !service.datagram_ports.is_empty())
-        }
-        Some("dns") => targets.resolver.is_some(),
-        Some("redis") => targets.redis.is_some(),
-        Some("postgres") => targets.postgres.is_some(),
-        Some("tls") if kind.name != "tls-on-http-port" => targets.tls.is_some(),
-        _ => true,
+    if kind.name == "udp-forbidden-service" {
+        return forbidden.is_some_and(|service| !service.datagram_ports.is_empty());
     }
+    let is_there = [
+        ("dns", targets.resolver.is_some()),
+        ("redis", targets.redis.is_some()),
+        ("postgres", targets.postgres.is_some()),
+        ("tls", targets.tls.is_some()),
+    ];
+    let needed = ALLOWED.iter().find(|allowed| allowed.name == kind.name);
+    needed.is_none_or(|kind| is_there.iter().any(|(what, is)| *is && kind.name.starts_with(what)))
 }
 
 fn privilege(kind: &Kind) -> Option<Privilege> {

