@@ -1,13 +1,16 @@
 //! The table outlives the sidecar, is adopted by the next one, and is put back when somebody changes it.
 
-use crate::network::{PEER, POD, Peer, accept, dial, talk};
+use crate::network::{
+    PEER, POD, Peer, SILENCE, accept, datagram_arrives, dial, echo_answered, talk, with_timeout,
+};
 use crate::program::{Rules, What};
-use crate::support::{in_own_network, ip, run};
+use crate::support::{in_own_network, ip, raw_socket, run};
 use crate::{at, open, options};
-use bulkhead_facts::Direction;
+use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_netfilter::{Batch, Connection, Rule, Table};
 use bulkhead_proxy::firewall::{Firewall, TableState, load_closed};
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 fn rules(port: u16) -> Rules {
     Direction::BOTH.into_iter().fold(Rules::new(), |rules, d| rules.tcp(What::Allow, d, &PEER, port))
@@ -138,6 +141,60 @@ fn every_kind_of_tampering_is_noticed_and_put_back() {
             assert!(dial(at(PEER[0], 8001)).is_err(), "{what}: and nothing else");
         }
         assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+    });
+}
+
+#[test]
+fn where_the_table_is_gone_nothing_leaves_until_it_is_back() {
+    in_own_network("lasting::where_the_table_is_gone_nothing_leaves_until_it_is_back", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let everything = Direction::BOTH.into_iter().fold(Rules::new(), |rules, direction| {
+            let icmp = [L4Protocol::ICMP, L4Protocol::ICMPV6].into_iter();
+            icmp.fold(rules.tcp(What::Allow, direction, &PEER, 8000), |rules, protocol| {
+                rules.rule(What::Allow, direction, &PEER, protocol, 0)
+            })
+            .rule(What::Allow, direction, &PEER, L4Protocol::UDP, 9000)
+        });
+        firewall.apply(&everything.judge()).expect("applied");
+        for (pod, there) in POD.into_iter().zip(PEER) {
+            let (app, server) = (TcpListener::bind(at(pod, 8000)).expect("listen"), peer.listen(there, 8000));
+            let (ours, theirs) =
+                (with_timeout(UdpSocket::bind(at(pod, 9000)).expect("bind")), peer.udp(there, 9000));
+            let ping = with_timeout(
+                raw_socket(there.is_ipv4(), if there.is_ipv4() { 1 } else { 58 }).expect("a socket"),
+            );
+            let mut out = dial(at(there, 8000)).expect("allowed");
+            let mut out_end = accept(&server).expect("arrives").0;
+            let mut into = peer.dial(at(pod, 8000)).expect("allowed");
+            let mut into_end = accept(&app).expect("arrives").0;
+            talk(&mut out, &mut out_end).and_then(|()| talk(&mut into, &mut into_end)).expect("allowed");
+            let mut passes = || {
+                let heard = |from: &mut TcpStream, to: &mut TcpStream| {
+                    to.set_read_timeout(Some(SILENCE)).expect("timeout");
+                    from.write_all(b"x").is_ok() && to.read_exact(&mut [0]).is_ok()
+                };
+                [
+                    ("a connection that was open", heard(&mut out, &mut out_end)),
+                    ("an answer on one", heard(&mut into_end, &mut into)),
+                    ("a new connection", dial(at(there, 8000)).is_ok()),
+                    ("an answer to a new one", peer.dial(at(pod, 8000)).is_ok()),
+                    ("a datagram", datagram_arrives(&ours, &theirs)),
+                    ("a message", echo_answered(&ping, there)),
+                ]
+            };
+            for (what, passed) in passes() {
+                assert!(passed, "{there}: {what} is allowed");
+            }
+            let mut batch = Batch::new();
+            batch.delete_table(&Table::inet("bulkhead"));
+            Connection::open().and_then(|mut connection| connection.commit(&batch)).expect("deleted");
+            for (what, passed) in passes() {
+                assert!(!passed, "{there}: {what} leaves without a table");
+            }
+            assert!(matches!(firewall.verify().expect("compared"), TableState::Restored(_)));
+            assert!(dial(at(there, 8000)).is_ok(), "{there}: the program is back");
+        }
     });
 }
 
