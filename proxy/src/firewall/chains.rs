@@ -82,6 +82,7 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
         regular(DEPARTURE_V6, departure_v6(options)),
         regular(ASTRAY, astray()),
         regular(hooks::LISTENER, hooks::listener(options)),
+        regular(hooks::OPENED_AGAIN, hooks::opened_again(options)),
         regular(LOOPBACK, loopback()),
         regular(REFUSE, refuse()),
         regular(WEIGH_UPSTREAM, weigh_upstream(options)),
@@ -210,10 +211,14 @@ pub(super) fn own_conversations() -> Rule {
     confirmed(marked.ct_mark().mask(WITHOUT_GENERATION).equals(0))
 }
 
-/// Packets of a socket that carries the mark, belongs to the sidecar's user and, where it has one of its own, to its
-/// control group.
+/// Packets of a socket that carries the mark and is one of [`of_sidecar`].
 pub(super) fn by_sidecar(rule: Rule, mark: u32, options: &FirewallOptions) -> Rule {
-    let rule = rule.packet_mark().equals(mark).field(Field::SenderUser).equals(options.sidecar_uid);
+    of_sidecar(rule.packet_mark().equals(mark), options)
+}
+
+/// Packets of a socket that belongs to the sidecar's user and, where it has one of its own, to its control group.
+pub(super) fn of_sidecar(rule: Rule, options: &FirewallOptions) -> Rule {
+    let rule = rule.field(Field::SenderUser).equals(options.sidecar_uid);
     match options.control_group {
         Some(group) => rule.field(Field::SocketControlGroup(group.level)).equals(group.id),
         None => rule,

@@ -3,7 +3,7 @@
 //! Every packet pays for every hook, and for each rule that it meets there. So a hook decides with its first rule what concerns
 //! most packets, and those that only captured flows need are there only while there can be some.
 
-use super::chains::{Rules, by_sidecar};
+use super::chains::{Rules, by_sidecar, confirmed, of_sidecar};
 use super::mark::{Class, Mark};
 use super::options::{
     DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, OUTBOUND_PORT, QUESTION_ZONE,
@@ -27,6 +27,8 @@ pub(super) const ZONE: &str = "zone";
 const REDIRECT: &str = "redirect_";
 /// Guards of our listeners.
 pub(super) const LISTENER: &str = "listener";
+/// Guard of our legs to other pods.
+pub(super) const OPENED_AGAIN: &str = "opened_again";
 
 /// The hooks of every table.
 pub(super) fn always() -> Vec<Rules> {
@@ -60,7 +62,10 @@ pub(super) fn capturing(options: &FirewallOptions) -> Vec<Rules> {
         ),
         (
             Chain::base("answer_route", ChainType::Route, Hook::Output, after_output, Policy::Accept),
-            vec![Rule::new().towards_source().ct_mark().equals(Mark::LOCAL_LEG).set_packet_mark(ROUTE_MARK)],
+            vec![
+                Rule::new().towards_source().ct_mark().equals(Mark::LOCAL_LEG).set_packet_mark(ROUTE_MARK),
+                first_packet_of_old_leg().jump(OPENED_AGAIN),
+            ],
         ),
     ];
     hooks.retain(|(chain, _)| options.hands_over || !chain.name().starts_with(REDIRECT));
@@ -135,10 +140,28 @@ fn local_leg_zone(options: &FirewallOptions) -> Rule {
 }
 
 /// The kernel remembers a question of ours for a while after its socket is closed. Whoever gets its port then, and asks whom it
-/// asked, would go on in its name, unjudged: in a zone only sockets of ours find it. TCP opens a conversation anew.
+/// asked, would go on in its name, unjudged: in a zone only sockets of ours find it. For TCP see [`opened_again`]: its ends are
+/// often the kernel's own packets, which have no mark and would be in no zone.
 fn question_zone(options: &FirewallOptions) -> Rule {
     let ours = by_sidecar(Rule::new().protocol(UDP), options.marks.upstream, options);
     ours.set_original_zone(QUESTION_ZONE)
+}
+
+/// A connection's first packet where the kernel still knows our leg to another pod.
+fn first_packet_of_old_leg() -> Rule {
+    const SYNCHRONISES: u8 = 2;
+    const ACKNOWLEDGES: u8 = 16;
+    let leg = Rule::new().ct_mark().mask(Class::MASK).equals(Class::Upstream.bits()).protocol(TCP);
+    confirmed(leg.field::<u8>(Field::TCP_FLAGS).mask(SYNCHRONISES | ACKNOWLEDGES).equals(SYNCHRONISES))
+}
+
+/// A leg that was reset is remembered for seconds, and takes whoever opens a connection from its port to its destination for
+/// itself, unjudged and uninspected: only sockets of ours may. Who is kept away tries again when it is forgotten.
+pub(super) fn opened_again(options: &FirewallOptions) -> Vec<Rule> {
+    // The packet has the mark of what leaves by now.
+    let ours = Rule::new().field(Field::SocketMark).equals(options.marks.upstream);
+    let others = Rule::new().named("leg of ours opened again by somebody else");
+    vec![of_sidecar(ours, options).accept(), others.counter().drop_packet()]
 }
 
 /// What stays loses its mark, since an app can read the marks of packets that it receives. Only what is captured carries one of

@@ -1,15 +1,17 @@
 //! Flows that go to the inspector: captured with their destination, carried on with the client's address.
 
 use crate::inspector::{Inspector, Seen, runtime};
-use crate::network::{OTHER_PEER, PEER, POD, Peer, accept, dial, talk};
+use crate::network::{OTHER_PEER, PEER, POD, Peer, SILENCE, accept, dial, talk};
 use crate::program::{Rules, What};
-use crate::support::{as_user, in_own_network, ip, run};
+use crate::support::{as_user, in_own_network, ip, run, set_mark};
 use crate::{at, open, sidecar_uid};
 use bulkhead_facts::Direction;
 use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
 use bulkhead_proxy::firewall::{Firewall, TableState};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
-use std::net::TcpListener;
+use socket2::{Domain, SockRef, Socket, Type};
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// TCP of the peer on port 8000, both ways.
@@ -257,4 +259,34 @@ fn learning_captures_while_the_heart_beats_and_lets_pass_when_it_stops() {
             assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
         },
     );
+}
+
+#[test]
+fn nobody_goes_on_in_the_name_of_a_leg_that_was_reset() {
+    in_own_network("inspected::nobody_goes_on_in_the_name_of_a_leg_that_was_reset", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+        for (pod, there) in POD.into_iter().zip(PEER.map(|address| at(address, 8000))) {
+            let server = peer.listen(there.ip(), there.port());
+            let dial_from = |from: SocketAddr, mark: u32| {
+                let socket = Socket::new(Domain::for_address(there), Type::STREAM, None)?;
+                set_mark(&socket, mark)?;
+                socket.bind(&from.into())?;
+                socket.connect_timeout(&there.into(), SILENCE).map(|()| TcpStream::from(socket))
+            };
+            let leg_from = |from| as_user(sidecar_uid(), || dial_from(from, firewall.marks().upstream));
+            // The kernel remembers such a leg, and takes a new first packet from its port for one of its own.
+            let reset = |mut leg: TcpStream| {
+                let (end, from) = accept(&server).expect("arrives");
+                SockRef::from(&end).set_linger(Some(Duration::ZERO)).expect("an option");
+                drop(end);
+                assert!(leg.read(&mut [0]).is_err(), "reset");
+                from
+            };
+            let from = reset(leg_from(at(pod, 0)).expect("our own leg"));
+            let from = reset(leg_from(from).expect("our own leg again"));
+            dial_from(from, 0).expect_err("the app, with no inspector to hand it to");
+        }
+    });
 }
