@@ -154,21 +154,22 @@ impl Conntrack {
         }
     }
 
-    /// Gives a connection of the default zone another mark. One that is gone meanwhile is no error.
+    /// Gives a connection another mark, whichever zone its first packet was in: it is found by its answers, which must be in the
+    /// default zone. One that is gone meanwhile is no error.
     pub fn set_mark(&mut self, flow: &Flow, mark: u32) -> Result<(), NetlinkError> {
         let result = self.exchange.tell(NEW, 0, "the mark of a connection", |e| {
-            e.family_header(family(&flow.original), 0);
-            e.nest(1, |e| encode_tuple(e, &flow.original));
+            e.family_header(family(&flow.reply), 0);
+            e.nest(2, |e| encode_tuple(e, &flow.reply));
             e.u32(8, mark);
         });
         result.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
     }
 
-    /// Forgets a connection of the default zone. One that is gone meanwhile is no error.
+    /// Forgets a connection, found likewise. One that is gone meanwhile is no error.
     pub fn delete(&mut self, flow: &Flow) -> Result<(), NetlinkError> {
         let result = self.exchange.tell(DELETED, 0, "the deletion of a connection", |e| {
-            e.family_header(family(&flow.original), 0);
-            e.nest(1, |e| encode_tuple(e, &flow.original));
+            e.family_header(family(&flow.reply), 0);
+            e.nest(2, |e| encode_tuple(e, &flow.reply));
             e.u32(12, flow.id);
         });
         result.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })

@@ -1,16 +1,16 @@
 //! A new program: allowed flows go on, denied ones stop at the commit, what cannot be handed over is cut.
 
 use crate::inspector::Inspector;
-use crate::network::{PEER, POD, Peer, SILENCE, accept, dial, talk};
+use crate::network::{PEER, POD, Peer, SILENCE, accept, datagram_arrives, dial, talk};
 use crate::program::{Rules, What};
-use crate::support::in_own_network;
-use crate::{at, open};
+use crate::support::{as_user, in_own_network, set_mark};
+use crate::{at, open, sidecar_uid};
 use bulkhead_facts::{Direction, L4Protocol, Reason};
 use bulkhead_netfilter::conntrack::Conntrack;
 use bulkhead_proxy::firewall::{Firewall, Mark, Means};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -282,6 +282,35 @@ fn admits_no_sleeping_flow(test: &str, ahead: bool) {
         for (client, server) in &mut flows {
             assert!(is_cut(client, server));
         }
+    });
+}
+
+#[test]
+fn a_question_of_ours_does_not_sleep_in_its_zone() {
+    in_own_network("reload::a_question_of_ours_does_not_sleep_in_its_zone", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let rules =
+            both_ways(What::Inspect, 8000).rule(What::Allow, Direction::Egress, &PEER, L4Protocol::UDP, 9000);
+        let generation = firewall.apply(&rules.judge()).expect("applied").generation;
+        let servers = PEER.map(|address| peer.udp(address, 9000));
+        for (pod, server) in POD.into_iter().zip(&servers) {
+            let question = as_user(sidecar_uid(), || UdpSocket::bind(at(pod, 0)).expect("bind"));
+            set_mark(&question, firewall.marks().upstream).expect("may mark");
+            assert!(datagram_arrives(&question, server));
+        }
+        let marked = |generation: u16| u32::from(generation) << 20;
+        let mut conntrack = Conntrack::open().expect("socket");
+        let questions = conntrack.flows(marked(generation), Mark::GENERATION_MASK).expect("dump");
+        assert_eq!(questions.len(), 2);
+        for question in questions {
+            conntrack.set_mark(&question, marked(generation + 1)).expect("set");
+        }
+        let mut sleeping = || conntrack.flows(marked(generation + 1), Mark::GENERATION_MASK).expect("dump");
+        assert_eq!(sleeping().len(), 2);
+        drop(firewall);
+        open().prepare_next().expect("cleared");
+        assert_eq!(sleeping(), []);
     });
 }
 
