@@ -34,6 +34,7 @@ fn a_kibibyte_from_a_client_costs_at_most_ten() {
         cost(entrance, &kind.ordinary);
         let connection = cost(entrance, b"");
         println!("{}: a connection: {connection} bytes", kind.protocol);
+        assert!(connection > 0, "{}: a connection that costs nothing is not counted", kind.protocol);
         for (what, bytes) in kind.hostile.iter().chain([&("ordinary", kind.ordinary)]) {
             let (cost, streams) = (cost(entrance, bytes).saturating_sub(connection), streams(bytes));
             println!("{}: {what}: {cost} bytes, {streams} streams", kind.protocol);

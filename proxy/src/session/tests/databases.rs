@@ -2,6 +2,7 @@
 //!
 //! What is not installed is named and counted as skipped; `deploy/tools.sh lab` installs it.
 
+use super::programs::free_address;
 use super::*;
 use bulkhead_facts::PostgresStatement;
 use bulkhead_policies::model::{PostgresMatch, RedisMatch};
@@ -20,16 +21,18 @@ struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // In order, so that PostgreSQL leaves no shared memory behind. It may have ended by itself.
+        let _ =
+            Command::new("kill").args(["-INT", &self.child.id().to_string()]).stderr(Stdio::null()).status();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if std::time::Instant::now() > deadline {
+                let _ = self.child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-async fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    listener.local_addr().expect("an address")
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -68,7 +71,7 @@ async fn started(mut command: Command, address: SocketAddr, folder: PathBuf) -> 
 }
 
 async fn redis() -> Option<Server> {
-    let (program, folder, address) = (installed("redis-server")?, folder("redis"), free_port().await);
+    let (program, folder, address) = (installed("redis-server")?, folder("redis"), free_address().await);
     let mut command = Command::new(program);
     command.args(["--bind", "127.0.0.1", "--save", "", "--dir"]).arg(&folder);
     command.args(["--port", &address.port().to_string()]);
@@ -86,7 +89,7 @@ fn as_nobody(mut command: Command) -> Command {
 
 async fn postgres() -> Option<Server> {
     let (program, prepare) = (installed("postgres")?, installed("initdb")?);
-    let (folder, address) = (folder("postgres"), free_port().await);
+    let (folder, address) = (folder("postgres"), free_address().await);
     let data = folder.join("data");
     let mut command = as_nobody(Command::new(prepare));
     command.args(["--no-sync", "-U", "postgres", "-A", "trust", "-D"]).arg(&data).current_dir(&folder);
