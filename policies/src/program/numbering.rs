@@ -17,7 +17,7 @@ const CARRIED_ALONG: usize = 256;
 
 impl Program {
     /// The same program with the numbers of the one before. It then holds every answer and chain of that one, used or
-    /// not. As it is if its rules are others, or if it would have to carry too much along.
+    /// not. As it is if its rules are others, if it would have to carry too much along, or if it names what it does not hold.
     pub fn numbered_like(self, before: &Self) -> Self {
         if !self.rules.starts_with(&before.rules) {
             return self;
@@ -67,7 +67,7 @@ impl Numbers {
         if answer_ids.first() != Some(&AnswerId(0)) || !fits(answers.len(), new.answers.len(), ANSWERS_MAX) {
             return None;
         }
-        let (chains, chain_ids) = chains(new, before, &answer_ids);
+        let (chains, chain_ids) = chains(new, before, &answer_ids)?;
         if !fits(chains.len(), new.l7_chains.len(), CHAINS_MAX) {
             return None;
         }
@@ -75,6 +75,8 @@ impl Numbers {
         for (at, direction) in Direction::BOTH.into_iter().enumerate() {
             numbers.classes[at] = numbers.classes(new.direction(direction), before.direction(direction))?;
         }
+        let chosen = new.choices.iter().flat_map(|choice| &choice.endpoints);
+        chosen.map(|endpoint| numbers.action(endpoint.action)).collect::<Option<Vec<_>>>()?;
         Some(numbers)
     }
 
@@ -144,7 +146,8 @@ impl Numbers {
 }
 
 /// All chains, those of before first, and which of them each new one is.
-fn chains(new: &Program, before: &Program, answers: &[AnswerId]) -> (Vec<L7Chain>, Vec<L7ChainId>) {
+/// `None` if one ends in an answer that there is not.
+fn chains(new: &Program, before: &Program, answers: &[AnswerId]) -> Option<(Vec<L7Chain>, Vec<L7ChainId>)> {
     let mut chains = before.l7_chains.clone();
     let mut alike: HashMap<(AnswerId, Vec<RuleIndex>), Vec<usize>> = HashMap::new();
     for (at, chain) in chains.iter().enumerate() {
@@ -152,7 +155,7 @@ fn chains(new: &Program, before: &Program, answers: &[AnswerId]) -> (Vec<L7Chain
     }
     let mut ids = Vec::with_capacity(new.l7_chains.len());
     for chain in &new.l7_chains {
-        let end = answers.get(usize::from(chain.end.0)).copied().unwrap_or(chain.end);
+        let end = *answers.get(usize::from(chain.end.0))?;
         let chain = L7Chain { end, ..chain.clone() };
         let near = alike.entry(likeness(&chain)).or_default();
         let at = near.iter().copied().find(|at| chains[*at] == chain).unwrap_or_else(|| {
@@ -162,7 +165,7 @@ fn chains(new: &Program, before: &Program, answers: &[AnswerId]) -> (Vec<L7Chain
         });
         ids.push(L7ChainId(u32::try_from(at).unwrap_or(u32::MAX)));
     }
-    (chains, ids)
+    Some((chains, ids))
 }
 
 /// What equal chains have in common, and most others not.

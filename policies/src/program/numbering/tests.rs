@@ -189,3 +189,27 @@ fn other_rules_and_too_much_to_carry_along_keep_their_own_numbers() {
     let small = program(&[(1, 1)], &[None, Some(1)]);
     assert_eq!(small.clone().numbered_like(&crowded), small);
 }
+
+/// Another program's answers and chains come along: what is not there must not be found among those.
+#[test]
+fn a_program_that_names_what_it_does_not_hold_is_refused_with_other_numbers_too() {
+    let mut before = program(&[(1, 1)], &[None, Some(0), Some(1)]);
+    before.l7_chains = vec![L7Chain { end: AnswerId(2), ..L7Chain::default() }];
+    type Spoiling = fn(&mut Program);
+    let cases: [(&str, Spoiling); 3] = [
+        ("an answer of a box", |p| p.egress.boxes[0].action = Action::Answer(AnswerId(2))),
+        ("the end of a chain", |p| p.l7_chains = vec![L7Chain { end: AnswerId(2), ..L7Chain::default() }]),
+        ("an answer at an endpoint", |p| {
+            let address = "10.0.0.2".parse().expect("an address");
+            let endpoints = vec![Endpoint { address, port: 80, action: Action::Answer(AnswerId(2)) }];
+            p.choices = vec![crate::program::Choice { endpoints }];
+        }),
+    ];
+    for (case, spoil) in cases {
+        let mut after = program(&[(1, 1)], &[None, Some(0)]);
+        assert!(Judge::new(after.clone().numbered_like(&before)).is_ok(), "{case}: before it is spoilt");
+        spoil(&mut after);
+        assert!(Judge::new(after.clone()).is_err(), "{case}");
+        assert!(Judge::new(after.numbered_like(&before)).is_err(), "{case}: with the numbers of another");
+    }
+}
