@@ -85,9 +85,15 @@ impl ChainIndex {
         }
     }
 
-    /// The pair of answers for one request.
-    pub(super) fn decide(&self, chain: &L7Chain, end: AnswerPair, request: &Request<'_>) -> AnswerPair {
-        let pair = self.found(chain, end, request);
+    /// The pair of answers for one request. `unchecked`: should it become a WebSocket, nobody would check its frames.
+    pub(super) fn decide(
+        &self,
+        chain: &L7Chain,
+        end: AnswerPair,
+        request: &Request<'_>,
+        unchecked: bool,
+    ) -> AnswerPair {
+        let pair = self.found(chain, end, request, unchecked);
         self.named.explain(chain, pair, |stages| by_name::fault(stages, &self.named, request))
     }
 
@@ -114,14 +120,14 @@ impl ChainIndex {
         self.checks_frames && allows(false) && !allows(true)
     }
 
-    fn found(&self, chain: &L7Chain, end: AnswerPair, request: &Request<'_>) -> AnswerPair {
+    fn found(&self, chain: &L7Chain, end: AnswerPair, request: &Request<'_>, unchecked: bool) -> AnswerPair {
         match request {
             Request::Opaque => self.opaque,
             Request::Http(http) => {
-                let enforced = decide_forms(&self.enforced, &chain.enforced, end.enforced, http, false);
+                let enforced = decide_forms(&self.enforced, &chain.enforced, end.enforced, http, unchecked);
                 let shadow = match &self.shadow[..] {
                     [] => enforced,
-                    stages => decide_forms(stages, &chain.shadow, end.shadow, http, false),
+                    stages => decide_forms(stages, &chain.shadow, end.shadow, http, unchecked),
                 };
                 AnswerPair { enforced, shadow }
             }

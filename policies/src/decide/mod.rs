@@ -80,9 +80,18 @@ impl Judge {
 
     /// The pair of answers for one request on a flow that is inspected with this chain.
     pub fn decide_l7(&self, chain: L7ChainId, request: &Request<'_>) -> AnswerPair {
+        self.decide_l7_as(chain, request, false)
+    }
+
+    /// The pair of answers for one request that becomes a WebSocket with something else than frames in it.
+    pub(crate) fn decide_unframed(&self, chain: L7ChainId, request: &Request<'_>) -> AnswerPair {
+        self.decide_l7_as(chain, request, true)
+    }
+
+    fn decide_l7_as(&self, chain: L7ChainId, request: &Request<'_>, unchecked: bool) -> AnswerPair {
         let at = chain.0 as usize;
         match (self.program.l7_chains.get(at), self.chains.get(at)) {
-            (Some(chain), Some(index)) => index.decide(chain, self.answer(chain.end), request),
+            (Some(chain), Some(index)) => index.decide(chain, self.answer(chain.end), request, unchecked),
             (None, _) | (_, None) => AnswerPair { enforced: UNKNOWN, shadow: UNKNOWN },
         }
     }
@@ -219,7 +228,8 @@ pub(crate) fn section_matches(section: &L7Section, request: &Request<'_>, effect
     let chain = L7Chain { enforced: vec![L7Stage { entries: vec![entry] }], ..L7Chain::default() };
     let end = Answer { effect: left, rule: None, reason: Reason::NoRule };
     let end = AnswerPair { enforced: end, shadow: end };
-    ChainIndex::new(&chain, end, NamedRules::default()).decide(&chain, end, request).enforced.effect == taken
+    let index = ChainIndex::new(&chain, end, NamedRules::default());
+    index.decide(&chain, end, request, false).enforced.effect == taken
 }
 
 /// What the boxes of one class say of a protocol and port.

@@ -97,6 +97,26 @@ fn other_words_for_the_same_change_nothing() {
 }
 
 #[test]
+fn frames_that_nobody_checks_any_more_widen_and_those_that_are_checked_now_narrow() {
+    let socket = |more: &str| {
+        format!(
+            "{{name: a, from: [{{workloads: {{app: checkout}}}}], ports: [80], http: [{{methods: [GET], path: /chat, websocket: true{more}}}]}}"
+        )
+    };
+    let (open, checked) = (socket(""), socket(", frames: checked"));
+    let told = |kind: &str| {
+        vec![format!(
+            "{kind} shop/checkout -> shop/payments tcp/80 GET /chat with `upgrade: websocket` and then no frames +0 [2]"
+        )]
+    };
+    assert_eq!(lines(&checked, &open), told("widened"));
+    assert_eq!(lines(&open, &checked), told("narrowed"));
+    assert_eq!(lines(&checked, &checked), [""; 0]);
+    let twice = format!("{checked}, {}", open.replace("name: a", "name: b"));
+    assert_eq!(lines(&open, &twice), [""; 0], "another rule allows the same without");
+}
+
+#[test]
 fn an_edge_that_opens_and_one_that_closes_are_told_with_the_widened_first() {
     let old = "{name: a, from: [{workloads: {app: checkout}}], ports: [80]}";
     let new = "{name: a, from: [{namespaces: {name: ops}}], ports: [80]}";

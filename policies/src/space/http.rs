@@ -53,7 +53,11 @@ fn at_path(path: &PathKind, matches: &[AskedMatch<'_>], found: &mut Kinds) -> Re
     let hosts = hosts(matches);
     let headers = headers(matches)?;
     let targets = targets(path, matches)?;
-    found.room_for(&[methods.len(), hosts.len(), headers.len(), targets.len()])?;
+    let checked: Vec<HttpMatch> =
+        matches.iter().filter(|(_, http)| http.frames_checked).map(|(_, http)| (*http).clone()).collect();
+    let ways = if checked.is_empty() { 1 } else { 2 };
+    found.room_for(&[methods.len(), hosts.len(), headers.len(), targets.len(), ways])?;
+    let checked = L7Section::Http(checked);
     for method in &methods {
         for host in &hosts {
             for (headers, (target, path)) in headers.iter().flat_map(|h| targets.iter().map(move |t| (h, t)))
@@ -65,11 +69,21 @@ fn at_path(path: &PathKind, matches: &[AskedMatch<'_>], found: &mut Kinds) -> Re
                     headers: headers.clone(),
                 };
                 let shown = shown(&request, path);
-                found.push(RequestQuestion::Http(request), Some(shown));
+                let request = RequestQuestion::Http(request);
+                let is_checked = ways > 1 && !headers.is_empty() && takes(&checked, &request, Effect::Allow);
+                found.push(request, Some(shown));
+                if is_checked {
+                    found.push_unframed();
+                }
             }
         }
     }
     Ok(())
+}
+
+/// True if a section of an allow or a deny takes a request.
+pub(super) fn takes(section: &L7Section, request: &RequestQuestion, effect: Effect) -> bool {
+    request.with(|request| request.is_ok_and(|request| section_matches(section, &request, Some(effect))))
 }
 
 fn shown(request: &HttpQuestion, path: &str) -> String {
@@ -230,11 +244,10 @@ fn value_test(requirement: Requirement<'_>) -> Test<'_, String> {
     };
     let section = L7Section::Http(vec![part]);
     let effect = if deny { Effect::Deny } else { Effect::Allow };
-    let takes = move |value: &String| {
+    let carried = move |value: &String| {
         let headers = vec![(name.clone(), value.clone())];
         let http = HttpQuestion { method: "GET".to_owned(), target: "/".to_owned(), host: None, headers };
-        RequestQuestion::Http(http)
-            .with(|request| request.is_ok_and(|request| section_matches(&section, &request, Some(effect))))
+        takes(&section, &RequestQuestion::Http(http), effect)
     };
-    Test { deny, takes: Box::new(takes) }
+    Test { deny, takes: Box::new(carried) }
 }

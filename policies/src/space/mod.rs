@@ -74,6 +74,8 @@ pub enum Sent<'q> {
     Opaque,
     /// A request.
     Request(&'q RequestQuestion),
+    /// A request, and in the WebSocket that it becomes something else than frames.
+    Unframed(&'q RequestQuestion),
 }
 
 impl<'j> Gate<'j> {
@@ -97,11 +99,11 @@ impl<'j> Gate<'j> {
 
     /// The answer for what is sent.
     pub fn answer(&self, sent: Sent<'_>, version: Version) -> Answer {
-        let request = match sent {
-            Sent::Opaque => None,
-            Sent::Request(request) => Some(request),
+        let pair = match sent {
+            Sent::Opaque => answer(self.judge, self.action, None, Judge::decide_l7),
+            Sent::Request(request) => answer(self.judge, self.action, Some(request), Judge::decide_l7),
+            Sent::Unframed(request) => answer(self.judge, self.action, Some(request), Judge::decide_unframed),
         };
-        let pair = answer(self.judge, self.action, request);
         match version {
             Version::Enforced => pair.enforced,
             Version::Shadow => pair.shadow,

@@ -1,9 +1,9 @@
 //! Kinds of requests of the protocols other than HTTP.
 
+use super::http::takes;
 use super::names::{beginnings, fresh, names};
 use super::requests::{Asked, Kinds, TooManyKinds};
 use super::sets::{Test, told_apart};
-use crate::decide::section_matches;
 use crate::limits::REQUEST_KINDS_MAX;
 use crate::model::{DnsMatch, KafkaMatch, L7Section, PostgresMatch, RedisMatch, TlsMatch, TopicMatch};
 use crate::questions::{
@@ -53,11 +53,7 @@ fn test<'t, T: 't>(
     carrying: impl Fn(&T) -> RequestQuestion + 't,
 ) -> Test<'t, T> {
     let effect = if deny { Effect::Deny } else { Effect::Allow };
-    let takes = move |item: &T| {
-        let carried = carrying(item);
-        carried.with(|request| request.is_ok_and(|request| section_matches(&section, &request, Some(effect))))
-    };
-    Test { deny, takes: Box::new(takes) }
+    Test { deny, takes: Box::new(move |item: &T| takes(&section, &carrying(item), effect)) }
 }
 
 fn add_tls(any: &[(bool, &TlsMatch)], found: &mut Kinds) -> Result<(), TooManyKinds> {

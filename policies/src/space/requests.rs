@@ -17,6 +17,8 @@ use std::fmt;
 pub struct RequestKind {
     /// The request; `None` for bytes that nobody can read.
     pub request: Option<RequestQuestion>,
+    /// It becomes a WebSocket with something else than frames in it.
+    pub unframed: bool,
     /// The kind, as `POST /v1/charges/{any}`.
     pub shown: String,
 }
@@ -24,7 +26,8 @@ pub struct RequestKind {
 impl RequestKind {
     /// As it is sent.
     pub fn sent(&self) -> Sent<'_> {
-        self.request.as_ref().map_or(Sent::Opaque, Sent::Request)
+        let sent = if self.unframed { Sent::Unframed } else { Sent::Request };
+        self.request.as_ref().map_or(Sent::Opaque, sent)
     }
 }
 
@@ -64,7 +67,9 @@ pub fn requests(
 
 /// The same of sections alone.
 pub(super) fn of_sections(sections: &[Asked<'_>], spelled: bool) -> Result<Vec<RequestKind>, TooManyKinds> {
-    let mut found = Kinds(vec![RequestKind { request: None, shown: "bytes that cannot be read".to_owned() }]);
+    let opaque =
+        RequestKind { request: None, unframed: false, shown: "bytes that cannot be read".to_owned() };
+    let mut found = Kinds(vec![opaque]);
     http::add(sections, spelled, &mut found)?;
     others::add(sections, &mut found)?;
     Ok(found.0)
@@ -83,6 +88,16 @@ impl Kinds {
 
     pub(super) fn push(&mut self, request: RequestQuestion, shown: Option<String>) {
         let shown = shown.unwrap_or_else(|| request.to_string());
-        self.0.push(RequestKind { request: Some(request), shown });
+        self.0.push(RequestKind { request: Some(request), unframed: false, shown });
+    }
+
+    /// The last one again, where what comes after it is checked.
+    pub(super) fn push_unframed(&mut self) {
+        let unframed = |kind: &RequestKind| RequestKind {
+            unframed: true,
+            shown: format!("{} and then no frames", kind.shown),
+            ..kind.clone()
+        };
+        self.0.extend(self.0.last().map(unframed));
     }
 }
