@@ -78,9 +78,10 @@ fn weigh_kinds(edge: &mut Edge, known: &Known, thresholds: &Thresholds) {
     if edge.kinds.keys().filter(|kind| kind.spoken().is_some()).count() > thresholds.kinds_max {
         edge.cautions.insert(Caution::ManyKinds);
     }
+    let resolved = edge.resolved();
     for (kind, tally) in &edge.kinds {
         let mut found = unnamed(kind, spoken);
-        if !tally.succeeded && !edge.is_search(kind) {
+        if !tally.succeeded && !Edge::is_search(kind, &resolved) {
             found.insert(Caution::OnlyErrors);
         }
         found.extend(known.time(tally, thresholds));

@@ -61,7 +61,7 @@ impl Spoken {
     /// By what reports call it.
     fn of_application(application: &str) -> Option<Self> {
         match application {
-            "http/1.1" => Some(Self::Http),
+            "http/1.1" | "http/2" => Some(Self::Http),
             "tls" => Some(Self::Tls),
             "dns" => Some(Self::Dns),
             "redis" => Some(Self::Redis),
@@ -204,7 +204,7 @@ impl Edge {
 
     /// True for a name that there is not because a search list was gone through on the way to one that there is:
     /// `a.b.b.cluster.local` before `a.b.cluster.local`. It has to be allowed, or resolvers stop at it.
-    pub(super) fn is_search(&self, kind: &Kind) -> bool {
+    pub(super) fn is_search(kind: &Kind, resolved: &BTreeSet<String>) -> bool {
         let Kind::Dns { name, .. } = kind else { return false };
         let is_longer = |own: &String| {
             let dots = own.match_indices('.').map(|(at, _)| own.split_at(at));
@@ -213,11 +213,11 @@ impl Edge {
                 rest.and_then(|rest| rest.strip_suffix(end)).is_some_and(|between| between.len() > 1)
             })
         };
-        self.resolved().iter().any(is_longer)
+        resolved.iter().any(is_longer)
     }
 
     /// Names that were asked for and answered.
-    fn resolved(&self) -> BTreeSet<String> {
+    pub(super) fn resolved(&self) -> BTreeSet<String> {
         let names = self.kinds.iter().filter_map(|(kind, tally)| match kind {
             Kind::Dns { name, .. } if tally.succeeded => Some(name.clone()),
             _ => None,

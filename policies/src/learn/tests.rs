@@ -479,6 +479,19 @@ fn paths_that_no_rule_can_hold_are_held_back() {
 }
 
 #[test]
+fn http_of_either_version_that_cannot_be_read_is_held_back() {
+    for application in ["http/1.1", "http/2"] {
+        let mut observations = shop();
+        let mut unread = flow(("shop", "cache"), ("shop", "payments"), 9090, &[]);
+        unread.iter_mut().for_each(|own| own.application = application.into());
+        observations.extend(unread);
+        let expected = vec![("shop/cache -> shop/payments tcp/9090".to_owned(), vec![Caution::Unreadable])];
+        assert_eq!(held(&observations), expected, "{application}");
+        assert_eq!(proposed(&observations).document, EXPECTED, "{application}");
+    }
+}
+
+#[test]
 fn a_workload_that_no_stable_labels_tell_apart_is_left_to_a_person() {
     let mut inventory = inventory();
     for pod in inventory.pods.values_mut() {
