@@ -18,6 +18,9 @@ pub(super) struct NamedRules(BTreeSet<RuleIndex>);
 impl NamedRules {
     /// Those of each chain that only addresses have to which names lead; none of the others.
     pub(super) fn of_chains(program: &Program) -> Vec<Self> {
+        if program.names.is_empty() {
+            return vec![Self::default(); program.l7_chains.len()];
+        }
         let tables = &program.egress;
         let by_name: BTreeSet<ClassId> = tables.named.iter().map(|named| named.class).collect();
         let by_address =
