@@ -21,7 +21,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 \
 cargo build --quiet --locked --release --target "$triple" --manifest-path tests/fuzz/Cargo.toml
 
 event() { # event KIND TEXT: what a target of a session begins or goes on with; 1 a client says, 3 a server, 5 a policy, 6 time
-    printf "\\x$(printf %x "$1")\\x$(printf "$2" | wc -c | xargs printf %x)$2"
+    printf "\\x$(printf %02x "$1")\\x$(printf "$2" | wc -c | xargs printf %02x)$2"
 }
 
 seeds() { # seeds TARGET FOLDER
@@ -48,11 +48,11 @@ seeds() { # seeds TARGET FOLDER
             ;;
         postgres_session)
             { printf '\1'; event 1 '\0\0\0\10\4\322\26\57'; event 3 N; event 1 '\0\0\0\23\0\3\0\0user\0apps\0\0'; event 3 'R\0\0\0\10\0\0\0\0Z\0\0\0\5I'
-                event 1 'Q\0\0\0\15select 1\0P\0\0\0\22a\0delete b\0\0\0B\0\0\0\14\0a\0\0\0\0\0\0E\0\0\0\11\0\0\0\0\0S\0\0\0\4'
+                event 1 'Q\0\0\0\15select 1\0P\0\0\0\21a\0delete b\0\0\0B\0\0\0\15\0a\0\0\0\0\0\0\0E\0\0\0\11\0\0\0\0\0S\0\0\0\4'
                 event 3 'C\0\0\0\6a\0Z\0\0\0\5IE\0\0\0\5\0Z\0\0\0\5I'; printf '\5\3'; event 1 'X\0\0\0\4'; } >"$2/messages"
             ;;
         kafka_session)
-            { printf '\1'; event 1 '\0\0\0\41\0\3\0\5\0\0\0\7\0\4test\0\0\0\1\0\10orders.a\1\0\0\0\16\0\22\0\0\0\0\0\10\0\4test'; event 3 '\0\0\0\4\0\0\0\7'; printf '\5\2'
+            { printf '\1'; event 1 '\0\0\0\35\0\3\0\5\0\0\0\7\0\4test\0\0\0\1\0\10orders.a\1\0\0\0\16\0\22\0\0\0\0\0\10\0\4test'; event 3 '\0\0\0\4\0\0\0\7'; printf '\5\2'
                 event 3 '\0\0\0\12\0\0\0\10\0\0\0\0\0\0'; } >"$2/requests"
             ;;
         tls_session)
@@ -82,10 +82,10 @@ seeds() { # seeds TARGET FOLDER
             printf '\1*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\nGET a\r\n|1\r\n+a\r\n:1\r\n%%1\r\n+a\r\n>0\r\n' >"$2/line"
             ;;
         postgres)
-            printf 'Q\0\0\0\15select 1\0P\0\0\0\20a\0select 1\0\0\0B\0\0\0\14\0a\0\0\0\0\0\0E\0\0\0\11\0\0\0\0\0S\0\0\0\4' >"$2/messages"
+            printf 'Q\0\0\0\15select 1\0P\0\0\0\21a\0select 1\0\0\0B\0\0\0\15\0a\0\0\0\0\0\0\0E\0\0\0\11\0\0\0\0\0S\0\0\0\4' >"$2/messages"
             printf "with a as (delete from b) select E'\\\\'' , \$x\$ ; \$x\$, U&'a' -- ;\n; copy a to program 'x' /* ; */" >"$2/statement"
             ;;
-        kafka) printf '\1\0\0\0\41\0\3\0\5\0\0\0\7\0\4test\0\0\0\1\0\10orders.a\1' >"$2/metadata" ;;
+        kafka) printf '\1\0\0\0\35\0\3\0\5\0\0\0\7\0\4test\0\0\0\1\0\10orders.a\1' >"$2/metadata" ;;
         dns)
             printf '\22\64\1\0\0\1\0\0\0\0\0\1\3api\4test\0\0\1\0\1\0\0\51\4\320\0\0\200\0\0\0\1' >"$2/question"
             printf '\22\64\201\200\0\1\0\1\0\0\0\0\3api\4test\0\0\1\0\1\300\14\0\1\0\1\0\0\0\74\0\4\313\0\161\7\0' >"$2/answer"

@@ -8,7 +8,7 @@ use bulkhead_facts::{
     PostgresStatement, RedisCommand, Request, TlsHello, TlsVersion, UrlPath,
 };
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::program::{Action, L7ChainId, Program};
+use bulkhead_policies::program::{Action, AnswerPair, L7ChainId, Program};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -37,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
                         assert!(!judge.choice(choice).is_empty());
                         let endpoint = (peer, 80);
                         assert_ne!(judge.action_at(direction, (peer, 80), protocol, endpoint), action);
-                        drop(judge.decide(direction, peer, protocol, 80, &Request::Opaque));
+                        names_a_rule(&judge, judge.decide(direction, peer, protocol, 80, &Request::Opaque));
                     }
                 }
             }
@@ -80,8 +80,15 @@ fn ask_about_bytes(judge: &Judge) {
     ];
     for chain in (0u32..).take(judge.program().l7_chains.len()) {
         for request in &requests {
-            let pair = judge.decide_l7(L7ChainId(chain), request);
-            assert!(pair.enforced.rule.is_none_or(|rule| (rule.0 as usize) < judge.program().rules.len()));
+            names_a_rule(judge, judge.decide_l7(L7ChainId(chain), request));
         }
+    }
+}
+
+/// One of the program's, or none.
+fn names_a_rule(judge: &Judge, pair: AnswerPair) {
+    let count = judge.program().rules.len();
+    for answer in [pair.enforced, pair.shadow] {
+        assert!(answer.rule.is_none_or(|rule| (rule.0 as usize) < count), "{answer:?} of {count} rules");
     }
 }

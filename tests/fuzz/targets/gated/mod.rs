@@ -6,7 +6,7 @@ mod gate;
 
 use bulkhead_inspect::{Conversation, Protocol, Question, Side, Step, detect};
 pub(crate) use gate::World;
-use gate::{NOTICE, describe, run};
+use gate::{Gate, NOTICE, Outcome, describe};
 
 /// Denies about every fourth question, always the same ones.
 pub(crate) fn some(question: &Question<'_>) -> bool {
@@ -16,22 +16,30 @@ pub(crate) fn some(question: &Question<'_>) -> bool {
 
 /// Shows a client in two ways, with a server that says what the world says; then both sides as they are.
 pub(crate) fn check(world: World, cut: u8, client: &[u8], server: &[u8]) {
+    check_behind(world, cut, &[], client, server);
+}
+
+/// The same where the client has said something before, and its server has answered that.
+pub(crate) fn check_behind(world: World, cut: u8, before: &[u8], client: &[u8], server: &[u8]) {
     // HTTP/2 has targets of its own, where its server has a say.
-    if detect::client(client, world.expected) == Some(Protocol::Http2) {
+    if detect::client(&[before, client].concat(), world.expected) == Some(Protocol::Http2) {
         return;
     }
-    // What becomes of a password of PostgreSQL depends on whether its server is ready, and that on how its own bytes are cut.
-    let seen = |piece: usize| {
-        let mut outcome = run(world, client, piece);
-        if world.expected == Some(Protocol::Postgres) {
-            (outcome.to_client, outcome.to_server, outcome.end) = (Vec::new(), Vec::new(), gate::End::Open);
-        }
-        outcome
-    };
-    assert_eq!(seen(usize::from(cut % 17) + 1), seen(client.len()), "cut differently");
+    let piece = usize::from(cut % 17) + 1;
+    let [cut_small, whole] = [piece, client.len()].map(|piece| seen(world, before, client, piece));
+    assert_eq!(cut_small, whole, "cut differently");
+    let client = [before, client].concat();
     for hold in [true, false] {
-        both(world.expected, hold, cut, client, server);
+        both(world.expected, hold, cut, &client, server);
     }
+}
+
+fn seen(world: World, before: &[u8], client: &[u8], piece: usize) -> Outcome {
+    let mut gate = Gate::new(world, piece.max(1));
+    gate.client(before);
+    assert_eq!(gate.outcome.to_server, before, "what was said before has passed");
+    client.chunks(piece.max(1)).for_each(|part| gate.client(part));
+    gate.outcome
 }
 
 fn both(expected: Option<Protocol>, hold: bool, mut cut: u8, client: &[u8], server: &[u8]) {

@@ -6,14 +6,15 @@
 //! asked about and allowed ([`Outcome::released`]); and what is held is bounded by what was said.
 #![allow(dead_code, reason = "each target uses a part")]
 
-pub(crate) mod held;
+#[path = "../../../../proxy/tests/amplification/counting.rs"]
+mod counting;
 
 use bulkhead_inspect::{Conversation, Notice, Protocol, Question, Side, Step};
 
 const NOTICE: Notice<'static> = Notice { status: 403, json: "{\"error\":\"denied\"}\n", line: "denied" };
 
 /// What a conversation may hold beside ten times what was said to it.
-const HELD_BYTES_MAX: isize = 16 * 1024;
+const HELD_BYTES_MAX: usize = 16 * 1024;
 
 /// What is released to a server, and what was asked about it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -107,6 +108,7 @@ fn is_gated(input: &[u8]) -> bool {
 }
 
 fn once(world: World, input: &[u8], pieces: [usize; 2]) -> Outcome {
+    counting::count_this_thread();
     let mut rest = input.get(1..).unwrap_or_default();
     let mut play = Play::new(world, is_gated(input));
     let (client, server) = world.greeting;
@@ -286,10 +288,10 @@ impl Play {
             self.outcome.to_server.clear();
             self.outcome.to_client.clear();
         }
-        let before = held::now();
+        let before = counting::held();
         drop(self.conversation);
-        let held = before - held::now();
-        let bound = HELD_BYTES_MAX + 10 * isize::try_from(self.said).expect("few");
+        let held = before.wrapping_sub(counting::held());
+        let bound = HELD_BYTES_MAX + 10 * self.said;
         assert!(held <= bound, "{held} bytes held, {} said", self.said);
         self.outcome
     }
