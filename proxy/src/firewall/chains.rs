@@ -247,6 +247,13 @@ fn discovery_by_a_program() -> Rule {
     discovery.field::<u32>(Field::SenderUser).is_there()
 }
 
+/// The packet by which a connection of TCP begins.
+pub(super) fn opening(rule: Rule) -> Rule {
+    const SYNCHRONISES: u8 = 2;
+    const ACKNOWLEDGES: u8 = 16;
+    rule.protocol(TCP).field::<u8>(Field::TCP_FLAGS).mask(SYNCHRONISES | ACKNOWLEDGES).equals(SYNCHRONISES)
+}
+
 fn invalid() -> Rule {
     Rule::new().field::<u32>(Field::ConnectionState).any_bit(connection_state::INVALID)
 }

@@ -3,7 +3,7 @@
 //! Every packet pays for every hook, and for each rule that it meets there. So a hook decides with its first rule what concerns
 //! most packets, and those that only captured flows need are there only while there can be some.
 
-use super::chains::{Rules, by_sidecar, confirmed, of_sidecar};
+use super::chains::{Rules, by_sidecar, confirmed, of_sidecar, opening};
 use super::mark::{Class, Mark};
 use super::options::{
     DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, OUTBOUND_PORT, QUESTION_ZONE,
@@ -149,10 +149,7 @@ fn question_zone(options: &FirewallOptions) -> Rule {
 
 /// A connection's first packet where the kernel still knows our leg to another pod.
 fn first_packet_of_old_leg() -> Rule {
-    const SYNCHRONISES: u8 = 2;
-    const ACKNOWLEDGES: u8 = 16;
-    let leg = Rule::new().ct_mark().mask(Class::MASK).equals(Class::Upstream.bits()).protocol(TCP);
-    confirmed(leg.field::<u8>(Field::TCP_FLAGS).mask(SYNCHRONISES | ACKNOWLEDGES).equals(SYNCHRONISES))
+    confirmed(opening(Rule::new().ct_mark().mask(Class::MASK).equals(Class::Upstream.bits())))
 }
 
 /// A leg that was reset is remembered for seconds, and takes whoever opens a connection from its port to its destination for

@@ -8,7 +8,7 @@
 
 use super::chains::{
     ARRIVAL, DEPARTURE, OUTPUT, PREROUTING, Rules, WEIGH_UPSTREAM, by_sidecar, confirmed, deny, leaves,
-    lone_messages, own_conversations, weigh, weigh_message,
+    lone_messages, opening, own_conversations, weigh, weigh_message,
 };
 use super::mark::{Class, Guard, Mark};
 use super::options::FirewallOptions;
@@ -16,6 +16,9 @@ use super::sets::{Maps, class_map, kept_map, named_map, port_map};
 use bulkhead_facts::{Direction, IpFamily};
 use bulkhead_netfilter::{Chain, Field, Register, Rule, Set};
 use bulkhead_policies::decide::Judge;
+
+/// The chain of packets of the sidecar's own conversations that leave.
+const OWN: &str = "own";
 
 /// A generation with or without a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +62,13 @@ impl Generation {
     /// The rules by which a hook enters this generation. First the line-rate path: one rule per packet of a flow that this
     /// generation admitted. Then the sidecar's own conversations.
     pub(super) fn entrance(self, hook: &str, options: &FirewallOptions) -> [Rule; 3] {
-        let chain = if hook == PREROUTING { "arrived" } else { "departed" };
         let ours = Rule::new().ct_mark().mask(Mark::GENERATION_MASK);
         let admitted = confirmed(ours.equals(Mark::nothing_matched(self.number)));
-        let passes = |rule: Rule| if hook == OUTPUT { leaves(rule, options) } else { rule.accept() };
-        [passes(admitted), passes(own_conversations()), Rule::new().goto(&self.chain(chain))]
+        let goes_on = |chain: &str| Rule::new().goto(&self.chain(chain));
+        if hook == PREROUTING {
+            return [admitted.accept(), own_conversations().accept(), goes_on("arrived")];
+        }
+        [leaves(admitted, options), own_conversations().goto(&self.chain(OWN)), goes_on("departed")]
     }
 
     /// The generation whose entrance goes to that chain.
@@ -87,6 +92,7 @@ impl Generation {
         vec![
             chain("arrived", self.arrived()),
             chain("departed", self.departed(options)),
+            chain(OWN, self.own(options)),
             chain("ingress", self.judge(Direction::Ingress, &weigh(Direction::Ingress))),
             chain("egress", self.judge(Direction::Egress, &weigh(Direction::Egress))),
             chain("upstream", self.judge(Direction::Egress, WEIGH_UPSTREAM)),
@@ -119,6 +125,11 @@ impl Generation {
         rules.extend(lone_messages().map(|message| message.goto(&self.chain("message_egress"))));
         rules.push(unjudgeable(Direction::Egress));
         rules
+    }
+
+    /// The kernel remembers such a conversation for seconds after a reset: whoever opens a connection from its port is judged.
+    fn own(self, options: &FirewallOptions) -> Vec<Rule> {
+        vec![opening(Rule::new()).goto(&self.chain("departed")), leaves(Rule::new(), options)]
     }
 
     fn judge(self, direction: Direction, weigh: &str) -> Vec<Rule> {

@@ -1,6 +1,8 @@
 //! What an app or a peer may try against the table itself.
 
-use crate::network::{OTHER_PEER, PEER, POD, Peer, SILENCE, datagram_arrives, dial, with_timeout};
+use crate::network::{
+    OTHER_PEER, PEER, POD, Peer, SILENCE, datagram_arrives, dial, dial_from, reset, with_timeout,
+};
 use crate::program::{Rules, What};
 use crate::support::{
     as_root, as_user, bind_v4, in_own_network, ip, raw_socket, run, send_frame, set_mark, set_transparent,
@@ -170,6 +172,24 @@ fn only_the_sidecar_reaches_the_controller_even_before_a_program() {
             let _server = peer.listen(PEER[family], 9443);
             assert!(dial_marked(sidecar_uid(), firewall.marks().upstream, controller));
             assert!(dial(controller).is_err(), "the app");
+        }
+    });
+}
+
+#[test]
+fn nobody_reaches_the_controller_from_the_port_of_a_stream_that_was_reset() {
+    let name = "guards::nobody_reaches_the_controller_from_the_port_of_a_stream_that_was_reset";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        for (pod, address) in POD.into_iter().zip(PEER) {
+            let controller = at(address, 9443);
+            let firewall = open_with(FirewallOptions { controller: Some(controller), ..options() });
+            let server = peer.listen(address, 9443);
+            let dial_from = |from, mark| dial_from(from, controller, mark);
+            let stream = |from| as_user(sidecar_uid(), || dial_from(from, firewall.marks().upstream));
+            let from = reset(stream(at(pod, 0)).expect("the sidecar itself"), &server);
+            let from = reset(stream(from).expect("the sidecar again"), &server);
+            dial_from(from, 0).expect_err("the app");
         }
     });
 }

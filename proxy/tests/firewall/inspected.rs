@@ -1,17 +1,15 @@
 //! Flows that go to the inspector: captured with their destination, carried on with the client's address.
 
 use crate::inspector::{Inspector, Seen, runtime};
-use crate::network::{OTHER_PEER, PEER, POD, Peer, SILENCE, accept, dial, talk};
+use crate::network::{OTHER_PEER, PEER, POD, Peer, accept, dial, dial_from, reset, talk};
 use crate::program::{Rules, What};
-use crate::support::{as_user, in_own_network, ip, run, set_mark};
+use crate::support::{as_user, in_own_network, ip, run};
 use crate::{at, open, sidecar_uid};
 use bulkhead_facts::Direction;
 use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
 use bulkhead_proxy::firewall::{Firewall, TableState};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
-use socket2::{Domain, SockRef, Socket, Type};
-use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 /// TCP of the peer on port 8000, both ways.
@@ -269,23 +267,10 @@ fn nobody_goes_on_in_the_name_of_a_leg_that_was_reset() {
         firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
         for (pod, there) in POD.into_iter().zip(PEER.map(|address| at(address, 8000))) {
             let server = peer.listen(there.ip(), there.port());
-            let dial_from = |from: SocketAddr, mark: u32| {
-                let socket = Socket::new(Domain::for_address(there), Type::STREAM, None)?;
-                set_mark(&socket, mark)?;
-                socket.bind(&from.into())?;
-                socket.connect_timeout(&there.into(), SILENCE).map(|()| TcpStream::from(socket))
-            };
+            let dial_from = |from, mark| dial_from(from, there, mark);
             let leg_from = |from| as_user(sidecar_uid(), || dial_from(from, firewall.marks().upstream));
-            // The kernel remembers such a leg, and takes a new first packet from its port for one of its own.
-            let reset = |mut leg: TcpStream| {
-                let (end, from) = accept(&server).expect("arrives");
-                SockRef::from(&end).set_linger(Some(Duration::ZERO)).expect("an option");
-                drop(end);
-                assert!(leg.read(&mut [0]).is_err(), "reset");
-                from
-            };
-            let from = reset(leg_from(at(pod, 0)).expect("our own leg"));
-            let from = reset(leg_from(from).expect("our own leg again"));
+            let from = reset(leg_from(at(pod, 0)).expect("our own leg"), &server);
+            let from = reset(leg_from(from).expect("our own leg again"), &server);
             dial_from(from, 0).expect_err("the app, with no inspector to hand it to");
         }
     });

@@ -1,6 +1,7 @@
 //! A pod and a peer: the pod is the test's own network namespace, the peer a thread in another one.
 
-use crate::support::{enter_new_network, ip};
+use crate::support::{enter_new_network, ip, set_mark};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -99,6 +100,24 @@ fn configure(host: u8) {
 /// A connection from the pod.
 pub(crate) fn dial(to: SocketAddr) -> io::Result<TcpStream> {
     TcpStream::connect_timeout(&to, SILENCE)
+}
+
+/// A connection from that port of the pod by a socket with this mark.
+pub(crate) fn dial_from(from: SocketAddr, to: SocketAddr, mark: u32) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    set_mark(&socket, mark)?;
+    socket.bind(&from.into())?;
+    socket.connect_timeout(&to.into(), SILENCE).map(|()| TcpStream::from(socket))
+}
+
+/// Lets the server reset a connection; from where it came. The kernel remembers it for seconds, and takes a new first packet
+/// from there for one of its own.
+pub(crate) fn reset(mut client: TcpStream, server: &TcpListener) -> SocketAddr {
+    let (end, from) = accept(server).expect("arrives");
+    SockRef::from(&end).set_linger(Some(Duration::ZERO)).expect("an option");
+    drop(end);
+    assert!(client.read(&mut [0]).is_err(), "reset");
+    from
 }
 
 /// The next connection that arrives. Not waited for longer than for anything that arrives on this machine.
