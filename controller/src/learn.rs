@@ -118,10 +118,9 @@ fn question(http: &HttpSummary) -> Option<RequestKind> {
 /// A stored request as the learner takes it.
 pub fn request_kind(request: &RequestSummary) -> RequestKind {
     match request {
-        RequestSummary::Tls(hello) => RequestKind::Tls(TlsKind {
-            server_name: hello.server_name.clone(),
-            lowest: hello.version(),
-            encrypted: hello.encrypted,
+        RequestSummary::Tls(hello) => hello.version().map_or(RequestKind::Others, |lowest| {
+            let (server_name, encrypted) = (hello.server_name.clone(), hello.encrypted);
+            RequestKind::Tls(TlsKind { server_name, lowest, encrypted })
         }),
         RequestSummary::Redis(command) => RequestKind::Redis(RedisKind {
             command: command.command.clone(),
@@ -205,6 +204,8 @@ fn evidence(evidence: &Evidence) -> rest::Evidence {
 mod tests {
     use super::*;
     use crate::flows::testing::{Seen, seen};
+    use bulkhead_api::rest::TlsSummary;
+    use bulkhead_facts::TlsVersion;
 
     #[test]
     fn the_learner_gets_what_its_collection_did_and_one_sign_of_every_other_pod() {
@@ -232,6 +233,17 @@ mod tests {
         assert_eq!(kind("TYPE70", "catalog.shop"), dns(70));
         assert_eq!(kind("*", "*"), Some(RequestKind::Others));
         assert_eq!(kind("A", "*"), Some(RequestKind::Others));
+    }
+
+    #[test]
+    fn a_version_that_a_newer_controller_stored_widens_nothing() {
+        let kind = |lowest: &str| {
+            let hello = TlsSummary { server_name: None, lowest: lowest.into(), encrypted: false };
+            request_kind(&RequestSummary::Tls(hello))
+        };
+        assert_eq!(kind("1.4"), RequestKind::Others);
+        let known = TlsKind { server_name: None, lowest: TlsVersion::V1_3, encrypted: false };
+        assert_eq!(kind("1.3"), RequestKind::Tls(known));
     }
 
     fn http() -> HttpSummary {

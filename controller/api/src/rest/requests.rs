@@ -90,10 +90,9 @@ impl From<&RequestSignature> for RequestSummary {
 }
 
 impl TlsSummary {
-    /// The lowest version; the lowest of all where a newer controller stored one that is not known here.
-    pub fn version(&self) -> TlsVersion {
-        let known = TlsVersion::ALL.into_iter().find(|version| version.as_str() == self.lowest);
-        known.unwrap_or(TlsVersion::V1_0)
+    /// The lowest version; `None` where a newer controller stored one that is not known here.
+    pub fn version(&self) -> Option<TlsVersion> {
+        TlsVersion::ALL.into_iter().find(|version| version.as_str() == self.lowest)
     }
 }
 
