@@ -46,9 +46,11 @@ impl HoldDown {
             self.compare(inventory, now);
             self.last = inventory.clone();
         }
-        let holders = holders(inventory);
-        let counting: Vec<_> =
-            self.given_up.iter().filter(|((address, _), _)| holders.contains_key(address)).collect();
+        let mut counting: Vec<_> = self.given_up.iter().collect();
+        if !counting.is_empty() {
+            let holders = holders(inventory);
+            counting.retain(|((address, _), _)| holders.contains_key(address));
+        }
         self.due = counting.iter().map(|(_, former)| former.until).min();
         self.held_down = counting.iter().map(|((address, _), _)| *address).collect();
         self.counted.clear();
@@ -97,10 +99,19 @@ impl HoldDown {
         }
         // Whoever has it again is no former holder.
         self.given_up.retain(|(address, uid), _| !has(address, uid));
-        while self.given_up.len() > ADDRESSES_GIVEN_UP_MAX {
-            let first =
-                self.given_up.iter().min_by_key(|(_, former)| former.until).map(|(key, _)| key.clone());
-            first.map(|key| self.given_up.remove(&key));
+        self.forget_beyond_limit();
+    }
+
+    fn forget_beyond_limit(&mut self) {
+        let beyond = self.given_up.len().saturating_sub(ADDRESSES_GIVEN_UP_MAX);
+        if beyond == 0 {
+            return;
+        }
+        let mut ends: Vec<_> =
+            self.given_up.iter().map(|(key, former)| (former.until, key.clone())).collect();
+        ends.sort_unstable();
+        for (_, key) in ends.into_iter().take(beyond) {
+            self.given_up.remove(&key);
         }
     }
 }
