@@ -18,8 +18,8 @@ pub(super) enum Reading {
     Frame,
     /// Inside a payload that nobody has to look at.
     Payload { left: usize, fate: Fate },
-    /// Inside the DATA of a WebSocket: so many bytes of the frame are left, of which so many are of its messages.
-    Checked { left: usize, content: usize, stream: u32 },
+    /// Inside the DATA of a WebSocket.
+    Checked(InMessages),
     /// Inside a HEADERS or CONTINUATION frame.
     Fragment,
     /// Before a CONTINUATION frame.
@@ -41,6 +41,18 @@ pub(super) enum Fate {
     Drop,
 }
 
+/// Where in the DATA of a WebSocket whose frames are checked. The stream does not end before all of it has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InMessages {
+    /// Bytes of the frame that are to come.
+    pub(super) left: usize,
+    /// How many of them are of messages.
+    pub(super) content: usize,
+    pub(super) stream: u32,
+    /// The stream ends with it.
+    pub(super) end: bool,
+}
+
 impl Http2 {
     pub(super) fn read_client<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
         match self.reading {
@@ -57,7 +69,7 @@ impl Http2 {
             Reading::Preface => self.preface(bytes),
             Reading::Frame => self.frame(bytes),
             Reading::Payload { left, fate } => self.payload(bytes, left, fate),
-            Reading::Checked { left, content, stream } => self.checked(bytes, left, content, stream),
+            Reading::Checked(data) => self.checked(bytes, data),
             Reading::Fragment => self.fragment(bytes),
             Reading::Continuation => self.continuation(bytes),
         }
@@ -68,7 +80,7 @@ impl Http2 {
         // A block that is written anew leaves whole or not at all, so that anything may go before it.
         let in_block = matches!(self.reading, Reading::Fragment | Reading::Continuation);
         match self.reading {
-            Reading::Preface | Reading::Payload { fate: Fate::Pass, .. } | Reading::Checked { .. } => false,
+            Reading::Preface | Reading::Payload { fate: Fate::Pass, .. } | Reading::Checked(_) => false,
             _ => self.left_before_gate == 0 && (!in_block || !self.raw),
         }
     }
@@ -315,51 +327,69 @@ impl Http2 {
             frame::put_window(&mut self.to_client, header.length);
         }
         let checks = || self.streams.peek(header.stream).is_some_and(|stream| stream.frames.is_some());
-        match fate == Fate::Pass && self.gate && !self.raw && checks() {
-            true => self.websocket(header, bytes, usize::try_from(length).unwrap_or(usize::MAX)),
-            false => self.pass(header, bytes, fate),
+        if fate == Fate::Pass && self.gate && !self.raw && checks() {
+            return self.websocket(header, bytes, usize::try_from(length).unwrap_or(usize::MAX));
+        }
+        if fate == Fate::Pass && end {
+            self.client_ended(header.stream);
+        }
+        self.pass(header, bytes, fate)
+    }
+
+    /// The client sends nothing more on a stream that is not ending.
+    fn client_ended(&mut self, id: u32) {
+        let Some(stream) = self.streams.find(id) else { return };
+        stream.client_ended = true;
+        if stream.server_ended {
+            self.streams.end(id);
         }
     }
 
     /// DATA of a WebSocket whose frames are checked; so many bytes of it are no padding.
     fn websocket<'a>(&mut self, header: Header, bytes: &[u8], content: usize) -> Step<'a> {
+        let data =
+            InMessages { left: header.total(), content, stream: header.stream, end: header.has(END_STREAM) };
         let prefix = HEADER_BYTES + usize::from(header.has(PADDED));
-        let here = bytes.get(prefix..).unwrap_or_default();
-        let here = here.get(..content.min(here.len())).unwrap_or_default();
-        if let Err(detail) = self.follow(header.stream, Side::Client, here) {
-            return self.fail(Code::Protocol, detail);
-        }
-        let count = header.total().min(bytes.len());
-        let (left, content) = (header.total() - count, content - here.len());
-        self.checked_to(count, left, content, header.stream)
+        self.checked_from(prefix, bytes, data)
     }
 
-    fn checked<'a>(&mut self, bytes: &[u8], left: usize, content: usize, stream: u32) -> Step<'a> {
-        let count = left.min(bytes.len());
-        if count == 0 {
-            return Step::NeedMore;
+    fn checked<'a>(&mut self, bytes: &[u8], data: InMessages) -> Step<'a> {
+        match bytes {
+            [] => Step::NeedMore,
+            bytes => self.checked_from(0, bytes, data),
         }
-        let here = bytes.get(..content.min(count)).unwrap_or_default();
-        if let Err(detail) = self.follow(stream, Side::Client, here) {
-            return self.fail(Code::Protocol, detail);
-        }
-        self.checked_to(count, left - count, content - here.len(), stream)
     }
 
-    fn checked_to<'a>(&mut self, count: usize, left: usize, content: usize, stream: u32) -> Step<'a> {
-        self.reading = match left {
-            0 => Reading::Frame,
-            left => Reading::Checked { left, content, stream },
+    /// Bytes of which those of messages begin here.
+    fn checked_from<'a>(&mut self, first: usize, bytes: &[u8], data: InMessages) -> Step<'a> {
+        let (count, next) = match self.follow(Side::Client, first, bytes, data) {
+            Ok(followed) => followed,
+            Err(detail) => return self.fail(Code::Protocol, detail),
         };
+        self.reading = next.map_or(Reading::Frame, Reading::Checked);
+        if next.is_none() && data.end {
+            self.client_ended(data.stream);
+        }
         self.consumed(count, Fate::Pass)
     }
 
-    /// What is wrong with frames of a WebSocket, if something is.
-    pub(super) fn follow(&mut self, stream: u32, side: Side, bytes: &[u8]) -> Result<(), &'static str> {
-        match self.streams.find(stream).and_then(|stream| stream.frames.as_mut()) {
-            Some(frames) => frames.follow(side, bytes).map_err(|fault| fault.detail),
-            None => Ok(()),
+    /// Follows frames of a WebSocket in what is here of its DATA, from where its messages begin: how many bytes that is, and
+    /// what is left; or what is wrong.
+    pub(super) fn follow(
+        &mut self,
+        side: Side,
+        first: usize,
+        bytes: &[u8],
+        data: InMessages,
+    ) -> Result<(usize, Option<InMessages>), &'static str> {
+        let count = data.left.min(bytes.len());
+        let here = bytes.get(first..count).unwrap_or_default();
+        let here = here.get(..data.content.min(here.len())).unwrap_or_default();
+        if let Some(frames) = self.streams.find(data.stream).and_then(|stream| stream.frames.as_mut()) {
+            frames.follow(side, here).map_err(|fault| fault.detail)?;
         }
+        let next = InMessages { left: data.left - count, content: data.content - here.len(), ..data };
+        Ok((count, Some(next).filter(|next| next.left > 0)))
     }
 
     /// What becomes of so many bytes of a body.
@@ -398,10 +428,6 @@ impl Http2 {
             };
         }
         stream.length_left = left.flatten();
-        stream.client_ended |= end;
-        if stream.client_ended && stream.server_ended {
-            self.streams.end(id);
-        }
         Ok(Fate::Pass)
     }
 

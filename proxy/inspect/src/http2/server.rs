@@ -1,7 +1,7 @@
 //! Frames of the server: they pass, but for what belongs to a stream that is over, and settings beyond our limits.
 
 use super::Http2;
-use super::client::Fate;
+use super::client::{Fate, InMessages};
 use super::frame::{self, ACK, END_HEADERS, END_STREAM, HEADER_BYTES, Header, Kind, PADDED, PRIORITY};
 use super::settings::Settings;
 use crate::contract::{Refusal, Side, Step};
@@ -15,8 +15,8 @@ pub(super) enum ServerReading {
     Frame,
     /// Inside a payload that nobody has to look at.
     Payload { left: usize, fate: Fate },
-    /// Inside the DATA of a WebSocket: so many bytes of the frame are left, of which so many are of its messages.
-    Checked { left: usize, content: usize, stream: u32 },
+    /// Inside the DATA of a WebSocket.
+    Checked(InMessages),
     /// Inside a HEADERS, PUSH_PROMISE or CONTINUATION frame.
     Fragment { left: usize, padding: usize, last: bool, block: ServerBlock },
     /// Before a CONTINUATION frame.
@@ -36,9 +36,7 @@ impl Http2 {
             ServerReading::Frame => self.server_frame(bytes),
             _ if bytes.is_empty() => Step::NeedMore,
             ServerReading::Payload { left, fate } => self.server_passed(left, left.min(bytes.len()), fate),
-            ServerReading::Checked { left, content, stream } => {
-                self.server_checked(bytes, (0, left.min(bytes.len())), left, content, stream)
-            }
+            ServerReading::Checked(data) => self.server_checked(0, bytes, data),
             ServerReading::Fragment { left, padding, last, block } => {
                 self.server_fragment(bytes, left, padding, last, block)
             }
@@ -142,38 +140,20 @@ impl Http2 {
         };
         self.window.passed(header.length);
         self.budget.answered();
-        let count = header.total().min(bytes.len());
-        let step = self.server_checked(
-            bytes,
-            (HEADER_BYTES + padded, count),
-            header.total(),
-            content,
-            header.stream,
-        );
-        if header.has(END_STREAM) {
-            self.server_ended(header.stream);
-        }
-        step
+        let (left, stream, end) = (header.total(), header.stream, header.has(END_STREAM));
+        self.server_checked(HEADER_BYTES + padded, bytes, InMessages { left, content, stream, end })
     }
 
-    /// Bytes from one position to another, of which those at the front are of messages.
-    fn server_checked<'a>(
-        &mut self,
-        bytes: &[u8],
-        (first, count): (usize, usize),
-        left: usize,
-        content: usize,
-        stream: u32,
-    ) -> Step<'a> {
-        let here = bytes.get(first..count).unwrap_or_default();
-        let here = here.get(..content.min(here.len())).unwrap_or_default();
-        if let Err(detail) = self.follow(stream, Side::Server, here) {
-            return refuse(detail);
-        }
-        self.server = match left - count {
-            0 => ServerReading::Frame,
-            left => ServerReading::Checked { left, content: content - here.len(), stream },
+    /// Bytes of which those of messages begin here.
+    fn server_checked<'a>(&mut self, first: usize, bytes: &[u8], data: InMessages) -> Step<'a> {
+        let (count, next) = match self.follow(Side::Server, first, bytes, data) {
+            Ok(followed) => followed,
+            Err(detail) => return refuse(detail),
         };
+        self.server = next.map_or(ServerReading::Frame, ServerReading::Checked);
+        if next.is_none() && data.end {
+            self.server_ended(data.stream);
+        }
         self.server_consumed(count, Fate::Pass)
     }
 

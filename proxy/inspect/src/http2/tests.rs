@@ -9,3 +9,4 @@ mod driver;
 mod floods;
 mod gate;
 mod heads;
+mod websocket;

@@ -181,6 +181,9 @@ impl Driver {
                 self.asked.push(format!("{} {host} {target}", head.method));
                 drop(question);
                 assert!(matches!(self.http.client(&self.client), Step::NeedMore), "waits for the answer");
+                if self.asked.last().is_some_and(|asked| asked.ends_with(" /checked")) {
+                    self.http.check_frames(false);
+                }
                 match allowed || !self.gate {
                     true => self.http.allow(),
                     false => {
