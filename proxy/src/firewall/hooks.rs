@@ -203,10 +203,19 @@ impl Firewall {
         }
     }
 
-    /// Every packet pays for these hooks: they go with the first program that captures nothing, once nothing is captured.
+    /// Every packet pays for these hooks: they go with the first program that captures nothing, or later, once the kernel has
+    /// forgotten what was captured and our legs. As long as it remembers a leg, a client's own connection from the port of one
+    /// to the app needs the rewriting of its port, or its answers could not be told apart and the kernel would drop it; and an
+    /// app that has the port of a leg to another pod must not go on in its name.
     pub(super) fn end_capturing(&mut self) -> Result<(), FirewallError> {
-        let captured = |flow: &Flow| flow.status & connection_status::DESTINATION_NAT != 0;
-        if self.generation.captures && !self.conntrack.flows(0, 0)?.iter().any(captured) {
+        let is_left = |flow: &Flow| {
+            let is_leg =
+                [Class::LocalLeg, Class::Upstream].map(Class::bits).contains(&(flow.mark & Class::MASK));
+            // By loopback only the trial of the sidecar's mark.
+            let is_trial = flow.original.destination.is_loopback();
+            flow.status & connection_status::DESTINATION_NAT != 0 || is_leg && !is_trial
+        };
+        if self.generation.captures && !self.conntrack.flows(0, 0)?.iter().any(is_left) {
             table::end_capturing(&mut self.connection, &self.packets, &self.options)?;
             self.generation.captures = false;
             self.transactions = None;

@@ -284,7 +284,10 @@ impl Firewall {
     /// Commits what leaves the rules as they are, so that it need not look like tampering.
     fn commit_counted(&mut self, batch: &Batch) -> Result<(), NetlinkError> {
         self.connection.commit(batch)?;
-        self.transactions = self.transactions.map(|transactions| transactions.wrapping_add(1));
+        // What is empty is no transaction: counted, it would hide one of somebody else.
+        if !batch.is_empty() {
+            self.transactions = self.transactions.map(|transactions| transactions.wrapping_add(1));
+        }
         Ok(())
     }
 
@@ -387,8 +390,11 @@ impl Firewall {
         Ok(flows.iter().filter_map(|flow| self.local.kernel_flow(flow)).collect())
     }
 
-    /// Forgets replaced programs of which no flow is left. For every minute or so.
+    /// Forgets replaced programs of which no flow is left, and hooks that nothing needs any more. For every minute or so.
     pub fn forget_replaced_programs(&mut self) -> Result<(), FirewallError> {
+        if self.judge.as_ref().is_some_and(|judge| !Self::captures(judge)) {
+            self.end_capturing()?;
+        }
         for generation in self.answers.replaced() {
             let mark = Mark::nothing_matched(generation);
             if self.conntrack.flows(mark, Mark::GENERATION_MASK)?.is_empty() {

@@ -6,6 +6,8 @@ use crate::program::{Rules, What};
 use crate::support::{as_user, in_own_network, ip, run};
 use crate::{at, open, sidecar_uid};
 use bulkhead_facts::Direction;
+use bulkhead_netfilter::connection_status;
+use bulkhead_netfilter::conntrack::Conntrack;
 use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
 use bulkhead_proxy::firewall::{Firewall, TableState};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
@@ -134,7 +136,7 @@ fn the_self_test_finds_out_whether_the_clients_address_can_be_kept() {
 fn hooks_that_only_captured_flows_need_are_there_only_while_there_can_be_some() {
     in_own_network(
         "inspected::hooks_that_only_captured_flows_need_are_there_only_while_there_can_be_some",
-        &["nft"],
+        &["nft", "conntrack"],
         || {
             let peer = Peer::connect();
             let mut firewall = open();
@@ -156,6 +158,14 @@ fn hooks_that_only_captured_flows_need_are_there_only_while_there_can_be_some() 
             firewall.apply(&both_ways(What::Allow).judge()).expect("applied");
             assert_eq!(hooks(), 2, "one is captured");
             talk(&mut client, &mut server).expect("goes on through the inspector");
+            assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
+            drop((client, server));
+            forget_captured();
+            firewall.forget_replaced_programs().expect("looked for");
+            assert_eq!(hooks(), 2, "the leg to the app is remembered");
+            run("conntrack", &["-F"]);
+            firewall.forget_replaced_programs().expect("looked for");
+            assert_eq!(hooks(), 0);
             assert_eq!(firewall.verify().expect("compared"), TableState::Intact);
         },
     );
@@ -272,6 +282,48 @@ fn nobody_goes_on_in_the_name_of_a_leg_that_was_reset() {
             let from = reset(leg_from(at(pod, 0)).expect("our own leg"), &server);
             let from = reset(leg_from(from).expect("our own leg again"), &server);
             dial_from(from, 0).expect_err("the app, with no inspector to hand it to");
+            firewall.apply(&Rules::new().judge()).expect("applied");
+            dial_from(from, 0).expect_err("the app, where nothing is inspected any more");
+            firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+        }
+    });
+}
+
+/// Lets the kernel forget connections that were handed to the inspector, as it does ten seconds after a reset.
+fn forget_captured() {
+    let mut connections = Conntrack::open().expect("a socket");
+    for flow in connections.flows(0, 0).expect("a list") {
+        if flow.status & connection_status::DESTINATION_NAT != 0 {
+            connections.delete(&flow).expect("deleted");
+        }
+    }
+}
+
+#[test]
+fn a_client_may_have_the_port_that_a_leg_to_the_app_has_or_had() {
+    in_own_network("inspected::a_client_may_have_the_port_that_a_leg_to_the_app_has_or_had", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let _inspector = inspector(&firewall, LocalLeg::ClientAddress);
+        for (lives, is_remembered) in [(true, true), (false, true), (false, false)] {
+            for pod in POD.map(|address| at(address, 8000)) {
+                firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+                let app = TcpListener::bind(pod).expect("listen");
+                let mut client = peer.dial(pod).expect("captured");
+                let (mut server, leg) = accept(&app).expect("passed on");
+                talk(&mut client, &mut server).expect("both directions");
+                let captured = lives.then_some((client, server));
+                if !is_remembered {
+                    forget_captured();
+                }
+                firewall.apply(&both_ways(What::Allow).judge()).expect("applied");
+                let mut client = peer.run(move || dial_from(leg, pod, 0)).expect("by the kernel alone");
+                let mut server = accept(&app).expect("arrives").0;
+                talk(&mut client, &mut server).expect("its own answers");
+                if let Some((mut client, mut server)) = captured {
+                    talk(&mut client, &mut server).expect("its own answers, still");
+                }
+            }
         }
     });
 }
