@@ -97,7 +97,7 @@ impl Teller<'_> {
         let (peer, port) = self.peer_and_port(side.direction);
         let mut traces = self.compiler.trace(&side.pod, side.direction, peer, protocol, port);
         self.count_names(side.direction, &mut traces);
-        let mut steps: Vec<Step> = traces.iter().map(|trace| self.step(trace, side.direction)).collect();
+        let mut steps: Vec<Step> = traces.iter().map(|trace| self.step(trace, side)).collect();
         let builtin = self.compiler.trace_builtin(&side.pod, side.direction, peer, protocol, port);
         steps.extend(builtin.iter().map(|rule| Step {
             tier: Tier::Infrastructure,
@@ -131,16 +131,15 @@ impl Teller<'_> {
 
     /// A rule that names the name names the peer.
     fn count_names(&self, direction: Direction, traces: &mut [PolicyTrace<'_>]) {
-        let Some(name) = self.name(direction) else { return };
-        let names = |peers: &Peers| match peers {
-            Peers::Any => false,
-            Peers::These(peers) => {
-                peers.iter().any(|peer| matches!(peer, Peer::Name(pattern) if pattern.matches(name)))
-            }
-        };
         for trace in traces.iter_mut().flat_map(|trace| &mut trace.rules) {
-            trace.peer |= names(&trace.rule.peers);
+            trace.peer |= self.is_named(&trace.rule.peers, direction);
         }
+    }
+
+    /// True if one of the peers is the name that led to the destination.
+    fn is_named(&self, peers: &Peers, direction: Direction) -> bool {
+        let (Some(name), Peers::These(peers)) = (self.name(direction), peers) else { return false };
+        peers.iter().any(|peer| matches!(peer, Peer::Name(pattern) if pattern.matches(name)))
     }
 
     /// The name that led to the destination, as its source sees it.
@@ -149,11 +148,11 @@ impl Teller<'_> {
     }
 
     /// What one policy says of the flow.
-    fn step(&self, trace: &PolicyTrace<'_>, direction: Direction) -> Step {
-        let policy = trace.policy;
+    fn step(&self, trace: &PolicyTrace<'_>, side: &SideAnswer) -> Step {
+        let (policy, direction) = (trace.policy, side.direction);
         let at_layer_4: Vec<&RuleTrace<'_>> =
             trace.rules.iter().filter(|rule| rule.peer && rule.port).collect();
-        let mut parts: Vec<String> = at_layer_4.iter().map(|rule| self.says(rule)).collect();
+        let mut parts: Vec<String> = at_layer_4.iter().map(|rule| self.says(rule, side)).collect();
         if parts.is_empty() {
             parts.push(match (trace.rules.len(), policy.isolates[direction as usize]) {
                 (0, true) => "isolates, and allows nothing".to_owned(),
@@ -172,13 +171,21 @@ impl Teller<'_> {
     }
 
     /// What a rule that names peer and port says.
-    fn says(&self, trace: &RuleTrace<'_>) -> String {
+    fn says(&self, trace: &RuleTrace<'_>, side: &SideAnswer) -> String {
         let verb = match trace.rule.action {
             RuleAction::Allow => "allows it",
             RuleAction::Deny => "denies it",
             RuleAction::Pass => "passes it on",
         };
         let differs = compare(trace.rule, self.request()).differs;
+        let reason = side.version(Version::Enforced).0.reason;
+        let says_another = matches!(reason, Reason::NameMismatch | Reason::NameHidden);
+        if differs.is_empty() && says_another && self.is_named(&trace.rule.peers, side.direction) {
+            return format!(
+                "rule `{}` names the peer by `fqdn`, but these bytes do not say that name",
+                trace.rule.name
+            );
+        }
         if differs.is_empty() || trace.rule.action == RuleAction::Deny && self.request().is_none() {
             return format!("rule `{}` {verb}", trace.rule.name);
         }

@@ -231,3 +231,41 @@ fn each_protocol_names_the_field_that_differs_and_what_to_write() {
         assert!(says.contains(change), "{words:?}: {says}");
     }
 }
+
+#[test]
+fn a_rule_by_name_is_not_said_to_allow_bytes_that_say_another_one() {
+    let policy = r#"
+apiVersion: bulkhead.dev/v1alpha1
+kind: SegmentPolicy
+metadata: {name: out, namespace: shop}
+spec:
+  workloads: {app: payments}
+  egress: [{name: card, to: [{fqdn: api.card.example}], ports: [443]}]
+"#;
+    let inventory =
+        load_inventory(&[source("i.yaml", include_str!("../../examples/shop/inventory.yaml"))]).unwrap();
+    let loaded = load(&[source("p.yaml", policy)]);
+    let compiler = Compiler::new(&loaded.set, &inventory).unwrap();
+    let mut judges = Judges::new(&compiler, &inventory);
+    let [from, to] =
+        ["shop/payments", "fqdn/api.card.example"].map(|name| Ends::find(name, &inventory).unwrap());
+    let arriving = to.destinations(&inventory, TCP, 443)[0];
+    let mut told = |sni: &str| {
+        let words = ["tls".to_owned(), format!("sni={sni}")];
+        let question = Question {
+            source: from.sources(&inventory)[0],
+            destination: arriving.end,
+            dialled: arriving.dialled,
+            name: arriving.name,
+            protocol: TCP,
+            port: arriving.port,
+            request: Some(&RequestQuestion::parse(&words).unwrap()),
+        };
+        explain(&compiler, &mut judges, &loaded.places, &question).unwrap().to_string()
+    };
+    let (meant, other) = (told("api.card.example"), told("evil.example"));
+    assert!(meant.contains("rule `card` allows it"), "{meant}");
+    assert!(other.contains("deny (name_mismatch"), "{other}");
+    let says = "rule `card` names the peer by `fqdn`, but these bytes do not say that name";
+    assert!(other.contains(says) && !other.contains("allows it"), "{other}");
+}
