@@ -94,6 +94,11 @@ pub(crate) trait Inspector {
         false
     }
 
+    /// True if they are, or will be if the server agrees.
+    fn will_check_frames(&self, exchange: u32) -> bool {
+        self.checks_frames(exchange)
+    }
+
     /// Drops the request that was asked about and prepares a reply in its turn. False where only closing both
     /// sides is safe.
     fn deny(&mut self, notice: &Notice<'_>) -> bool;

@@ -156,6 +156,11 @@ impl Conversation {
         inspector!(&self.state, inspector => inspector.checks_frames(exchange), false)
     }
 
+    /// True if they are, or will be if the server agrees.
+    pub fn will_check_frames(&self, exchange: u32) -> bool {
+        inspector!(&self.state, inspector => inspector.will_check_frames(exchange), false)
+    }
+
     /// Drops the request that was asked about and prepares a reply, which leaves in its turn. False where only
     /// closing both sides is safe.
     pub fn deny(&mut self, notice: &Notice<'_>) -> bool {

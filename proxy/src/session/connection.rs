@@ -369,7 +369,8 @@ impl Connection {
     }
 
     fn is_unlimited(&self) -> bool {
-        !self.gate || self.reading != Reading::Understood || self.conversation.checks_frames(0)
+        let is_tunnel = || self.conversation.checks_frames(0) && !self.conversation.standing().has_reply;
+        !self.gate || self.reading != Reading::Understood || is_tunnel()
     }
 
     /// True if something should move: a body, or bytes that the other side does not take.
@@ -452,11 +453,11 @@ impl Connection {
         opaque.into_iter().chain(requests).find(denies).or_else(|| self.unchecked_now())
     }
 
-    /// The denial of a WebSocket whose frames would have to be checked and were not from the beginning.
+    /// The denial of a WebSocket whose frames would have to be checked and are not from the beginning.
     fn unchecked_now(&self) -> Option<AnswerPair> {
         let wants = |question: &Question<'_>| {
             self.verdicts.wants_frames_checked(question)
-                && !self.conversation.checks_frames(question.exchange)
+                && !self.conversation.will_check_frames(question.exchange)
         };
         let found = self.report.open().filter_map(Released::question).any(|question| wants(&question));
         found.then(|| self.verdicts.unread())

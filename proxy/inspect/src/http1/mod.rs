@@ -288,6 +288,10 @@ impl Inspector for Http1 {
         matches!(self.websocket, WebSocket::Checked(_))
     }
 
+    fn will_check_frames(&self, _: u32) -> bool {
+        matches!(self.websocket, WebSocket::Wanted | WebSocket::Checked(_))
+    }
+
     fn insertion(&self, side: Side) -> &[u8] {
         match (&self.websocket, side) {
             (WebSocket::Checked(checked), Side::Server) => &checked.to_server,

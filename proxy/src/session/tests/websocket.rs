@@ -174,6 +174,36 @@ async fn a_socket_that_was_not_checked_ends_when_a_policy_wants_it_checked() {
 }
 
 #[tokio::test]
+async fn an_upgrade_that_waits_for_its_answer_outlives_a_policy_that_wants_the_same_check() {
+    let origin = raw(|stream: TcpStream, seen| async move {
+        let mut head = [0; 4096];
+        let count = stream.peek(&mut head).await.unwrap_or_default();
+        seen.push(&head[..count]);
+        // It agrees once the test says so.
+        seen.has(b"go on").await;
+        agreeing(stream, seen).await;
+    })
+    .await;
+    let lab = checking(origin.address);
+    let mut client = lab.connect().await;
+    client.send(upgrade("/ok/socket", "")).await;
+    origin.seen.has(b"\r\n\r\n").await;
+    lab.policy.send_replace(program_of(true));
+    client.send(b"\x81\x02hi").await;
+    origin.seen.push(b"go on");
+    assert_eq!(code_of_close(&mut client).await, Some(1002), "it goes on, and is checked");
+    client.finish().await;
+
+    let lab = checking(origin.address);
+    lab.policy.send_replace(program_of(false));
+    let mut client = lab.connect().await;
+    client.send(upgrade("/ok/socket", "")).await;
+    origin.seen.has(b"\r\n\r\n").await;
+    lab.policy.send_replace(program_of(true));
+    timeout(PATIENCE, client.session).await.expect("one that would go unchecked ends").expect("no panic");
+}
+
+#[tokio::test]
 async fn over_http2_a_wrong_frame_ends_the_connection_before_it_arrives() {
     for (frame, passes) in [
         (&b"\x81\x82\0\0\0\0hi"[..], true),
