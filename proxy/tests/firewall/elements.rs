@@ -3,18 +3,13 @@
 use crate::network::{OTHER_PEER, PEER, POD, Peer, SILENCE, accept, dial, talk};
 use crate::program::{Rules, What};
 use crate::support::{enter_new_network, in_own_network, run};
-use crate::{at, open};
+use crate::{at, documents, open};
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_netfilter::{Batch, Connection, Element, FieldKind, Key, LoadedElement, Set, Table};
-use bulkhead_policies::compile::Compiler;
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::diagnostics::Source;
-use bulkhead_policies::documents::{load, load_inventory};
-use bulkhead_policies::inventory::ObjectName;
 use bulkhead_policies::program::Program;
 use bulkhead_proxy::firewall::{Firewall, Means, TABLE_NAME, TableState};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -229,24 +224,11 @@ spec:
 
 /// The program of our pod among pods of these apps at these addresses.
 fn pods(revision: u64, pods: &[(&str, [IpAddr; 2])]) -> Program {
-    let mut text =
-        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {team: shop}}\n".to_owned();
-    let all = pods.iter().enumerate().map(|(number, (app, addresses))| (number + 1, *app, *addresses));
-    for (number, app, [v4, v6]) in all.chain([(0, "pod", POD)]) {
-        let _ = write!(
-            text,
-            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: p{number}, namespace: shop, uid: uid-{number}, labels: \
-             {{app: {app}, team: all}}}}\nspec: {{containers: [{{name: c}}]}}\nstatus: {{phase: Running, podIPs: [{{ip: \
-             {v4}}}, {{ip: '{v6}'}}]}}\n"
-        );
-    }
-    let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
-    let loaded = load(&[source("policies.yaml", POLICIES)]);
-    assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
-    let inventory = load_inventory(&[source("inventory.yaml", &text)]).expect("an inventory");
-    let compiler = Compiler::new(&loaded.set, &inventory).expect("compiles");
-    let name = ObjectName { namespace: "shop".into(), name: "p0".into() };
-    compiler.program(&name, revision).expect("the pod")
+    let all = [("pod", POD)].into_iter().chain(pods.iter().copied()).enumerate();
+    let all: Vec<_> = all
+        .map(|(number, (app, addresses))| (format!("p{number}"), format!("app: {app}, team: all"), addresses))
+        .collect();
+    documents::program(POLICIES, revision, &all)
 }
 
 fn judge(program: &Program) -> Arc<Judge> {

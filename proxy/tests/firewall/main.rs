@@ -3,6 +3,7 @@
 //! Each test runs in a process and namespace of its own (`support::in_own_network`), as root or in a user namespace.
 //! Where the machine allows neither, a test says `skipped:` and why.
 
+mod documents;
 mod inspector;
 mod network;
 mod program;

@@ -5,12 +5,8 @@
 
 use crate::network::{PEER, POD, Peer, SILENCE, accept, dial, talk};
 use crate::support::in_own_network;
-use crate::{at, open};
-use bulkhead_policies::compile::Compiler;
+use crate::{at, documents, open};
 use bulkhead_policies::decide::Judge;
-use bulkhead_policies::diagnostics::Source;
-use bulkhead_policies::documents::{load, load_inventory};
-use bulkhead_policies::inventory::ObjectName;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -33,27 +29,12 @@ spec:
     - {name: clients, to: [{workloads: {app: client}}], ports: [8000]}
 ";
 
-/// An inventory with our pod, and at the peer's addresses pods of these names and labels.
+/// Our pod, and at the peer's addresses pods of these names and labels.
 fn program(revision: u64, at_peer: &[(&str, &str)]) -> Arc<Judge> {
-    let pod = |name: &str, uid: &str, labels: &str, [v4, v6]: [std::net::IpAddr; 2]| {
-        format!(
-            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, uid: {uid}, labels: {{{labels}}}}}\nspec: \
-             {{containers: [{{name: c}}]}}\nstatus: {{phase: Running, podIPs: [{{ip: {v4}}}, {{ip: '{v6}'}}]}}\n"
-        )
-    };
-    let mut text =
-        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {team: shop}}\n".to_owned();
-    text += &pod("pod", "uid-pod", "app: pod", POD);
-    for (name, labels) in at_peer {
-        text += &pod(name, &format!("uid-{name}"), labels, PEER);
-    }
-    let source = |name: &str, text: &str| Source { name: name.into(), text: text.into() };
-    let loaded = load(&[source("policies.yaml", POLICIES)]);
-    assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
-    let inventory = load_inventory(&[source("inventory.yaml", &text)]).expect("an inventory");
-    let compiler = Compiler::new(&loaded.set, &inventory).expect("compiles");
-    let name = ObjectName { namespace: "shop".into(), name: "pod".into() };
-    Arc::new(Judge::new(compiler.program(&name, revision).expect("the pod")).expect("valid"))
+    let ours = [("pod", "app: pod", POD)].into_iter();
+    let all = ours.chain(at_peer.iter().map(|(name, labels)| (*name, *labels, PEER)));
+    let all: Vec<_> = all.map(|(name, labels, at)| (name.to_owned(), labels.to_owned(), at)).collect();
+    Arc::new(Judge::new(documents::program(POLICIES, revision, &all)).expect("valid"))
 }
 
 const OLD: (&str, &str) = ("old", "app: client, team: all");
