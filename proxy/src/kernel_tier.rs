@@ -212,9 +212,12 @@ impl Table for KernelTier {
     }
 
     fn apply_with_names(&mut self, judge: &Arc<Judge>, named: &[NamedAddress]) -> Result<u16, FirewallError> {
-        if let Some(try_legs) = self.leg_trial.take_if(|_| Firewall::captures(judge)) {
+        if self.leg_trial.is_some() && Firewall::captures(judge) {
+            // Where this fails the next program tries again.
             self.firewall.begin_capturing()?;
-            try_legs();
+            if let Some(try_legs) = self.leg_trial.take() {
+                try_legs();
+            }
         }
         let applied = self.firewall.apply_with_names(judge, named)?;
         if applied.means == Means::Elements {
