@@ -90,8 +90,8 @@ pub const RESETS_MAX: u32 = 100;
 pub const FAULTS_MAX: u32 = 100;
 /// Time over which control frames and empty frames are counted.
 pub const CONTROL_INTERVAL_MS: u64 = 10_000;
-/// PING and SETTINGS frames in that time, beside one for each stream and each frame of the server with an answer. More:
-/// the connection is closed.
+/// PING and SETTINGS frames in that time, beside one for each stream and each frame of the server with an answer, or that asks
+/// for one itself. More: the connection is closed.
 pub const CONTROL_FRAMES_MAX: u32 = 100;
 /// Frames without content in that time, beside two for each stream. More: the connection is closed.
 pub const EMPTY_FRAMES_MAX: u32 = 1_000;

@@ -32,7 +32,7 @@ pub(super) struct Budget {
     empty: u32,
     /// Streams opened in the interval of resets.
     streams: u32,
-    /// Frames with an answer of the server in the interval of control frames.
+    /// Frames of the server in the interval of control frames that are a part of an answer, or that ask for one.
     answers: u32,
 }
 
@@ -53,7 +53,7 @@ impl Budget {
         self.streams = self.streams.saturating_add(1);
     }
 
-    /// The server answered something.
+    /// The server answered something, or asked for something that a client answers by a control frame.
     pub(super) fn answered(&mut self) {
         self.answers = self.answers.saturating_add(1);
     }

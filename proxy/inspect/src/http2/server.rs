@@ -290,7 +290,11 @@ impl Http2 {
             Kind::Settings => self.server_settings(header, payload),
             Kind::Ping => match header.has(ACK) && self.is_fence(payload) {
                 true => self.server_consumed(count, Fate::Drop),
-                false => Step::Forward(count),
+                false => {
+                    // A client has to answer it: servers that measure the way to it ask a thousand times in a second.
+                    self.budget.answered();
+                    Step::Forward(count)
+                }
             },
             Kind::Reset => self.server_reset(header, payload),
             _ => {
@@ -313,6 +317,7 @@ impl Http2 {
             };
         }
         let first = self.settings.awaits_server();
+        self.budget.answered();
         match self.settings.server(payload, self.gate) {
             Ok(table) => self.decoder.raise(table),
             Err(detail) => return refuse(detail),
