@@ -206,7 +206,7 @@ impl Http2 {
 
     fn trailers(&mut self, count: usize) -> Step<'_> {
         let id = self.block.stream;
-        let sound = request::check_trailers(&self.fields).is_ok();
+        let sound = request::check_trailers(&self.fields, self.settings.offers).is_ok();
         let Some(stream) = self.streams.find(id) else { return self.consumed(count, Fate::Drop) };
         let whole = stream.length_left.is_none_or(|left| left == 0);
         if !(sound && whole) && self.gate && !self.raw {
@@ -260,7 +260,7 @@ impl Http2 {
         }
         self.encode_fields();
         let Self { fields, hosts, output, asked, settings, reading, owes_table_size, .. } = self;
-        let read = match request::read(fields.iter(), settings.connects, hosts) {
+        let read = match request::read(fields.iter(), settings.offers, hosts) {
             Ok(read) if end_stream && read.content_length.is_some_and(|length| length > 0) => {
                 Err(malformed("content-length without a body"))
             }

@@ -33,6 +33,7 @@ use bulkhead_facts::Reason;
 use client::{Fate, Reading};
 use frame::{Code, Kind};
 use hpack::{Decoder, Fields, Watcher};
+use request::Offers;
 use server::ServerReading;
 use settings::Settings;
 use std::collections::VecDeque;
@@ -122,7 +123,7 @@ impl Default for Http2 {
 
 /// Reads a request again from the block that [`Question::bytes`] held, as it was when it was first decided on.
 pub(crate) fn question(block: &[u8], exchange: u32) -> Option<Question<'_>> {
-    let read = request::read(hpack::literals(block), true, &mut HostCache::default()).ok()?;
+    let read = request::read(hpack::literals(block), Offers::ALL, &mut HostCache::default()).ok()?;
     Some(Question { bytes: block, exchange, lasting: false, subject: Subject::Http(read.head) })
 }
 

@@ -24,10 +24,25 @@ pub(super) struct RequestHead<'a> {
 /// Name and value of fields, in the order of the wire.
 type Pair<'a> = (&'a [u8], &'a [u8]);
 
-/// Reads the header list of a request. `connects`: the server takes CONNECT with a protocol.
+/// What a server has said that it takes beyond the plain protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Offers {
+    /// CONNECT with a protocol (RFC 8441).
+    pub(super) connects: bool,
+    /// Values of `-bin` fields as they are, behind a zero byte (gRPC, "True Binary Metadata"): clients of gRPC's core library
+    /// write them so to every server of that library.
+    pub(super) binary: bool,
+}
+
+impl Offers {
+    /// For a request that was read with what was offered then.
+    pub(super) const ALL: Self = Self { connects: true, binary: true };
+}
+
+/// Reads the header list of a request.
 pub(super) fn read<'a>(
     pairs: impl Iterator<Item = Pair<'a>>,
-    connects: bool,
+    offers: Offers,
     hosts: &mut HostCache,
 ) -> Result<RequestHead<'a>, Refusal> {
     let mut pseudo = Pseudo::default();
@@ -41,7 +56,7 @@ pub(super) fn read<'a>(
             }
             continue;
         }
-        check_field(name, value)?;
+        check_field(name, value, offers)?;
         seen.note(name, value)?;
         if !fields.push_within(HeaderField { name, value }, crate::limits::HEADER_LIST_FIELDS_MAX) {
             return Err(Refusal {
@@ -59,7 +74,7 @@ pub(super) fn read<'a>(
     let host = host(&pseudo, seen.host, hosts)?;
     let target = match (method, pseudo.protocol) {
         ("CONNECT", None) => tunnel(&pseudo)?,
-        ("CONNECT", Some(_)) if !connects => {
+        ("CONNECT", Some(_)) if !offers.connects => {
             return Err(malformed("CONNECT with a protocol that the server does not offer"));
         }
         ("CONNECT", Some(protocol)) => extended(&pseudo, protocol, &mut fields)?,
@@ -77,13 +92,13 @@ pub(super) fn read<'a>(
 }
 
 /// Checks the header list of trailers.
-pub(super) fn check_trailers(fields: &Fields) -> Result<(), Refusal> {
+pub(super) fn check_trailers(fields: &Fields, offers: Offers) -> Result<(), Refusal> {
     fields.iter().try_for_each(|(name, value)| match name.first() {
         Some(b':') => Err(malformed("pseudo-header field in trailers")),
         Some(_) if matches!(name, b"content-length" | b"host") => {
             Err(malformed("trailer that would frame the message"))
         }
-        Some(_) | None => check_field(name, value),
+        Some(_) | None => check_field(name, value, offers),
     })
 }
 
@@ -150,12 +165,13 @@ impl<'a> Seen<'a> {
 }
 
 /// Name and value of any field (RFC 9113 section 8.2).
-fn check_field(name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+fn check_field(name: &[u8], value: &[u8], offers: Offers) -> Result<(), Refusal> {
     if name.is_empty() || !name.iter().all(|byte| is_token(*byte) && !byte.is_ascii_uppercase()) {
         return Err(malformed("field name that is no lower-case token"));
     }
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    if !is_text(value) || edge(value.first()) || edge(value.last()) {
+    let binary = offers.binary && name.ends_with(b"-bin") && value.first() == Some(&0);
+    if !binary && (!is_text(value) || edge(value.first()) || edge(value.last())) {
         return Err(malformed("field value with a control byte, or space around it"));
     }
     match name {

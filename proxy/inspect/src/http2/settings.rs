@@ -4,6 +4,7 @@
 //! pushed responses.
 
 use super::frame::Code;
+use super::request::Offers;
 use crate::limits::{HEADER_LIST_BYTES_MAX, HEADER_TABLE_BYTES_MAX, STREAMS_MAX};
 use std::collections::VecDeque;
 
@@ -14,6 +15,7 @@ const INITIAL_WINDOW_SIZE: u16 = 0x4;
 const MAX_FRAME_SIZE: u16 = 0x5;
 const MAX_HEADER_LIST_SIZE: u16 = 0x6;
 const ENABLE_CONNECT_PROTOCOL: u16 = 0x8;
+const GRPC_TRUE_BINARY: u16 = 0xfe03;
 
 /// What both sides have announced.
 #[derive(Debug)]
@@ -22,8 +24,8 @@ pub(super) struct Settings {
     pub(super) client_window: u32,
     /// Largest payload that the server takes.
     pub(super) server_payload_max: usize,
-    /// The server takes CONNECT with a protocol (RFC 8441).
-    pub(super) connects: bool,
+    /// What the server takes beyond the plain protocol.
+    pub(super) offers: Offers,
     /// Header tables that the server announced and the client has not acknowledged; `None` where it said nothing of it.
     pending_tables: VecDeque<Option<usize>>,
     /// Table that the client may use.
@@ -37,7 +39,7 @@ impl Default for Settings {
         Self {
             client_window: 65_535,
             server_payload_max: super::frame::PAYLOAD_BYTES,
-            connects: false,
+            offers: Offers::default(),
             pending_tables: VecDeque::new(),
             table: 4096,
             client_settings_seen: false,
@@ -110,7 +112,8 @@ impl Settings {
                 MAX_FRAME_SIZE => {
                     self.server_payload_max = self.server_payload_max.max(value_bytes.min(16_777_215))
                 }
-                ENABLE_CONNECT_PROTOCOL => self.connects = value == 1,
+                ENABLE_CONNECT_PROTOCOL => self.offers.connects = value == 1,
+                GRPC_TRUE_BINARY => self.offers.binary = value == 1,
                 _ => {}
             }
         }

@@ -175,6 +175,33 @@ fn connect_with_a_protocol_needs_the_offer_of_the_server_and_is_asked_about_as_w
     assert_eq!(driver.asked[1], "CONNECT shop.test tunnel:shop.test");
 }
 
+/// The core library of gRPC (C++, Python, Ruby, PHP) writes binary metadata so to servers of its own kind.
+#[test]
+fn binary_metadata_needs_the_offer_of_the_server_and_leaves_as_it_is() {
+    let call = |name, value| with(&[(":method", "POST"), (name, value)], &[]);
+    let binary = call("trace-bin", "\0\r\nx: y \u{80}\0");
+    check_malformed(&binary);
+    for setting in [[0xfe, 3, 0, 0, 0, 0], [0xfe, 3, 0, 0, 0, 2], [0, 8, 0, 0, 0, 1]] {
+        let mut driver = Driver::open();
+        driver.server(Kind::Settings, 0, 0, setting);
+        driver.client(Kind::Headers, END_HEADERS | END_STREAM, 1, block(&binary));
+        assert!(driver.asked.is_empty(), "{setting:?}");
+    }
+    let offered = |list: &[(&str, &str)]| {
+        let mut driver = Driver::open();
+        driver.server(Kind::Settings, 0, 0, [0xfe, 3, 0, 0, 0, 1]);
+        driver.client(Kind::Headers, END_HEADERS | END_STREAM, 1, block(list));
+        driver
+    };
+    let mut driver = offered(&binary);
+    assert_eq!(driver.asked, ["POST shop.test /a"]);
+    let sent = fields(&driver.server_saw()[0].payload);
+    assert!(sent.contains(&("trace-bin".into(), "\0\r\nx: y \u{80}\0".into())), "{sent:?}");
+    for other in [("trace", "\0x"), ("trace-bin", "x\0"), ("trace-bin", " x"), ("-bin-x", "\0")] {
+        assert!(offered(&call(other.0, other.1)).asked.is_empty(), "{other:?}");
+    }
+}
+
 /// HAProxy d12edebe4 and 7e09e2a91: a length that is not kept makes another request behind a server that speaks HTTP/1.
 #[test]
 fn a_body_has_the_length_that_was_told() {
