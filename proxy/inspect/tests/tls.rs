@@ -8,7 +8,22 @@ use bulkhead_inspect::{Protocol, Question};
 use gate::{End, World, describe, run, run_all_splits};
 
 const WORLD: World =
-    World { expected: Some(Protocol::Tls), allow: not_secret, answer: |_| Vec::new(), opaque: false };
+    World { expected: Some(Protocol::Tls), allow: not_secret, answer: server_hello, opaque: false };
+
+/// What a server says to the first bytes of a client.
+fn server_hello(got: &[u8]) -> Vec<u8> {
+    if got.is_empty() { Vec::new() } else { answer([9; 32]) }
+}
+
+/// The random of a server hello that asks for another hello (RFC 8446 section 4.1.3): SHA-256 of `HelloRetryRequest`.
+const RETRY: [u8; 32] = *b"\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91\
+    \xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c";
+
+fn answer(random: [u8; 32]) -> Vec<u8> {
+    let body = [&[3, 3][..], &random, &[0, 0x13, 1, 0, 0, 0]].concat();
+    let length = u8::try_from(body.len()).expect("a sound test");
+    records(&[&[2, 0, 0, length], body.as_slice()].concat(), 1 << 14)
+}
 
 fn not_secret(question: &Question<'_>) -> bool {
     !describe(question).starts_with("secret")
@@ -182,8 +197,71 @@ fn what_two_readers_could_read_differently_is_refused() {
 fn early_data_behind_the_hello_leaves_with_it_and_not_before() {
     let input = [hello(&[sni("open.test")]), vec![23, 3, 3, 0, 2, 9, 9]].concat();
     let outcome = run(WORLD, &input, input.len());
-    assert_eq!(outcome.end, End::Opaque);
-    assert_eq!(outcome.to_server, hello(&[sni("open.test")]));
+    assert_eq!((outcome.end, outcome.to_server), (End::Opaque, input.clone()));
+    let silent = World { answer: |_| Vec::new(), ..WORLD };
+    let outcome = run_all_splits(silent, &input);
+    assert_eq!((outcome.end, outcome.to_server), (End::Open, input), "it waits for no answer");
     let denied = [hello(&[sni("secret.test")]), vec![23, 3, 3, 0, 2, 9, 9]].concat();
     assert_eq!(run(WORLD, &denied, denied.len()).to_server.len(), 0);
+}
+
+/// The first hello, and everything that the client says once the server has asked for another one.
+fn asked_again(first: &[Vec<u8>], then: &[u8], piece: usize) -> (usize, gate::Outcome) {
+    let world = World { answer: |got| if got.is_empty() { Vec::new() } else { answer(RETRY) }, ..WORLD };
+    let first = hello(first);
+    let mut gate = gate::Gate::new(world, piece);
+    gate.client(&first);
+    for bytes in then.chunks(piece) {
+        gate.client(bytes);
+    }
+    (first.len(), gate.outcome)
+}
+
+#[test]
+fn another_hello_that_the_server_asks_for_says_what_the_first_did() {
+    let first = [sni("open.test"), versions(&[0x0304]), alpn(&[b"h2"])];
+    let same = [alpn(&[b"h2"]), extension(0x0033, &[1; 70]), sni("OPEN.test"), versions(&[0x0a0a, 0x0304])];
+    let change_cipher = [20, 3, 3, 0, 1, 1];
+    for size in [1, 40, 9_000] {
+        let then =
+            [&change_cipher[..], &records(&message(0x0303, &same), size), &[23, 3, 3, 0, 1, 9]].concat();
+        for piece in [1, 2, 7, 1 << 14] {
+            let (begun, outcome) = asked_again(&first, &then, piece);
+            let all = [hello(&first), then[..then.len() - 6].to_vec()].concat();
+            assert_eq!((outcome.end, outcome.asked.len()), (End::Opaque, 1), "{size} {piece}");
+            assert!(outcome.to_server.starts_with(&all), "{size} {piece}");
+            assert!(outcome.to_server.len() > begun);
+        }
+    }
+    for other in [
+        &[sni("secret.test"), versions(&[0x0304]), alpn(&[b"h2"])][..],
+        &[sni("other.test"), versions(&[0x0304]), alpn(&[b"h2"])],
+        &[versions(&[0x0304]), alpn(&[b"h2"])],
+        &[sni("open.test"), versions(&[0x0303]), alpn(&[b"h2"])],
+        &[sni("open.test"), versions(&[0x0304]), alpn(&[b"http/1.1"])],
+        &[sni("open.test"), versions(&[0x0304]), alpn(&[b"h2"]), extension(0xfe0d, &[0, 0, 1])],
+        &[sni("open.test"), sni("secret.test"), versions(&[0x0304])],
+    ] {
+        for size in [1, 40, 9_000] {
+            let then = [&change_cipher[..], &records(&message(0x0303, other), size)].concat();
+            for piece in [1, 7, 1 << 14] {
+                let (begun, outcome) = asked_again(&first, &then, piece);
+                assert_eq!((outcome.end, outcome.asked.len()), (End::Told, 1), "{other:?}");
+                assert_eq!(outcome.to_server.len(), begun + change_cipher.len(), "{other:?}");
+                assert!(outcome.to_client.starts_with(&answer(RETRY)), "{other:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_hello_waits_until_the_server_has_asked_for_it() {
+    let first = hello(&[sni("open.test")]);
+    let input = [first.clone(), hello(&[sni("secret.test")])].concat();
+    let silent = World { answer: |_| Vec::new(), ..WORLD };
+    let outcome = run_all_splits(silent, &input);
+    assert_eq!((outcome.end, outcome.to_server), (End::Open, first.clone()));
+    let input = [first.clone(), vec![24, 3, 3, 0, 1, 1]].concat();
+    let outcome = run_all_splits(silent, &input);
+    assert_eq!((outcome.end, outcome.to_server), (End::Told, first), "no client says that");
 }

@@ -1,13 +1,16 @@
 //! TLS as far as it is in clear: the client's first message, then nothing.
 //!
 //! The hello is collected over any number of records and segments, read strictly ([`hello`]), decided on, and released
-//! as it came; from then on both sides are opaque. A refused client gets an alert. Nothing is decrypted.
+//! as it came; once the server has answered it, both sides are opaque ([`again`]: it may ask for another one). A refused client
+//! gets an alert. Nothing is decrypted.
 
+mod again;
 mod hello;
 
 use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
 use crate::limits::TLS_HELLO_BYTES_MAX;
 use crate::question::{Question, Subject};
+use again::{Answering, Passage};
 use bulkhead_facts::Reason;
 pub use hello::Hello;
 
@@ -24,9 +27,11 @@ enum State {
     /// Before or inside the hello, of which more can be said once there are so many bytes.
     Hello { wanted: usize },
     /// Waits for the verdict; so many bytes hold the hello.
-    Asked(usize),
+    Asked(usize, Answering),
     /// Allowed: they leave.
-    Releasing(usize),
+    Releasing(usize, Answering),
+    /// They have left; the server has not answered, or asked for another hello.
+    Answering(Answering),
     /// Both sides are on their own.
     Secret,
     /// Denied or refused.
@@ -59,34 +64,39 @@ fn ask(bytes: &[u8], hello: Hello) -> Question<'_> {
 
 impl Inspector for Tls {
     fn client<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
-        match self.state {
-            State::Hello { wanted } if bytes.len() < wanted => Step::NeedMore,
+        match &mut self.state {
+            State::Hello { wanted } if bytes.len() < *wanted => Step::NeedMore,
             State::Hello { .. } => self.hello(bytes),
-            State::Asked(_) | State::Closed => Step::NeedMore,
-            State::Releasing(length) => {
-                self.state = State::Secret;
-                self.progress = Progress { completed: true, tunnel: true, ..Progress::default() };
-                Step::Forward(length)
+            State::Asked(..) | State::Closed => Step::NeedMore,
+            State::Releasing(..) => self.release(),
+            State::Answering(answering) => {
+                let passage = answering.client(bytes);
+                self.step(passage)
             }
             State::Secret => Step::Opaque,
         }
     }
 
     fn server<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
-        match self.state {
+        match &mut self.state {
             State::Secret => Step::Opaque,
             _ if bytes.is_empty() => Step::NeedMore,
+            State::Answering(answering) => {
+                let passage = answering.server(bytes);
+                self.step(passage)
+            }
             // No server of TLS speaks first: what it says is not meant for this client.
-            State::Hello { .. } | State::Asked(_) | State::Releasing(_) | State::Closed => {
+            State::Hello { .. } | State::Asked(..) | State::Releasing(..) | State::Closed => {
                 Step::Refuse(malformed("server that speaks before the hello"))
             }
         }
     }
 
     fn allow(&mut self) {
-        if let State::Asked(length) = self.state {
-            self.state = State::Releasing(length);
-        }
+        self.state = match std::mem::take(&mut self.state) {
+            State::Asked(length, answering) => State::Releasing(length, answering),
+            other => other,
+        };
     }
 
     fn deny(&mut self, _: &Notice<'_>) -> bool {
@@ -128,8 +138,16 @@ impl Inspector for Tls {
 
     fn standing(&self) -> Standing {
         Standing {
-            in_question: matches!(self.state, State::Hello { .. }),
-            waits_for_server: matches!(self.state, State::Asked(_) | State::Releasing(_)),
+            in_question: match &self.state {
+                State::Hello { .. } => true,
+                State::Answering(answering) => answering.again,
+                _ => false,
+            },
+            waits_for_server: match &self.state {
+                State::Asked(..) | State::Releasing(..) => true,
+                State::Answering(answering) => !answering.again,
+                _ => false,
+            },
             has_reply: self.reply.is_some(),
             ..Standing::default()
         }
@@ -153,9 +171,34 @@ impl Tls {
         match hello::read(&message) {
             Err(refusal) => Step::Refuse(refusal),
             Ok(hello) => {
-                self.state = State::Asked(length);
+                self.state = State::Asked(length, Answering::new(hello.clone()));
                 Step::Ask(ask(bytes.get(..length).unwrap_or_default(), hello))
             }
+        }
+    }
+
+    fn release<'a>(&mut self) -> Step<'a> {
+        let State::Releasing(length, answering) = std::mem::take(&mut self.state) else {
+            return Step::NeedMore;
+        };
+        self.state = State::Answering(answering);
+        self.progress = Progress { completed: true, tunnel: true, ..Progress::default() };
+        Step::Forward(length)
+    }
+
+    fn step<'a>(&mut self, passage: Passage) -> Step<'a> {
+        match passage {
+            Passage::More => Step::NeedMore,
+            Passage::Forward(count) => Step::Forward(count),
+            Passage::ForwardLast(count) => {
+                self.state = State::Secret;
+                Step::Forward(count)
+            }
+            Passage::Secret => {
+                self.state = State::Secret;
+                Step::Opaque
+            }
+            Passage::Refuse(refusal) => Step::Refuse(refusal),
         }
     }
 
@@ -185,7 +228,7 @@ fn collect(bytes: &[u8]) -> Result<Collected, Refusal> {
         else {
             return wants(content);
         };
-        if kind != 22 || major != 3 || minor > 4 {
+        if kind != again::HANDSHAKE || major != 3 || minor > 4 {
             return Err(malformed("record that is no handshake"));
         }
         let size = usize::from(u16::from_be_bytes([high, low]));
