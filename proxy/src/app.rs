@@ -13,7 +13,7 @@ use crate::advisory::Advisory;
 use crate::config::{Capture, Place, Run};
 use crate::control::last_good::LastGood;
 use crate::control::{Control, Transport, sealed};
-use crate::dns::{Dns, NameKeeper};
+use crate::dns::{Dns, NameKeeper, QuestionJudge};
 use crate::drain::{Connections, Stage};
 use crate::enforcement::{self, Enforcement, Pulse};
 use crate::flows::Recorder;
@@ -114,8 +114,10 @@ impl Sidecar {
         let dns = Dns {
             enforcement: enforcement.clone(),
             sockets,
-            recorder: recorder.clone(),
-            internal: run.internal_names.clone().into(),
+            judge: QuestionJudge {
+                recorder: recorder.clone(),
+                internal: run.internal_names.clone().into(),
+            },
             stage: stages.clone(),
         };
         let carrier = Traffic {

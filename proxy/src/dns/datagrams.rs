@@ -67,7 +67,7 @@ impl Service {
         };
         let way = Way { direction, peer, local, protocol: L4Protocol::UDP, port: destination.port() };
         let current = self.policy.borrow().clone();
-        let asked = self.dns.ask(&current, way, bytes);
+        let asked = self.dns.judge.ask(&current, way, bytes);
         let exchange = Exchange {
             dns: self.dns.clone(),
             listener: self.listener.clone(),
@@ -100,10 +100,10 @@ impl Exchange {
                 match timeout(ANSWER_TIMEOUT, self.exchange(&message, &open)).await {
                     Ok(Ok(answer)) => Some(answer),
                     // Nobody is there: the app would have been told so.
-                    Ok(Err(_)) => self.dns.unanswered(self.way, &open),
+                    Ok(Err(_)) => self.dns.judge.unanswered(self.way, &open),
                     // Nobody says anything: the app would have heard nothing.
                     Err(_) => {
-                        self.dns.unanswered(self.way, &open);
+                        self.dns.judge.unanswered(self.way, &open);
                         None
                     }
                 }
@@ -123,8 +123,12 @@ impl Exchange {
         loop {
             let length = socket.recv(&mut buffer).await?;
             let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-            match self.dns.answered(self.way, open, bytes).await {
+            match self.dns.judge.answered(self.way, open, bytes) {
                 Came::Pass(answer) => return Ok(answer),
+                Came::Admit { answered, message } => {
+                    let admitted = self.dns.admit(answered).await;
+                    return Ok(self.dns.judge.admitted(self.way, open, message, admitted));
+                }
                 Came::Foreign => {}
             }
         }

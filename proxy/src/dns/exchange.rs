@@ -1,14 +1,14 @@
-//! One question and its answer, whatever carries them.
+//! One question and its answer, whatever carries them: no sockets and no clock.
 //!
-//! [`Dns::ask`] says what becomes of a question, [`Dns::answered`] what becomes of the message that came for it. Carriers
-//! send what they are told to.
+//! [`QuestionJudge::ask`] says what becomes of a question, [`QuestionJudge::answered`] what becomes of the message that came
+//! for it. Carriers send what they are told to.
 
-use super::Dns;
 use super::counters::{DNS_COUNTERS, count};
-use super::limits::{ANSWER_BYTES_MAX, ANSWER_BYTES_MIN, LEARNING_TIMEOUT};
+use super::limits::{ANSWER_BYTES_MAX, ANSWER_BYTES_MIN};
 use super::report::{Bytes, Outcome, Told, record, words};
 use super::verdict::{Verdict, Way, is_rebinding, learnable, verdict};
 use crate::enforcement::Answered;
+use crate::flows::Recorder;
 use crate::policy::Current;
 use bulkhead_facts::{Direction, Effect, HostName, Reason};
 use bulkhead_inspect::dns::{
@@ -17,12 +17,25 @@ use bulkhead_inspect::dns::{
 use bulkhead_policies::program::{self, AnswerPair};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::sync::Arc;
-use tokio::time::timeout;
+
+/// Decides on questions and on what comes for them, and reports both.
+#[derive(Clone)]
+pub struct QuestionJudge {
+    /// Where observations go.
+    pub recorder: Arc<Recorder>,
+    /// Names that may have private addresses, beside those that no public name looks like.
+    pub internal: Arc<[HostName]>,
+}
 
 /// What becomes of a question.
-pub(super) enum Asked {
-    /// It leaves as `message`, and its answer is waited for.
-    Release { message: Vec<u8>, open: Box<Open> },
+pub enum Asked {
+    /// It leaves, and its answer is waited for.
+    Release {
+        /// The question as it leaves.
+        message: Vec<u8>,
+        /// What its answer is judged by.
+        open: Box<Open>,
+    },
     /// Its asker is told so.
     Refuse(Vec<u8>),
     /// Nothing leaves and nobody is told: it was none.
@@ -30,7 +43,7 @@ pub(super) enum Asked {
 }
 
 /// A question that left.
-pub(super) struct Open {
+pub struct Open {
     current: Arc<Current>,
     answers: AnswerPair,
     /// `None` where the message could not be read and nothing can be denied: it and its answer pass as they are.
@@ -43,16 +56,23 @@ pub(super) struct Open {
 }
 
 /// What becomes of a message that came for a question.
-pub(super) enum Came {
+pub enum Came {
     /// It is passed on so.
     Pass(Vec<u8>),
+    /// Its addresses are admitted before; then [`QuestionJudge::admitted`] says what is passed on.
+    Admit {
+        /// Which name has which addresses.
+        answered: Answered,
+        /// What is passed on if they are.
+        message: Vec<u8>,
+    },
     /// It answers something else: the answer may still come.
     Foreign,
 }
 
-impl Dns {
+impl QuestionJudge {
     /// Decides on a question.
-    pub(super) fn ask(&self, current: &Arc<Current>, way: Way, bytes: &[u8]) -> Asked {
+    pub fn ask(&self, current: &Arc<Current>, way: Way, bytes: &[u8]) -> Asked {
         let parsed = Query::parse(bytes);
         match (verdict(current, way, parsed.as_ref().map_err(|fault| *fault)), parsed) {
             (Verdict::Release { answers, strictly }, parsed) => {
@@ -72,13 +92,17 @@ impl Dns {
                 let told = Refusal { code: ResponseCode::NoSuchName, error: ExtendedError::Blocked, text };
                 let told = refusal(&query, told);
                 if !query.host().is_some_and(|name| is_internal(name, &self.internal)) {
-                    self.refuse(current, way, answers, Ok(query), bytes.len());
+                    self.refuse(current, way, answers, Ok(query), bytes.len(), ResponseCode::NoSuchName);
                 }
                 Asked::Refuse(told)
             }
             (Verdict::Refuse(answers), parsed) => {
                 count(&DNS_COUNTERS.refused);
-                self.refuse(current, way, answers, parsed, bytes.len())
+                self.refuse(current, way, answers, parsed, bytes.len(), ResponseCode::Refused)
+            }
+            (Verdict::OtherFamily(answers), parsed) => {
+                count(&DNS_COUNTERS.refused);
+                self.refuse(current, way, answers, parsed, bytes.len(), ResponseCode::NoRecords)
             }
             (Verdict::SearchEnd(_), Err(_)) => Asked::Drop,
         }
@@ -91,13 +115,13 @@ impl Dns {
         answers: AnswerPair,
         parsed: Result<Query, QueryFault>,
         bytes: usize,
+        code: ResponseCode,
     ) -> Asked {
         let bytes = Bytes { question: bytes, answer: 0 };
         let (asked, report_id) = match &parsed {
             Ok(query) => {
                 let (text, report_id) = words(&current.judge, answers.enforced, way, query);
-                let told =
-                    Refusal { code: ResponseCode::Refused, error: ExtendedError::Prohibited, text: &text };
+                let told = Refusal { code, error: ExtendedError::Prohibited, text: &text };
                 (Asked::Refuse(refusal(query, told)), Some(report_id))
             }
             Err(QueryFault::Malformed { id, .. }) => (Asked::Refuse(Refusal::of_malformed(*id)), None),
@@ -108,9 +132,9 @@ impl Dns {
         asked
     }
 
-    /// Decides on a message that came for a question. Returns when its addresses are admitted.
-    pub(super) async fn answered(&self, way: Way, open: &Open, mut bytes: Vec<u8>) -> Came {
-        let Some(query) = &open.query else { return self.pass(way, open, bytes) };
+    /// Decides on a message that came for a question.
+    pub fn answered(&self, way: Way, open: &Open, mut bytes: Vec<u8>) -> Came {
+        let Some(query) = &open.query else { return Came::Pass(self.pass(way, open, bytes)) };
         let answer = match Answer::parse(query, open.id, &bytes) {
             Ok(answer) => answer,
             Err(AnswerFault::Foreign) => {
@@ -118,49 +142,49 @@ impl Dns {
                 return Came::Foreign;
             }
             Err(AnswerFault::Malformed(_)) if open.strictly => {
-                return self.withhold(way, open, query, "unreadable");
+                return Came::Pass(self.withhold(way, open, query, "unreadable"));
             }
             Err(AnswerFault::Malformed(_)) => {
                 Answer::restore_id(&mut bytes, query.id);
-                return self.pass(way, open, bytes);
+                return Came::Pass(self.pass(way, open, bytes));
             }
         };
         let outbound = way.direction == Direction::Egress;
         if outbound && open.strictly && is_rebinding(query.host(), &answer, &self.internal) {
-            return self.withhold(way, open, query, "an address inside for a name outside");
+            let why = "an address inside for a name outside";
+            return Came::Pass(self.withhold(way, open, query, why));
         }
-        if outbound
-            && let Some(name) = query.host()
-            && !self.admit(open, name, &answer).await
-        {
-            count(&DNS_COUNTERS.not_admitted);
-            return Came::Pass(failure(query));
+        match answer.broken && open.strictly {
+            true => bytes = Answer::only_truncated(query),
+            false => Answer::restore_id(&mut bytes, query.id),
         }
-        Answer::restore_id(&mut bytes, query.id);
-        self.pass(way, open, bytes)
+        match query.host().filter(|_| outbound).and_then(|name| self.admits(open, name, &answer)) {
+            Some(answered) => Came::Admit { answered, message: bytes },
+            None => Came::Pass(self.pass(way, open, bytes)),
+        }
     }
 
-    /// Has the addresses of an answer admitted, if some rule names the name.
-    async fn admit(&self, open: &Open, name: &HostName, answer: &Answer) -> bool {
+    /// What an answer has admitted: nothing if no rule names the name.
+    fn admits(&self, open: &Open, name: &HostName, answer: &Answer) -> Option<Answered> {
         if open.current.judge.rules_naming(name).is_empty() {
-            return true;
+            return None;
         }
         let addresses = learnable(name, answer, &self.internal);
-        if addresses.is_empty() {
-            return true;
-        }
-        let learned = self.enforcement.learn(Answered { name: name.clone(), addresses });
-        match timeout(LEARNING_TIMEOUT, learned).await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the addresses of a name are not admitted");
-                false
+        (!addresses.is_empty()).then(|| Answered { name: name.clone(), addresses })
+    }
+
+    /// What is passed on once the addresses of an answer are admitted, or could not be.
+    pub fn admitted(&self, way: Way, open: &Open, message: Vec<u8>, admitted: bool) -> Vec<u8> {
+        match &open.query {
+            Some(query) if !admitted => {
+                count(&DNS_COUNTERS.not_admitted);
+                failure(query)
             }
-            Err(_) => false,
+            _ => self.pass(way, open, message),
         }
     }
 
-    fn pass(&self, way: Way, open: &Open, bytes: Vec<u8>) -> Came {
+    fn pass(&self, way: Way, open: &Open, bytes: Vec<u8>) -> Vec<u8> {
         let size = Bytes { question: open.question_bytes, answer: bytes.len() };
         // How it went stands in the lowest bits of the fourth byte.
         let outcome = if bytes.get(3).is_some_and(|byte| byte & 0x0f == 0) {
@@ -170,10 +194,10 @@ impl Dns {
         };
         let told = Told { query: open.query.as_ref(), outcome };
         record(&self.recorder, &open.current, way, open.answers, told, size, None);
-        Came::Pass(bytes)
+        bytes
     }
 
-    fn withhold(&self, way: Way, open: &Open, query: &Query, why: &str) -> Came {
+    fn withhold(&self, way: Way, open: &Open, query: &Query, why: &str) -> Vec<u8> {
         count(&DNS_COUNTERS.answers_withheld);
         let denied =
             program::Answer { effect: Effect::Deny, reason: Reason::Malformed, ..open.answers.enforced };
@@ -184,11 +208,11 @@ impl Dns {
         let size = Bytes { question: open.question_bytes, answer: 0 };
         let about = Told { query: Some(query), outcome: Outcome::Refused };
         record(&self.recorder, &open.current, way, answers, about, size, Some(report_id));
-        Came::Pass(refusal(query, told))
+        refusal(query, told)
     }
 
     /// Nobody answers: what is told instead, if anything could be.
-    pub(super) fn unanswered(&self, way: Way, open: &Open) -> Option<Vec<u8>> {
+    pub fn unanswered(&self, way: Way, open: &Open) -> Option<Vec<u8>> {
         count(&DNS_COUNTERS.unanswered);
         let size = Bytes { question: open.question_bytes, answer: 0 };
         let told = Told { query: open.query.as_ref(), outcome: Outcome::Failed };
@@ -199,7 +223,7 @@ impl Dns {
 
 impl Open {
     /// Bytes that its answer may have in one datagram.
-    pub(super) fn answer_bytes(&self) -> usize {
+    pub fn answer_bytes(&self) -> usize {
         self.query.as_ref().map_or(ANSWER_BYTES_MAX, |query| query.udp_bytes().max(ANSWER_BYTES_MIN))
     }
 

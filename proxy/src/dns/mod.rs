@@ -1,11 +1,13 @@
 //! The name system between the pod and its name servers.
 //!
-//! Questions by UDP arrive at [`datagrams`], those by TCP at [`stream`]. Each is judged by itself ([`verdict`]); what may
-//! leave goes to whoever was asked, from a port and under an identifier of our own, and its answer comes back in his name.
+//! Questions by UDP arrive at [`datagrams`], those by TCP at [`stream`], which carries what a [`conversation`] says. Each is
+//! judged by itself ([`exchange`], [`verdict`]); what may leave goes to whoever was asked, from a port and under an identifier
+//! of our own, and its answer comes back in his name.
 //! Before the app sees an answer to a name that a rule allows traffic to, its addresses are admitted ([`names`], kept by
 //! [`keeper`] in the thread that owns the table). We keep no answers: every question is the pod's own, and retries are its
 //! business.
 
+mod conversation;
 mod counters;
 mod datagrams;
 mod exchange;
@@ -20,20 +22,22 @@ mod stream_tests;
 mod tests;
 mod verdict;
 
+pub use conversation::{Conversation, Step};
 pub use counters::{DNS_COUNTERS, DnsCounters};
+pub use exchange::{Asked, Came, Open, QuestionJudge};
 pub use keeper::NameKeeper;
 pub use names::{Held, Names};
 pub use stream::serve as serve_stream;
-pub use verdict::is_for_us;
+pub use verdict::{Way, is_for_us};
 
 use crate::drain::StageReceiver;
-use crate::enforcement::Enforcement;
-use crate::flows::Recorder;
+use crate::enforcement::{Answered, Enforcement};
 use crate::intercept::{DatagramListener, Destinations, Sockets};
 use crate::policy::CurrentReceiver;
-use bulkhead_facts::{Direction, HostName};
+use bulkhead_facts::Direction;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// What all questions share.
 #[derive(Clone)]
@@ -42,10 +46,8 @@ pub struct Dns {
     pub enforcement: Enforcement,
     /// Makes the sockets of both legs.
     pub sockets: Sockets,
-    /// Where observations go.
-    pub recorder: Arc<Recorder>,
-    /// Names that may have private addresses, beside those that no public name looks like.
-    pub internal: Arc<[HostName]>,
+    /// Decides.
+    pub judge: QuestionJudge,
     /// Life of the process.
     pub stage: StageReceiver,
 }
@@ -74,6 +76,18 @@ impl Dns {
                 policy: current.clone(),
             };
             tokio::spawn(service.serve());
+        }
+    }
+
+    /// Has the addresses of a name admitted; false if they are not in time.
+    async fn admit(&self, answered: Answered) -> bool {
+        match timeout(limits::LEARNING_TIMEOUT, self.enforcement.learn(answered)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the addresses of a name are not admitted");
+                false
+            }
+            Err(_) => false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Connections to name servers, over real sockets, while programs change.
 
-use super::{Dns, serve_stream};
+use super::{Dns, QuestionJudge, serve_stream};
 use crate::advisory::Advisory;
 use crate::drain::Stage;
 use crate::enforcement::{self, Pulse};
@@ -57,8 +57,7 @@ async fn what_is_no_question_goes_on_only_until_a_program_denies_it() {
     let dns = Dns {
         enforcement: enforcement.clone(),
         sockets: Sockets::unmarked(),
-        recorder: Arc::new(Recorder::new(metrics)),
-        internal: Arc::new([]),
+        judge: QuestionJudge { recorder: Arc::new(Recorder::new(metrics)), internal: Arc::new([]) },
         stage,
     };
     let allowed = Action::Answer(AnswerId(1));

@@ -3,7 +3,7 @@
 use super::limits::SEARCH_ENDS_MAX;
 use crate::policy::Current;
 use bulkhead_facts::{Direction, DnsQuestion, Effect, HostName, L4Protocol, Reason, Request};
-use bulkhead_inspect::dns::{AddressKind, Answer, Query, QueryFault, is_internal};
+use bulkhead_inspect::dns::{A, AAAA, AddressKind, Answer, Query, QueryFault, is_internal};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{self, Action, AnswerPair, L7ChainId};
 use std::net::IpAddr;
@@ -11,17 +11,17 @@ use std::sync::Arc;
 
 /// Whom a question goes to, and by which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way {
+pub struct Way {
     /// Seen from the workload.
-    pub(super) direction: Direction,
+    pub direction: Direction,
     /// The other side: who asks inbound, who is asked outbound.
-    pub(super) peer: IpAddr,
+    pub peer: IpAddr,
     /// The workload's own address.
-    pub(super) local: IpAddr,
+    pub local: IpAddr,
     /// UDP or TCP.
-    pub(super) protocol: L4Protocol,
+    pub protocol: L4Protocol,
     /// The port that is asked.
-    pub(super) port: u16,
+    pub port: u16,
 }
 
 /// What becomes of a question.
@@ -31,6 +31,9 @@ pub(super) enum Verdict {
     Release { answers: AnswerPair, strictly: bool },
     /// It does not.
     Refuse(AnswerPair),
+    /// It does not, while addresses of the other family may be asked for: there are none of this one. Resolvers that ask for
+    /// both at once would wait for another name server if one of them was refused.
+    OtherFamily(AnswerPair),
     /// It does not: a search list may have added an end to a name that may be asked for, and goes on if there is no such
     /// name. Reported like a refusal, except where the end is one of the inside, as those of search lists are.
     SearchEnd(AnswerPair),
@@ -70,6 +73,7 @@ pub(super) fn verdict(current: &Current, way: Way, question: Result<&Query, Quer
             match answers.enforced.effect {
                 Effect::Allow => Verdict::Release { answers, strictly: gate },
                 Effect::Deny if answers.enforced.reason == Reason::DeniedByRule => Verdict::Refuse(answers),
+                Effect::Deny if has_other_family(judge, chain, query) => Verdict::OtherFamily(answers),
                 Effect::Deny if has_search_end(judge, chain, query) => Verdict::SearchEnd(answers),
                 Effect::Deny => Verdict::Refuse(answers),
             }
@@ -104,6 +108,18 @@ fn plan(current: &Current, way: Way) -> Plan {
             Plan::Inspect { chain, opaque: judge.answer(opaque), gate: !judge.only_learns(chain, opaque) }
         }
     }
+}
+
+/// True if the question is for addresses, and may be asked for those of the other family.
+fn has_other_family(judge: &Judge, chain: L7ChainId, query: &Query) -> bool {
+    let record = match query.record {
+        A => AAAA,
+        AAAA => A,
+        _ => return false,
+    };
+    let Request::Dns(question) = query.request() else { return false };
+    let question = Request::Dns(DnsQuestion { record, ..question });
+    judge.decide_l7(chain, &question).enforced.effect == Effect::Allow
 }
 
 /// True if the name is one that may be asked for, with something behind it.

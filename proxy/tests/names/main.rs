@@ -13,6 +13,7 @@ mod policy;
 #[path = "../sidecar/process.rs"]
 mod process;
 mod questions;
+mod resolvers;
 mod server;
 #[path = "../../netfilter/tests/support/mod.rs"]
 mod support;

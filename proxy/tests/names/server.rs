@@ -63,6 +63,9 @@ impl NameServer {
             let mut buffer = [0; 4096];
             while let Ok((length, from)) = socket.recv_from(&mut buffer) {
                 self.note(&buffer[..length], from, false);
+                let elsewhere = question(&buffer[..length]).0.starts_with("elsewhere.");
+                let other = elsewhere.then(|| UdpSocket::bind((socket.local_addr().expect("own").ip(), 0)));
+                let socket = other.as_ref().map_or(&socket, |other| other.as_ref().expect("bind"));
                 for answer in answers(&buffer[..length], false) {
                     let _ = socket.send_to(&answer, from);
                 }
@@ -104,6 +107,8 @@ fn answers(message: &[u8], tcp: bool) -> Vec<Vec<u8>> {
         "stray" => vec![told("api.card.example", "203.0.113.10")],
         "short" => vec![answer(message, &[(name.as_str(), card, 0)], 0)],
         "second" => vec![told(&name, "203.0.113.10")],
+        "broken" => vec![cut_in_a_record(told(&name, "10.0.0.66"))],
+        "zone" => vec![told(&name, "203.0.113.9"), without_question(told(&name, "203.0.113.10"))],
         "large" if !tcp => vec![answer(message, &[], 0x0200)],
         "forged" => {
             let mut other_id = told(&name, "203.0.113.10");
@@ -137,6 +142,20 @@ fn answer(message: &[u8], records: &[(&str, IpAddr, u32)], flags: u16) -> Vec<u8
         answer.extend(u16::try_from(content.len()).expect("short").to_be_bytes());
         answer.extend(content);
     }
+    answer
+}
+
+/// An answer that says of itself that it was cut, within a second record that is not there.
+fn cut_in_a_record(mut answer: Vec<u8>) -> Vec<u8> {
+    answer[2] |= 2;
+    answer[7] += 1;
+    answer
+}
+
+/// As all but the first message of a transfer may be.
+fn without_question(mut answer: Vec<u8>) -> Vec<u8> {
+    answer.drain(12..12 + question_bytes(&answer));
+    answer[5] = 0;
     answer
 }
 

@@ -4,10 +4,13 @@
 //! for (RFC 2181 section 5.4.1). Two aliases of one name lead nowhere.
 
 use super::address::AddressKind;
-use super::message::{Cursor, Header, Malformed, OPCODE, RESPONSE, RESPONSE_CODE, Record, TRUNCATED};
+use super::message::{
+    Cursor, Header, Malformed, OPCODE, RECURSION_AVAILABLE, RECURSION_DESIRED, RESPONSE, RESPONSE_CODE,
+    Record, TRUNCATED,
+};
 use super::name::WireName;
 use super::query::Query;
-use super::record::{A, AAAA, ANY, CNAME, HTTPS, IN, SVCB};
+use super::record::{A, AAAA, ANY, CNAME, HTTPS, IN, SVCB, is_transfer};
 use crate::limits::{DNS_ADDRESSES_MAX, DNS_ALIASES_MAX, DNS_RECORDS_MAX};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,6 +25,8 @@ pub struct Answer {
     pub addresses: Vec<(IpAddr, u32)>,
     /// The first address in the answer section, wherever in it, that is not [`AddressKind::Public`].
     pub inside: Option<(IpAddr, AddressKind)>,
+    /// It is [`truncated`](Self::truncated), and not even what there is of it can be read.
+    pub broken: bool,
 }
 
 /// Why bytes are no answer to the question.
@@ -43,20 +48,33 @@ impl Answer {
         }
         let [_, low] = (header.flags & RESPONSE_CODE).to_be_bytes();
         let truncated = header.flags & TRUNCATED != 0;
-        let nothing = Self { code: low, truncated, addresses: Vec::new(), inside: None };
+        let nothing = Self { code: low, truncated, addresses: Vec::new(), inside: None, broken: false };
         // Some servers repeat no question where they refuse.
         if header.questions == 0 && low != 0 && header.answers == 0 {
             return Ok(nothing);
         }
-        if header.questions != 1 || !is_question(query, &mut cursor).unwrap_or(false) {
+        // Of a transfer only the first message has to repeat the question (RFC 5936 section 2.2.1).
+        let goes_on = header.questions == 0 && is_transfer(query.record);
+        if !goes_on && (header.questions != 1 || !is_question(query, &mut cursor).unwrap_or(false)) {
             return Err(AnswerFault::Foreign);
         }
         match read_records(query, header, cursor) {
             Ok((addresses, inside)) => Ok(Self { addresses, inside, ..nothing }),
             // What was cut off may be cut in the middle of a record.
-            Err(_) if truncated => Ok(nothing),
+            Err(_) if truncated => Ok(Self { broken: true, ..nothing }),
             Err(Malformed(detail)) => Err(AnswerFault::Malformed(detail)),
         }
+    }
+
+    /// What says that an answer was truncated, and nothing else of it: whoever reads what there is of a broken one reads what
+    /// nobody has judged.
+    pub fn only_truncated(query: &Query) -> Vec<u8> {
+        let flags = RESPONSE | TRUNCATED | RECURSION_AVAILABLE | query.flags & RECURSION_DESIRED;
+        let mut message = Vec::new();
+        Header { id: query.id, flags, questions: 1, answers: 0, authorities: 0, additionals: 0 }
+            .write(&mut message);
+        query.write_question(&mut message);
+        message
     }
 
     /// Gives an answer the identifier that its asker knows.
@@ -94,14 +112,28 @@ fn read_records(
     if !cursor.is_at_end() {
         return Err(Malformed("bytes behind the message"));
     }
-    records.retain(|record| record.class == IN);
+    let asks_for_address = matches!(query.record, A | AAAA);
+    if asks_for_address && records.iter().any(|record| !record.owner.is_read_alike()) {
+        return Err(Malformed("a name that readers end at different bytes"));
+    }
     let mut inside = None;
     for record in &records {
-        let mut not_public =
-            addresses_of(record)?.into_iter().map(|address| (address, AddressKind::of(address)));
+        let mut addresses = if record.class == IN { addresses_of(record)? } else { Vec::new() };
+        addresses.extend(taken_for_address(record));
+        let mut not_public = addresses.into_iter().map(|address| (address, AddressKind::of(address)));
         inside = inside.or_else(|| not_public.find(|(_, kind)| *kind != AddressKind::Public));
     }
+    records.retain(|record| record.class == IN);
     Ok((chained_addresses(query, &records)?, inside))
+}
+
+/// What readers take for an address that look at the lower byte of the type and at no class, as C libraries for containers do.
+fn taken_for_address(record: &Record<'_>) -> Option<IpAddr> {
+    match record.kind & 0xff {
+        A => <[u8; 4]>::try_from(record.content).ok().map(v4),
+        AAAA => <[u8; 16]>::try_from(record.content).ok().map(v6),
+        _ => None,
+    }
 }
 
 /// What the chain of aliases that begins with the question leads to.
@@ -113,7 +145,11 @@ fn chained_addresses(query: &Query, records: &[Record<'_>]) -> Result<Addresses,
             (None, _) => return addresses_at(query, &name, ttl_s, records),
             (Some(alias), None) => {
                 ttl_s = ttl_s.min(alias.ttl_s);
-                name = WireName::read(&mut alias.content_cursor.clone())?;
+                let mut cursor = alias.content_cursor.clone();
+                name = WireName::read(&mut cursor)?;
+                if cursor.at() != alias.content_cursor.at() + alias.content.len() {
+                    return Err(Malformed("an alias of another length than its name has"));
+                }
             }
             (Some(_), Some(_)) => break,
         }

@@ -92,6 +92,12 @@ impl WireName {
         })
     }
 
+    /// True if no label holds a byte at which simple readers, those of C libraries for containers among them, would end the
+    /// name: what follows, they would read as a record.
+    pub(super) fn is_read_alike(&self) -> bool {
+        self.labels().flatten().all(|byte| matches!(byte, 1..=127))
+    }
+
     /// The name as rules know names; `None` if it is none: the root, an address, or other bytes than host names have.
     pub fn host(&self) -> Option<HostName> {
         let mut text = String::with_capacity(usize::from(self.length));

@@ -7,6 +7,8 @@ use crate::limits::DNS_REFUSAL_TEXT_BYTES_MAX;
 /// How it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseCode {
+    /// Well, though there may be no records of the type.
+    NoRecords,
     /// The question cannot be read.
     FormatError,
     /// It cannot be answered now.
@@ -20,6 +22,7 @@ pub enum ResponseCode {
 impl ResponseCode {
     fn number(self) -> u16 {
         match self {
+            Self::NoRecords => 0,
             Self::FormatError => 1,
             Self::ServerFailure => 2,
             Self::NoSuchName => 3,

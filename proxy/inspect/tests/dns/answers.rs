@@ -1,7 +1,9 @@
 //! Answers: only what follows from the question counts.
 
 use crate::message::{Message, wire};
-use bulkhead_inspect::dns::{A, AAAA, ANY, AddressKind, Answer, AnswerFault, CNAME, HTTPS, NS, Query, SRV};
+use bulkhead_inspect::dns::{
+    A, AAAA, ANY, AXFR, AddressKind, Answer, AnswerFault, CNAME, HTTPS, IXFR, NS, Query, SRV, TXT,
+};
 use proptest::prelude::*;
 use std::net::IpAddr;
 
@@ -150,6 +152,62 @@ fn the_first_address_inside_is_told_wherever_it_stands() {
 }
 
 #[test]
+fn what_simple_readers_take_for_an_address_is_told_as_well() {
+    let answer = || Message::answer("a.test", A).record(1, "a.test", A, 9, &ADDRESS);
+    let inside = |record| answer().record_of(1, &wire("a.test"), record, 9, &[10, 0, 0, 5]);
+    for record in [[A, 3], [257, 1], [0x1101, 254]] {
+        let told = parsed(inside(record)).expect("an answer");
+        assert_eq!(told.inside, Some(([10, 0, 0, 5].into(), AddressKind::Private)), "{record:?}");
+        assert_eq!(told.addresses.len(), 1, "learned is what counts for everybody");
+    }
+    let loopback = IpAddr::from([0u16, 0, 0, 0, 0, 0, 0, 1]);
+    let mapped = answer().record_of(1, &wire("a.test"), [0x021c, 1], 9, &[&[0; 15][..], &[1]].concat());
+    assert_eq!(parsed(mapped).expect("an answer").inside, Some((loopback, AddressKind::Never)));
+    assert_eq!(
+        parsed(answer().record(1, "a.test", 257, 9, b"\0\x05issueca.test")).expect("CAA").inside,
+        None
+    );
+}
+
+#[test]
+fn an_answer_with_a_name_that_ends_elsewhere_for_simple_readers_is_malformed() {
+    for owner in [&b"\x03a\0b\x04test\0"[..], b"\x03a\x80b\x04test\0", b"\x03a\xffb\x04test\0"] {
+        let message = |kind| {
+            let answer = Message::answer("a.test", kind).record(1, "a.test", kind, 9, &ADDRESS);
+            answer.record_of(1, owner, [TXT, 1], 9, &[0])
+        };
+        assert!(matches!(parsed(message(A)), Err(AnswerFault::Malformed(_))), "{owner:?}");
+        assert!(parsed(message(TXT)).is_ok(), "nobody looks for addresses there");
+    }
+    let long = [&[63][..], &[b'x'; 63], &[0]].concat();
+    assert!(parsed(Message::answer("a.test", A).record_of(1, &long, [TXT, 1], 9, &[0])).is_ok());
+}
+
+#[test]
+fn an_alias_ends_where_its_record_ends() {
+    let chain = |content: &[u8]| {
+        let message = Message::answer("a.test", A).record(1, "a.test", CNAME, 9, content);
+        parsed(message.record(1, "b.test", A, 9, &ADDRESS))
+    };
+    assert_eq!(chain(&wire("b.test")).expect("an answer").addresses.len(), 1);
+    for content in [[wire("b.test"), vec![0]].concat(), b"\x01b\x04test".to_vec(), vec![0xc0]] {
+        assert!(matches!(chain(&content), Err(AnswerFault::Malformed(_))), "{content:?}");
+    }
+}
+
+#[test]
+fn of_a_transfer_only_the_first_message_has_to_repeat_the_question() {
+    let next = || Message::new(ID, 0x8180).record(1, "b.test", A, 9, &ADDRESS).build();
+    for (record, goes_on) in [(AXFR, true), (IXFR, true), (A, false), (ANY, false)] {
+        let first = Message::answer("test", record).record(1, "test", NS, 9, &wire("ns.test")).build();
+        assert!(Answer::parse(&query("test", record), ID, &first).is_ok());
+        assert_eq!(Answer::parse(&query("test", record), ID, &next()).is_ok(), goes_on, "{record}");
+    }
+    let other = Message::new(ID, 0x8180).ask("other", AXFR, 1).build();
+    assert_eq!(Answer::parse(&query("test", AXFR), ID, &other), Err(AnswerFault::Foreign));
+}
+
+#[test]
 fn hints_of_a_service_are_addresses_of_its_name() {
     let hints = [&[0, 1, 0, 0, 1, 0, 3, 2, b'h', b'3', 0, 4, 0, 8][..], &ADDRESS, &OTHER].concat();
     let found = addresses(Message::answer("a.test", HTTPS).record(1, "a.test", HTTPS, 7, &hints));
@@ -176,8 +234,16 @@ fn a_truncated_answer_may_end_anywhere() {
     for end in 24..whole.len() {
         let answer = Answer::parse(&asked, ID, &whole[..end]).expect("cut off");
         assert!(answer.truncated && answer.addresses.is_empty());
+        assert!(answer.broken, "{end}");
     }
-    assert_eq!(Answer::parse(&asked, ID, &whole).expect("whole").addresses.len(), 1);
+    let answer = Answer::parse(&asked, ID, &whole).expect("whole");
+    assert_eq!((answer.addresses.len(), answer.broken), (1, false));
+    let told = Answer::only_truncated(&asked);
+    assert_eq!(
+        told,
+        Message::new(asked.id, 0x8380).ask("a.test", A, 1).build(),
+        "what is passed on of a broken one"
+    );
 }
 
 #[test]

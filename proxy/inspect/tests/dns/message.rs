@@ -35,18 +35,23 @@ impl Message {
     }
 
     /// A record in the answer (1), authority (2) or additional section (3).
-    pub(crate) fn record(
+    pub(crate) fn record(self, section: usize, owner: &str, record: u16, ttl_s: u32, content: &[u8]) -> Self {
+        self.record_of(section, &wire(owner), [record, IN], ttl_s, content)
+    }
+
+    /// The same with an owner on the wire, a type and a class.
+    pub(crate) fn record_of(
         mut self,
         section: usize,
-        owner: &str,
-        record: u16,
+        owner: &[u8],
+        [record, class]: [u16; 2],
         ttl_s: u32,
         content: &[u8],
     ) -> Self {
         self.count(section);
-        self.bytes.extend(wire(owner));
+        self.bytes.extend(owner);
         self.bytes.extend(record.to_be_bytes());
-        self.bytes.extend(IN.to_be_bytes());
+        self.bytes.extend(class.to_be_bytes());
         self.bytes.extend(ttl_s.to_be_bytes());
         self.bytes.extend(u16::try_from(content.len()).expect("short").to_be_bytes());
         self.bytes.extend(content);
