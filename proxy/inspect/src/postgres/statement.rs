@@ -25,13 +25,17 @@ impl Classes {
         self.0 == 0
     }
 
+    fn contains(self, class: Class) -> bool {
+        self.0 & Self::of(class).0 != 0
+    }
+
     pub(super) fn add(&mut self, class: Class) {
         *self = self.union(Self::of(class));
     }
 
     pub(super) fn to_vec(self) -> Vec<Class> {
         let known = Class::NAMED.into_iter().chain([Class::Other]);
-        known.filter(|class| self.0 & Self::of(*class).0 != 0).collect()
+        known.filter(|class| self.contains(*class)).collect()
     }
 }
 
@@ -94,6 +98,10 @@ struct Statement<'a> {
     prepares: bool,
     /// A list of queries says in which order to search (`) SEARCH`, `) CYCLE`): the statement behind it follows a name.
     ordered: bool,
+    /// What was read last ends a value, or is a part of one: of `(a).b`, not of `a.b`.
+    in_value: bool,
+    /// It names the view whose rows are the settings of the session.
+    settings: bool,
 }
 
 /// What stands before the statement that counts.
@@ -113,6 +121,7 @@ enum Front {
 
 impl<'a> Statement<'a> {
     fn take(&mut self, token: Token<'a>) {
+        self.attribute(token);
         match token {
             Token::Symbol(b'(') => {
                 self.call();
@@ -217,12 +226,33 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// A function of the server that does more than read.
+    /// A function of one argument may be written behind it, as if it were a field: `('a'::text).f`, `($1).f`, `(a).b.f`.
+    fn attribute(&mut self, token: Token<'a>) {
+        let behind_dot = self.previous == Some(Token::Symbol(b'.'));
+        match token {
+            Token::Word(name) | Token::Quoted(name) => {
+                self.in_value &= behind_dot;
+                if self.in_value {
+                    self.function(name);
+                }
+                self.settings |= name.eq_ignore_ascii_case(b"pg_settings");
+            }
+            Token::Value | Token::Symbol(b')' | b']') => self.in_value = true,
+            Token::Symbol(b'.') => {}
+            Token::Symbol(_) => self.in_value = false,
+        }
+    }
+
     fn call(&mut self) {
-        let name = match self.previous {
-            Some(Token::Word(name) | Token::Quoted(name)) => name.to_ascii_lowercase(),
-            Some(Token::Value | Token::Symbol(_)) | None => return,
-        };
+        match self.previous {
+            Some(Token::Word(name) | Token::Quoted(name)) => self.function(name),
+            Some(Token::Value | Token::Symbol(_)) | None => {}
+        }
+    }
+
+    /// A function of the server that does more than read.
+    fn function(&mut self, name: &[u8]) {
+        let name = name.to_ascii_lowercase();
         if SETTING.contains(&name.as_slice()) {
             self.seen.add(Class::Session);
         } else if ACTING.iter().any(|front| name.starts_with(front)) {
@@ -254,6 +284,10 @@ impl<'a> Statement<'a> {
             None if is(first, "execute") && !prepared.is_empty() => classes = classes.union(prepared),
             None => classes.add(Class::Other),
             Some(class) => classes.add(class),
+        }
+        if self.settings && classes.contains(Class::Update) {
+            // To update that view is what `SET` is.
+            classes.add(Class::Session);
         }
         // What is analyzed, or what the cursor is for, was not found.
         if let Front::UntilFor | Front::Explain { .. } = self.front {
@@ -293,7 +327,7 @@ fn class(first: &[u8], second: &[u8]) -> Option<Class> {
 const SETTING: [&[u8]; 2] = [b"set_config", b"pg_notify"];
 
 /// How functions begin that write, reach files, other servers or sessions, or carry out a text.
-const ACTING: [&[u8]; 38] = [
+const ACTING: [&[u8]; 39] = [
     b"connectby",
     b"crosstab",
     b"cursor_to_xml",
@@ -311,7 +345,7 @@ const ACTING: [&[u8]; 38] = [
     b"pg_export",
     b"pg_file_",
     b"pg_import",
-    b"pg_log_backend",
+    b"pg_log_",
     b"pg_logical_",
     b"pg_ls_",
     b"pg_promote",
@@ -325,6 +359,7 @@ const ACTING: [&[u8]; 38] = [
     b"pg_stat_reset",
     b"pg_stop_",
     b"pg_switch_",
+    b"pg_sync_",
     b"pg_terminate_backend",
     b"pg_wal_replay_",
     b"query_to_xml",
@@ -464,9 +499,35 @@ mod tests {
         check("select pg_catalog.lo_export(1, '/tmp/a')", "select call");
         check("select pg_wal_replay_pause()", "select call");
         check("select * from pg_copy_logical_replication_slot('a', 'b')", "select call");
+        check("select pg_sync_replication_slots(), pg_log_standby_snapshot()", "select call");
         check("select lower(a), nextval('s') from b", "select");
         check("select set_config('role', 'a', false)", "select session");
         check("select query_to_xml('select 1', true, true, '')", "select call");
+    }
+
+    #[test]
+    fn functions_that_are_written_as_fields_are_told() {
+        for text in [
+            "select ('/etc/passwd'::text).pg_read_file",
+            "select ('/etc/passwd'::text) . /* so */ \"PG_Read_File\"",
+            "select (s).x.pg_read_file from (select '/etc/passwd'::text x) s",
+            "select (array['/etc/passwd'])[1].pg_read_file",
+            "select a[1].pg_read_file from b",
+            "select $1.pg_read_file",
+            "select (select a from b).lo_unlink",
+        ] {
+            check(text, "select call");
+        }
+        check("select lineorder.lo_orderdate, (a).b, 1.5 from lineorder", "select");
+        check("select f(a) lo_date, (a) lo_date, s.t.lo_date from b", "select");
+    }
+
+    #[test]
+    fn settings_that_are_updated_as_rows_are_set() {
+        check("update pg_settings set setting = 'a' where name = 'role'", "update session");
+        check("update pg_catalog.\"pg_settings\" set setting = 'a'", "update session");
+        check("with a as (update pg_settings set setting = 'a' returning 1) select 1", "update session");
+        check("select * from pg_settings; update a set b = 1", "select update");
     }
 
     #[test]
