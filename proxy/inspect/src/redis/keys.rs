@@ -182,7 +182,7 @@ const TWO: [&[u8]; 11] = [
 ];
 
 /// Commands all of whose arguments are keys.
-const ALL: [&[u8]; 13] = [
+const ALL: [&[u8]; 14] = [
     b"del",
     b"exists",
     b"mget",
@@ -196,6 +196,7 @@ const ALL: [&[u8]; 13] = [
     b"sunionstore",
     b"touch",
     b"unlink",
+    b"watch",
 ];
 
 /// Commands on one key, the first argument.
@@ -356,6 +357,7 @@ mod tests {
         check("set a v EX 10", &["a"]);
         check("GET", &[]);
         check("DEL a b c", &["a", "b", "c"]);
+        check("WATCH a b", &["a", "b"]);
         check("MSET a 1 b 2", &["a", "b"]);
         check("BLPOP a b 0", &["a", "b"]);
         check("BITOP AND d a b", &["d", "a", "b"]);
