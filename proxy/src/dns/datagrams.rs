@@ -9,6 +9,7 @@ use crate::drain::Stage;
 use crate::intercept::{Arrived, DatagramListener, Destinations};
 use crate::policy::CurrentReceiver;
 use bulkhead_facts::{Direction, L4Protocol};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -93,44 +94,10 @@ struct Exchange {
 
 impl Exchange {
     async fn run(self, asked: Asked) {
-        let answer = match asked {
-            Asked::Drop => None,
-            Asked::Refuse(refusal) => Some(refusal),
-            Asked::Release { message, open } => {
-                match timeout(ANSWER_TIMEOUT, self.exchange(&message, &open)).await {
-                    Ok(Ok(answer)) => Some(answer),
-                    // Nobody is there: the app would have been told so.
-                    Ok(Err(_)) => self.dns.judge.unanswered(self.way, &open),
-                    // Nobody says anything: the app would have heard nothing.
-                    Err(_) => {
-                        self.dns.judge.unanswered(self.way, &open);
-                        None
-                    }
-                }
-            }
-        };
-        if let Some(answer) = answer
+        if let Some(answer) = answer(&self.dns, self.way, asked, self.reach()).await
             && let Err(error) = self.listener.answer(self.arrived, &answer).await
         {
             tracing::debug!(%error, client = %self.client, "answer not sent");
-        }
-    }
-
-    async fn exchange(&self, message: &[u8], open: &Open) -> io::Result<Vec<u8>> {
-        let socket = self.reach().await?;
-        socket.send(message).await?;
-        let mut buffer = vec![0; open.answer_bytes()];
-        loop {
-            let length = socket.recv(&mut buffer).await?;
-            let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-            match self.dns.judge.answered(self.way, open, bytes) {
-                Came::Pass(answer) => return Ok(answer),
-                Came::Admit { answered, message } => {
-                    let admitted = self.dns.admit(answered).await;
-                    return Ok(self.dns.judge.admitted(self.way, open, message, admitted));
-                }
-                Came::Foreign => {}
-            }
         }
     }
 
@@ -139,5 +106,64 @@ impl Exchange {
             Direction::Egress => self.dns.sockets.ask_upstream(self.destination).await,
             Direction::Ingress => self.dns.sockets.ask_local(self.client, self.destination).await,
         }
+    }
+}
+
+/// What is told to whoever sent a datagram, if anything. A question that may leave does so by the socket that `reach` makes.
+pub async fn answer(
+    dns: &Dns,
+    way: Way,
+    asked: Asked,
+    reach: impl Future<Output = io::Result<UdpSocket>>,
+) -> Option<Vec<u8>> {
+    let (message, open) = match asked {
+        Asked::Drop => return None,
+        Asked::Refuse(refusal) => return Some(refusal),
+        Asked::Release { message, open } => (message, open),
+    };
+    let asked = async {
+        let socket = reach.await?;
+        socket.send(&message).await?;
+        drop(message);
+        first_answer(dns, way, &open, &socket).await
+    };
+    match timeout(ANSWER_TIMEOUT, asked).await {
+        Ok(Ok(answer)) => Some(answer),
+        // Nobody is there: the app would have been told so.
+        Ok(Err(_)) => dns.judge.unanswered(way, &open),
+        // Nobody says anything: the app would have heard nothing.
+        Err(_) => {
+            dns.judge.unanswered(way, &open);
+            None
+        }
+    }
+}
+
+async fn first_answer(dns: &Dns, way: Way, open: &Open, socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    loop {
+        socket.readable().await?;
+        let Some(bytes) = read(socket, open.answer_bytes())? else { continue };
+        match dns.judge.answered(way, open, bytes) {
+            Came::Pass(answer) => return Ok(answer),
+            Came::Admit { answered, message } => {
+                let admitted = dns.admit(answered).await;
+                return Ok(dns.judge.admitted(way, open, message, admitted));
+            }
+            Came::Foreign => {}
+        }
+    }
+}
+
+/// A datagram that is there, cut at so many bytes. Room for it is made now: most of the time a question waits, and whoever
+/// asks says how long an answer may be.
+fn read(socket: &UdpSocket, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::with_capacity(bytes_max);
+    match socket.try_recv_buf(&mut bytes) {
+        Ok(_) => {
+            bytes.shrink_to_fit();
+            Ok(Some(bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }

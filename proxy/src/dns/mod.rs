@@ -8,6 +8,8 @@
 //! business.
 
 mod conversation;
+#[cfg(test)]
+mod conversation_tests;
 mod counters;
 mod datagrams;
 mod exchange;
@@ -24,6 +26,7 @@ mod verdict;
 
 pub use conversation::{Conversation, Step};
 pub use counters::{DNS_COUNTERS, DnsCounters};
+pub use datagrams::answer as answer_datagram;
 pub use exchange::{Asked, Came, Open, QuestionJudge};
 pub use keeper::NameKeeper;
 pub use names::{Held, Names};

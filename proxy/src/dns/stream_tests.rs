@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// What whoever listens at the test's own address stands for.
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// No question, nor the beginning of one.
 const OTHER: &[u8] = b"SSH-2.0-OpenSSH_9.2\r\n";
@@ -36,10 +36,11 @@ impl Dial for To {
     }
 }
 
-/// A program with this action for the name server.
-fn program(revision: u64, action: Action) -> Arc<Current> {
+/// A program with this action for the name server. Its chains let nothing pass, and every question.
+pub(super) fn program(revision: u64, action: Action) -> Arc<Current> {
     let mut program = allowing_egress_to(SERVER, revision);
-    program.l7_chains = vec![L7Chain { enforced: vec![], shadow: vec![], end: AnswerId(0) }];
+    program.l7_chains =
+        [0, 1].map(|end| L7Chain { enforced: vec![], shadow: vec![], end: AnswerId(end) }).into();
     for open in &mut program.egress.boxes {
         (open.ports, open.action) = (PortRange::new(53, 53).expect("a port"), action);
     }

@@ -8,11 +8,15 @@ use crate::limits::{DNS_NAME_BYTES_MAX, DNS_POINTERS_MAX};
 use bulkhead_facts::HostName;
 use std::fmt;
 
-/// A name: labels with their lengths in front, the empty one last.
+/// A name: labels with their lengths in front, the empty one last. Questions keep theirs until they are answered, so it holds
+/// no more than its bytes.
 #[derive(Clone)]
-pub struct WireName {
+pub struct WireName(Box<[u8]>);
+
+/// A name while it is read.
+struct Reading {
     bytes: [u8; DNS_NAME_BYTES_MAX],
-    length: u8,
+    length: usize,
 }
 
 impl WireName {
@@ -27,7 +31,7 @@ impl WireName {
     }
 
     fn read_with(cursor: &mut Cursor<'_>, pointers_max: usize) -> Result<Self, Malformed> {
-        let mut name = Self { bytes: [0; DNS_NAME_BYTES_MAX], length: 0 };
+        let mut name = Reading { bytes: [0; DNS_NAME_BYTES_MAX], length: 0 };
         let mut reading = cursor.clone();
         let mut begin = cursor.at();
         let mut pointers = 0;
@@ -59,26 +63,12 @@ impl WireName {
         if pointers == 0 {
             *cursor = reading;
         }
-        Ok(name)
-    }
-
-    fn push(&mut self, head: u8, label: &[u8]) -> Result<(), Malformed> {
-        let from = usize::from(self.length);
-        let end = from + 1 + label.len();
-        let (Some(place), Ok(length)) = (self.bytes.get_mut(from..end), u8::try_from(end)) else {
-            return Err(Malformed("a name is longer than 255 bytes"));
-        };
-        if let Some((first, rest)) = place.split_first_mut() {
-            *first = head;
-            rest.copy_from_slice(label);
-        }
-        self.length = length;
-        Ok(())
+        Ok(Self(name.bytes.get(..name.length).unwrap_or_default().into()))
     }
 
     /// The name on the wire, uncompressed, in the case in which it came.
     pub fn as_wire(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+        &self.0
     }
 
     /// The labels without the last, empty one.
@@ -100,7 +90,7 @@ impl WireName {
 
     /// The name as rules know names; `None` if it is none: the root, an address, or other bytes than host names have.
     pub fn host(&self) -> Option<HostName> {
-        let mut text = String::with_capacity(usize::from(self.length));
+        let mut text = String::with_capacity(self.0.len());
         for label in self.labels() {
             let plain = label.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
             if !plain {
@@ -112,6 +102,21 @@ impl WireName {
             text.push_str(std::str::from_utf8(label).ok()?);
         }
         HostName::parse(&text).ok().filter(|name| !name.is_address())
+    }
+}
+
+impl Reading {
+    fn push(&mut self, head: u8, label: &[u8]) -> Result<(), Malformed> {
+        let end = self.length + 1 + label.len();
+        let Some(place) = self.bytes.get_mut(self.length..end) else {
+            return Err(Malformed("a name is longer than 255 bytes"));
+        };
+        if let Some((first, rest)) = place.split_first_mut() {
+            *first = head;
+            rest.copy_from_slice(label);
+        }
+        self.length = end;
+        Ok(())
     }
 }
 
@@ -127,7 +132,7 @@ impl Eq for WireName {}
 impl fmt::Display for WireName {
     /// As in a zone file: what no host name has is written as a number (RFC 4343 section 2.1).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.length <= 1 {
+        if self.0.len() <= 1 {
             return f.write_str(".");
         }
         for (at, label) in self.labels().enumerate() {
