@@ -126,9 +126,21 @@ fn arrival(options: &FirewallOptions) -> Vec<Rule> {
     rules
 }
 
-/// What the pod's own containers say to each other: was judged when it left.
+/// What the pod's own containers say to each other: was judged when it left, and is known since. A frame that a program puts on
+/// the loopback device is not: see [`forged_question`].
 fn arrival_loopback(options: &FirewallOptions) -> Vec<Rule> {
-    vec![hooks::stolen_port(TCP, options.admin_port, options), Rule::new().named("loopback").accept()]
+    vec![
+        hooks::stolen_port(TCP, options.admin_port, options),
+        confirmed(Rule::new().named("loopback")).accept(),
+        guard(forged_question(), Guard::SpoofedSource, Direction::Ingress),
+        Rule::new().named("loopback").accept(),
+    ]
+}
+
+/// A first packet within the pod that claims to come from elsewhere. What the pod then says to that address would pass as the
+/// answer, by the rules of what arrives.
+fn forged_question() -> Rule {
+    Rule::new().towards_destination().field(Field::SourceAddressType).not_equals(address_type::LOCAL)
 }
 
 fn arrival_v6(options: &FirewallOptions) -> Vec<Rule> {
@@ -287,9 +299,14 @@ fn own_ports(direction: Direction) -> [Rule; 2] {
     })
 }
 
-/// Between the pod's own containers everything passes but direct hits on our listeners.
+/// Between the pod's own containers everything passes but direct hits on our listeners and forged questions. The kernel's last
+/// packets on legs of a sidecar that is gone look like those and have no sender.
 fn loopback() -> Vec<Rule> {
     let mut rules = own_ports(Direction::Egress).to_vec();
+    rules.push(confirmed(Rule::new().named("loopback")).accept());
+    let by_a_program = forged_question().field::<u32>(Field::SenderUser).is_there();
+    rules.push(guard(by_a_program, Guard::SpoofedSource, Direction::Egress));
+    rules.push(forged_question().named("leg of a sidecar that is gone").counter().drop_packet());
     rules.push(Rule::new().named("loopback").accept());
     rules
 }

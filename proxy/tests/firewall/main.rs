@@ -12,6 +12,7 @@ mod support;
 
 mod closed;
 mod elements;
+mod forged;
 mod guards;
 mod inspected;
 mod lasting;
