@@ -216,7 +216,8 @@ fn outcomes(
     heard: &[(String, Arrival)],
 ) -> Vec<Outcome> {
     let arrivals: Vec<Arrival> = heard.iter().map(|(_, arrival)| arrival.clone()).collect();
-    let matched = match_arrivals(made, &arrivals);
+    let mut matched = match_arrivals(made, &arrivals);
+    matched.strays.retain(|index| !is_of_somebody_else(&ground.places, attacker, made, &arrivals[*index]));
     let lines = |indexes: &[usize]| indexes.iter().map(|index| line(&heard[*index])).collect::<Vec<_>>();
     let mut outcomes: Vec<_> = made
         .iter()
@@ -240,6 +241,14 @@ fn outcomes(
         });
     }
     outcomes
+}
+
+/// True for a packet with the address of another place, if no attack pretended to be there. Where the port of a connection is
+/// taken on its way, the kernel gives it another one, and not below 61000 only.
+fn is_of_somebody_else(places: &[Place], attacker: &Place, made: &[Attempted], arrival: &Arrival) -> bool {
+    let is_elsewhere = |place: &Place| place.name != attacker.name && pair(place).holds(arrival.source);
+    let mut announced = made.iter().flat_map(|attempted| &attempted.announced);
+    places.iter().any(is_elsewhere) && announced.all(|announced| announced.source != arrival.source)
 }
 
 fn outcome(ground: &Ground, attacker: &Place, attempted: &Attempted, arrivals: Vec<String>) -> Outcome {
@@ -311,6 +320,55 @@ async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Out
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attack::arrival::Via;
+    use crate::attack::attempt::Announced;
+    use crate::ground::PlaceKind;
+
+    #[test]
+    fn a_port_that_the_kernel_gave_somebody_elses_connection_is_no_stray() {
+        let places = [("shop/reviews-0", 11), ("shop/catalog-0", 5)].map(|(name, last)| Place {
+            name: name.into(),
+            kind: PlaceKind::Pod,
+            v4: [10, 0, 0, last].into(),
+            v6: [0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)].into(),
+            ports: Vec::new(),
+            log: Default::default(),
+        });
+        let [attacker, other] = &places;
+        let arrival = |source: IpAddr| Arrival {
+            token: None,
+            protocol: 6,
+            source,
+            source_port: 63_829,
+            destination: None,
+            destination_port: 5432,
+            bytes: 40,
+            via: Via::Raw,
+        };
+        let attack = |source: IpAddr| Attempted {
+            kind: "tcp-database".into(),
+            family: Family::V4,
+            token: Token::new(1, 1),
+            announced: vec![Announced {
+                protocol: 6,
+                source,
+                source_port: 61_000,
+                destination: other.v6.into(),
+                destination_port: 5432,
+            }],
+            local: Vec::new(),
+            not_made: None,
+        };
+        let is_of_other = |made: &[Attempted], source: IpAddr| {
+            is_of_somebody_else(&places, attacker, made, &arrival(source))
+        };
+        let plain = [attack(attacker.v4.into())];
+        assert!(is_of_other(&plain, other.v4.into()) && is_of_other(&plain, other.v6.into()));
+        assert!(!is_of_other(&plain, attacker.v4.into()), "the attacker's own");
+        assert!(!is_of_other(&plain, [192, 0, 2, 1].into()), "of nobody");
+        let pretended = [attack(other.v4.into())];
+        assert!(!is_of_other(&pretended, other.v4.into()), "an attack pretends to be there");
+    }
 
     #[test]
     fn a_campaign_makes_at_least_sixty_attacks_in_each_family_with_tokens_of_their_own() {
