@@ -180,12 +180,13 @@ fn binary(bytes: &[u8]) -> Told {
     }
 }
 
-/// Any byte can begin a little-endian length; its upper half is then zero, in all but huge first messages.
+/// Any byte can begin a little-endian length; its upper half is then zero, in all but huge first messages. The others are told
+/// by three bytes, however many there are.
 fn length_first(bytes: &[u8]) -> Told {
     match bytes {
         [_, _, 0, 0, ..] => binary(bytes),
         [_] | [_, _] | [_, _, 0] => Told::Later,
-        _ => Told::Now(binary_now(bytes)),
+        _ => Told::Now(binary_now(bytes.get(..3).unwrap_or(bytes))),
     }
 }
 
@@ -352,6 +353,7 @@ mod tests {
         check(b"\x04\0\0\0\x05\0\0\0\0", Protocol::Cassandra);
         check(b"\0\0\0\x1e\0\x12\0\x03\0\0\0\x01\0\x04ruby", Protocol::Kafka);
         check(b"\x3d\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0", Protocol::Mongodb);
+        check(b"HE\x01\0\0\t\t  \0\0\0\xdd\x07\0\0", Protocol::Unknown);
         check(b"\xff\xfe\xfd", Protocol::Unknown);
         check(b"good day, nobody knows this\r\n", Protocol::Unknown);
     }
