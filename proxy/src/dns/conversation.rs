@@ -5,7 +5,7 @@
 
 use super::exchange::{Asked, Came, Open, QuestionJudge};
 use super::limits::{QUESTION_BYTES_MAX, STREAM_QUESTIONS_MAX};
-use super::verdict::{Verdict, Way, is_for_us, verdict};
+use super::verdict::{Verdict, Way, is_over, verdict};
 use crate::enforcement::Answered;
 use crate::policy::Current;
 use bulkhead_inspect::dns::{Answer, Frame, Query, QueryFault, frame};
@@ -77,8 +77,7 @@ impl Conversation {
 
     /// True if nothing at all may be asked here any more.
     pub fn is_over(&self, current: &Current) -> bool {
-        let settled = !is_for_us(current, self.way.direction, self.way.peer, self.way.port);
-        settled && matches!(verdict(current, self.way, Err(QueryFault::NoQuestion)), Verdict::Refuse(_))
+        is_over(current, self.way)
     }
 
     /// Takes the next question, if it is complete.

@@ -30,6 +30,7 @@ impl Talk {
             local: Ipv4Addr::new(10, 0, 0, 1).into(),
             protocol: L4Protocol::TCP,
             port: 53,
+            endpoint: None,
         };
         let recorder = Arc::new(Recorder::new(Arc::new(Metrics::new().expect("metrics"))));
         let judge = QuestionJudge { recorder, internal: Arc::new([]) };

@@ -66,7 +66,14 @@ impl Service {
             Direction::Ingress => (client.ip(), destination.ip()),
             Direction::Egress => (destination.ip(), client.ip()),
         };
-        let way = Way { direction, peer, local, protocol: L4Protocol::UDP, port: destination.port() };
+        let way = Way {
+            direction,
+            peer,
+            local,
+            protocol: L4Protocol::UDP,
+            port: destination.port(),
+            endpoint: None,
+        };
         let current = self.policy.borrow().clone();
         let asked = self.dns.judge.ask(&current, way, bytes);
         let exchange = Exchange {

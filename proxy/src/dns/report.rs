@@ -62,7 +62,7 @@ pub(super) fn record(
         sender_uid: None,
         count: 1,
         report_id,
-        endpoint: None,
+        endpoint: way.endpoint,
     };
     recorder.record(&current.judge, observation);
 }

@@ -10,11 +10,12 @@ use super::verdict::{Verdict, Way, verdict};
 use crate::drain::Stage;
 use crate::policy::{Current, CurrentReceiver};
 use crate::session::limits::DIAL_TIMEOUT;
-use crate::session::{Dial, Ends};
+use crate::session::{Dial, Ends, candidates, dial_one_of};
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_inspect::dns::QueryFault;
 use std::future::pending;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
@@ -36,12 +37,13 @@ pub async fn serve<D: Dial>(
         Direction::Ingress => (ends.client, ends.destination),
         Direction::Egress => (ends.destination, ends.client),
     };
-    let (peer, local) = (peer.ip(), local.ip());
-    let way = Way { direction, peer, local, protocol: L4Protocol::TCP, port: ends.destination.port() };
-    policy.borrow_and_update();
-    let Ok(Ok(mut server)) = timeout(DIAL_TIMEOUT, dial.dial(ends)).await else {
+    let (peer, local, port) = (peer.ip(), local.ip(), ends.destination.port());
+    let current = policy.borrow_and_update().clone();
+    let endpoints = candidates(&current, direction, peer, port);
+    let Ok(Ok((endpoint, mut server))) = timeout(DIAL_TIMEOUT, reach(dial, ends, endpoints)).await else {
         return reset(&client);
     };
+    let way = Way { direction, peer, local, protocol: L4Protocol::TCP, port, endpoint };
     let mut carrier = Carrier { dns, way, policy, conversation: Conversation::new(way), client_ended: false };
     let mut end = carrier.run(&mut client, &mut server).await;
     if let Ok(End::Tunnel) = end {
@@ -56,6 +58,19 @@ pub async fn serve<D: Dial>(
             reset(&server);
         }
     }
+}
+
+/// Connects to whom was dialled, or to one of these endpoints.
+async fn reach<D: Dial>(
+    dial: &D,
+    ends: Ends,
+    endpoints: Vec<SocketAddr>,
+) -> io::Result<(Option<SocketAddr>, TcpStream)> {
+    if endpoints.is_empty() {
+        return Ok((None, dial.dial(ends).await?));
+    }
+    let (endpoint, stream) = dial_one_of(dial, ends, endpoints).await?;
+    Ok((Some(endpoint), stream))
 }
 
 fn reset(stream: &TcpStream) {

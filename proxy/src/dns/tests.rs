@@ -159,6 +159,7 @@ fn a_question_is_reported_with_its_type_and_name() {
         local: address(2),
         protocol: L4Protocol::UDP,
         port: 53,
+        endpoint: None,
     };
     let message = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x03API\x04card\x07example\0\0\x1c\0\x01";
     let query = Query::parse(message).expect("a question");

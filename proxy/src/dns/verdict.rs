@@ -2,11 +2,12 @@
 
 use super::limits::SEARCH_ENDS_MAX;
 use crate::policy::Current;
+use crate::session;
 use bulkhead_facts::{Direction, DnsQuestion, Effect, HostName, L4Protocol, Reason, Request};
 use bulkhead_inspect::dns::{A, AAAA, AddressKind, Answer, Query, QueryFault, is_internal};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{self, Action, AnswerPair, L7ChainId};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Whom a question goes to, and by which way.
@@ -22,6 +23,18 @@ pub struct Way {
     pub protocol: L4Protocol,
     /// The port that is asked.
     pub port: u16,
+    /// Who is asked for the peer, where that is a Service whose endpoints differ.
+    pub endpoint: Option<SocketAddr>,
+}
+
+impl Way {
+    /// What holds at layer 4.
+    fn action(self, current: &Current) -> Action {
+        match self.protocol {
+            L4Protocol::TCP => session::action(current, self.direction, self.peer, self.port, self.endpoint),
+            protocol => current.action(self.direction, self.peer, protocol, self.port),
+        }
+    }
 }
 
 /// What becomes of a question.
@@ -50,13 +63,30 @@ enum Plan {
 /// whoever is asked at its port.
 pub fn is_for_us(current: &Current, direction: Direction, peer: IpAddr, port: u16) -> bool {
     const NAME_SERVER_PORT: u16 = 53;
+    let learns = direction == Direction::Egress && port == NAME_SERVER_PORT && current.judge.has_names();
     match current.action(direction, peer, L4Protocol::TCP, port) {
-        Action::Inspect { chain, .. } => current.judge.spoken(chain).is_only_dns(),
-        // Nobody asks a name server by TCP whose endpoints differ: that is relayed like any other connection.
-        Action::Choose { .. } => false,
-        Action::Answer(_) | Action::Learn(_) => {
-            direction == Direction::Egress && port == NAME_SERVER_PORT && current.judge.has_names()
+        Action::Choose { choice, .. } => {
+            let endpoints = current.judge.choice(choice).iter();
+            let speak: Vec<bool> = endpoints.filter_map(|at| is_only_dns(current, at.action)).collect();
+            speak.iter().all(|only| *only) && (learns || !speak.is_empty())
         }
+        action => is_only_dns(current, action).unwrap_or(learns),
+    }
+}
+
+/// True if every section there speaks of the name system; `None` if there is none.
+fn is_only_dns(current: &Current, action: Action) -> Option<bool> {
+    match action {
+        Action::Inspect { chain, .. } => Some(current.judge.spoken(chain).is_only_dns()),
+        Action::Answer(_) | Action::Learn(_) | Action::Choose { .. } => None,
+    }
+}
+
+/// True if nothing at all may be asked on a connection any more.
+pub(super) fn is_over(current: &Current, way: Way) -> bool {
+    match plan(current, way) {
+        Plan::Settled(answers) => answers.enforced.effect == Effect::Deny,
+        Plan::Inspect { chain, gate, .. } => gate && !current.judge.spoken(chain).is_only_dns(),
     }
 }
 
@@ -100,7 +130,7 @@ fn settled(answers: AnswerPair) -> Verdict {
 
 fn plan(current: &Current, way: Way) -> Plan {
     let judge = &current.judge;
-    match current.action(way.direction, way.peer, way.protocol, way.port) {
+    match way.action(current) {
         Action::Answer(id) | Action::Learn(id) | Action::Choose { otherwise: id, .. } => {
             Plan::Settled(judge.answer(id))
         }

@@ -4,7 +4,9 @@
 //! gets its share, and nothing has to be remembered. Session affinity and topology hints are not followed. What holds on the
 //! connection is what holds at that endpoint ([`super::verdict`]).
 
+use super::counters::{COUNTERS, add};
 use super::limits::ENDPOINT_TRIES_MAX;
+use super::{Dial, Ends};
 use crate::policy::Current;
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_policies::program::Action;
@@ -13,9 +15,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::net::TcpStream;
 
 /// The endpoints to try, in this order; none where the destination is dialled itself.
-pub(super) fn candidates(
+pub(crate) fn candidates(
     current: &Current,
     direction: Direction,
     peer: IpAddr,
@@ -40,8 +43,24 @@ pub(super) fn candidates(
     endpoints
 }
 
+/// Connects to the first of these that does not refuse.
+pub(crate) async fn dial_one_of<D: Dial>(
+    dial: &D,
+    ends: Ends,
+    endpoints: Vec<SocketAddr>,
+) -> io::Result<(SocketAddr, TcpStream)> {
+    for destination in endpoints {
+        match dial.dial(Ends { destination, ..ends }).await {
+            Ok(stream) => return Ok((destination, stream)),
+            Err(error) if refuses(&error) => add(&COUNTERS.endpoints_refused, 1),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::ConnectionRefused.into())
+}
+
 /// True if another endpoint may be tried: nobody is there, or refuses. One that does not answer has used up the time.
-pub(super) fn refuses(error: &io::Error) -> bool {
+fn refuses(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable};
     matches!(error.kind(), ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable)
 }

@@ -3,7 +3,7 @@
 //! [`Connection::run`] is the story; how bytes move is in [`super::relay`], what they mean in [`super::drive`].
 
 use super::Dial;
-use super::choice::refuses;
+use super::choice::dial_one_of;
 use super::counters::{COUNTERS, add};
 use super::leg::Leg;
 use super::limits::{
@@ -307,17 +307,7 @@ impl Connection {
     ) -> Result<(), End> {
         let (direction, peer, port) = (self.report.direction, self.report.peer, self.report.port);
         let current = Arc::clone(&self.verdicts.current);
-        let tried = async {
-            for destination in endpoints {
-                let to = Ends { destination, ..self.ends };
-                match dial.dial(to).await {
-                    Ok(stream) => return Ok((destination, stream)),
-                    Err(error) if refuses(&error) => add(&COUNTERS.endpoints_refused, 1),
-                    Err(error) => return Err(error),
-                }
-            }
-            Err(io::ErrorKind::ConnectionRefused.into())
-        };
+        let tried = dial_one_of(dial, self.ends, endpoints);
         let (endpoint, stream) =
             told(timeout(DIAL_TIMEOUT, tried).await, self.ends).map_err(|_| End::Reset)?;
         self.verdicts = Verdicts::new(current, direction, peer, port, Some(endpoint));

@@ -24,9 +24,11 @@ mod revoke;
 mod tests;
 mod verdict;
 
+pub(crate) use choice::{candidates, dial_one_of};
 pub use connection::Ends;
 pub use counters::{COUNTERS, Counters};
 pub(crate) use denial::new_report_id;
+pub(crate) use verdict::action;
 
 use crate::drain::StageReceiver;
 use crate::flows::Recorder;
@@ -81,7 +83,7 @@ pub fn serve<D: Dial>(
 ) -> impl Future<Output = ()> + Send {
     let Shared { mut policy, recorder, stage } = shared;
     let current = policy.borrow_and_update().clone();
-    let endpoints = choice::candidates(&current, direction, ends.destination.ip(), ends.destination.port());
+    let endpoints = candidates(&current, direction, ends.destination.ip(), ends.destination.port());
     let mut connection = admit(direction, client, ends, current, recorder, endpoints.first().copied());
     async move {
         let Some(connection) = &mut connection else { return };

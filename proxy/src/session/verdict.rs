@@ -163,7 +163,7 @@ fn plan(current: &Current, action: Action) -> Plan {
 
 /// What holds at layer 4; where the connection was led to an endpoint, what holds there. One that is not chosen from any more
 /// is judged as if it had been dialled itself, which is what the kernel does with our leg to it.
-fn action(
+pub(crate) fn action(
     current: &Current,
     direction: Direction,
     peer: IpAddr,

@@ -118,7 +118,11 @@ fn read_records(
     }
     let mut inside = None;
     for record in &records {
-        let mut addresses = if record.class == IN { addresses_of(record)? } else { Vec::new() };
+        // Not everybody looks at classes; in another one an address may be something else.
+        let mut addresses = match addresses_of(record) {
+            Err(_) if record.class != IN => Vec::new(),
+            addresses => addresses?,
+        };
         addresses.extend(taken_for_address(record));
         let mut not_public = addresses.into_iter().map(|address| (address, AddressKind::of(address)));
         inside = inside.or_else(|| not_public.find(|(_, kind)| *kind != AddressKind::Public));

@@ -3,7 +3,7 @@
 //! Kept uncompressed and in the sender's case, compared without case. A pointer has to lead back, in front of everything that
 //! was read of this name, so that no chain of them goes round; names are read at most so often as a message is long.
 
-use super::message::{Cursor, Malformed};
+use super::message::{Cursor, HEADER_BYTES, Malformed};
 use crate::limits::{DNS_NAME_BYTES_MAX, DNS_POINTERS_MAX};
 use bulkhead_facts::HostName;
 use std::fmt;
@@ -53,6 +53,10 @@ impl WireName {
                     pointers += 1;
                     if pointers > pointers_max || target >= begin {
                         return Err(Malformed("a name is compressed where it may not, or in a circle"));
+                    }
+                    // An identifier is another one for whoever asks than for whoever answers.
+                    if target < HEADER_BYTES {
+                        return Err(Malformed("a name begins in the header"));
                     }
                     begin = target;
                     reading = cursor.moved_to(target);
@@ -163,15 +167,17 @@ impl fmt::Debug for WireName {
 mod tests {
     use super::*;
 
+    /// Reads what stands behind a header; places count from there, but in pointers.
     fn read(bytes: &[u8], at: usize) -> Result<(WireName, usize), Malformed> {
-        let mut cursor = Cursor::new(bytes).moved_to(at);
+        let message = [&[1; HEADER_BYTES], bytes].concat();
+        let mut cursor = Cursor::new(&message).moved_to(HEADER_BYTES + at);
         let name = WireName::read(&mut cursor)?;
-        Ok((name, cursor.at()))
+        Ok((name, cursor.at() - HEADER_BYTES))
     }
 
     #[test]
     fn a_pointer_leads_back_and_the_cursor_stands_behind_it() {
-        let bytes = b"\x01a\x04test\0\x03www\xc0\x00!";
+        let bytes = b"\x01a\x04test\0\x03www\xc0\x0c!";
         let (name, end) = read(bytes, 8).expect("a name");
         assert_eq!((name.to_string().as_str(), end), ("www.a.test", 14));
         assert_eq!(name.host().map(|host| host.to_string()).as_deref(), Some("www.a.test"));
@@ -180,22 +186,31 @@ mod tests {
     #[test]
     fn circles_and_pointers_ahead_are_refused() {
         for (bytes, at) in [
-            (&b"\xc0\x00"[..], 0),
-            (b"\x01a\xc0\x00", 0),
-            (b"\xc0\x02\xc0\x00", 0),
-            (b"\xc0\x02\xc0\x00", 2),
-            (b"\x00\x01a\xc0\x01", 1),
-            (b"\xc0\x05\0\0\0\0", 0),
+            (&b"\xc0\x0c"[..], 0),
+            (b"\x01a\xc0\x0c", 0),
+            (b"\xc0\x0e\xc0\x0c", 0),
+            (b"\xc0\x0e\xc0\x0c", 2),
+            (b"\x00\x01a\xc0\x0d", 1),
+            (b"\xc0\x11\0\0\0\0", 0),
         ] {
             assert!(read(bytes, at).is_err(), "{bytes:?}");
         }
     }
 
     #[test]
+    fn no_name_begins_in_the_header() {
+        for target in 0..12 {
+            let bytes = [0, 1, b'a', 0xc0, target];
+            assert!(read(&bytes, 1).is_err(), "{target}");
+        }
+        assert!(read(&[0, 1, b'a', 0xc0, 12], 1).is_ok());
+    }
+
+    #[test]
     fn a_long_chain_of_pointers_is_refused() {
         let mut bytes = vec![0];
         for at in 0..=DNS_POINTERS_MAX {
-            let target = if at == 0 { 0 } else { 2 * at - 1 };
+            let target = HEADER_BYTES + if at == 0 { 0 } else { 2 * at - 1 };
             bytes.extend((0xc000 | u16::try_from(target).expect("low")).to_be_bytes());
         }
         assert!(read(&bytes, bytes.len() - 4).is_ok());

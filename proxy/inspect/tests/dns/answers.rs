@@ -160,6 +160,11 @@ fn what_simple_readers_take_for_an_address_is_told_as_well() {
         assert_eq!(told.inside, Some(([10, 0, 0, 5].into(), AddressKind::Private)), "{record:?}");
         assert_eq!(told.addresses.len(), 1, "learned is what counts for everybody");
     }
+    let hint = [&[0, 1, 0, 0, 4, 0, 4][..], &[10, 0, 0, 5]].concat();
+    let chaos = answer().record_of(1, &wire("a.test"), [HTTPS, 3], 9, &hint);
+    assert!(parsed(chaos).expect("an answer").inside.is_some(), "by those that look at no class");
+    let other = answer().record_of(1, &wire("a.test"), [A, 3], 9, &[0; 7]);
+    assert_eq!(parsed(other).expect("an address of another kind").inside, None);
     let loopback = IpAddr::from([0u16, 0, 0, 0, 0, 0, 0, 1]);
     let mapped = answer().record_of(1, &wire("a.test"), [0x021c, 1], 9, &[&[0; 15][..], &[1]].concat());
     assert_eq!(parsed(mapped).expect("an answer").inside, Some((loopback, AddressKind::Never)));
