@@ -129,6 +129,10 @@ impl Field {
     pub const ICMP_TYPE_AND_CODE: Self = Self::TransportHeader(0, 2);
     /// ICMP type.
     pub const ICMP_TYPE: Self = Self::TransportHeader(0, 1);
+    /// Length of the TCP header in words of 4 bytes, in the high bits.
+    pub const TCP_LENGTH: Self = Self::TransportHeader(12, 1);
+    /// The first bytes of TCP options, of any that there are.
+    pub const TCP_OPTIONS: Self = Self::TransportHeader(20, 4);
     /// TCP flags.
     pub const TCP_FLAGS: Self = Self::TransportHeader(13, 1);
     /// Type field of an Ethernet frame.

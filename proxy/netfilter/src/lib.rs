@@ -3,7 +3,8 @@
 //! No `nft` program, no C library: messages are written and read here. It knows the kernel's objects and
 //! nothing of policies. [`Batch`] gathers a transaction of [`Table`], [`Chain`], [`Set`] and [`Rule`];
 //! [`Connection`] commits it and dumps what is loaded. [`log`] reads logged packets, [`conntrack`] events and
-//! flows, [`route`] sets the few routes that transparent sockets need. Everything blocks, with timeouts.
+//! flows, [`route`] sets the few routes that transparent sockets need, [`local_sockets`] ends connections. Everything blocks,
+//! with timeouts.
 //!
 //! ```no_run
 //! use bulkhead_netfilter::*;
@@ -54,6 +55,7 @@ mod error;
 mod exchange;
 mod expression;
 pub mod limits;
+pub mod local_sockets;
 pub mod log;
 mod operand;
 pub mod packet;

@@ -47,8 +47,8 @@ impl Firewall {
         self.judge = Some(judge.clone());
         self.named = names::loaded(named);
         self.transactions = None;
-        // The program is in force without: such conversations are refused until they are forgotten.
-        let _ = self.forget_uncaptured_datagrams(judge);
+        // The program is in force without: such conversations are cut by their next packet.
+        let _ = self.end_uncaptured(judge, means);
         if !captures {
             // The program is in force; what is left costs time only.
             let _ = self.end_capturing();

@@ -96,6 +96,8 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
         ));
         chains.push(regular(&weigh_message(direction), weigh_message_rules(direction, options)));
         chains.push(regular(&deny(direction), deny_rules(direction, options)));
+        let passes = leaves(Rule::new(), options);
+        chains.push(regular(&told(direction), [told_rules(direction), vec![passes]].concat()));
         chains.push(regular(&count(direction), count_rules(direction)));
     }
     chains.extend(hooks::always());
@@ -418,26 +420,16 @@ fn admitted(name: &str, direction: Direction, options: &FirewallOptions) -> Vec<
 }
 
 /// The packet carries the mark that says why. The resets by which we cut a flow pass here themselves: no more than the
-/// two headers at their shortest, so that neither payload nor options leave by them.
+/// two headers at their shortest, so that neither payload nor options leave by them. A socket that ends while its flow is cut has
+/// one reset of its own, with the option that says the time.
 fn deny_rules(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
-    const LENGTH_V4: Field = Field::NetworkHeader(2, 2);
-    const PAYLOAD_LENGTH_V6: Field = Field::NetworkHeader(4, 2);
-    const RESET: u8 = 4;
-    let reset = |rule: Rule| confirmed(rule.protocol(TCP).field::<u8>(Field::TCP_FLAGS).any_bit(RESET));
-    let bare = [
-        reset(Rule::new().named("bare reset").ipv4()).field(LENGTH_V4).equals(40u16),
-        reset(Rule::new().named("bare reset").ipv6()).field(PAYLOAD_LENGTH_V6).equals(20u16),
-    ];
-    let mut rules = bare.map(|reset| leaves(reset, options)).to_vec();
-    rules.extend([
-        Rule::new().set_ct_mark(0),
-        Rule::new().named(&format!("denied {direction}")).counter().jump(&count(direction)),
-        Rule::new().at_most_per_second(LOGGED_PACKETS_PER_SECOND, LOGGED_PACKETS_BURST).log_to_group(
-            LOG_GROUP,
-            direction.as_str(),
-            netfilter_limits::LOGGED_BYTES_MAX,
-        ),
-    ]);
+    let mut rules = resets(0).map(|reset| leaves(reset.ct_mark().equals(0), options)).to_vec();
+    rules.extend(resets(TIMESTAMP_BYTES).map(|reset| {
+        let has_option = reset.field(Field::TCP_LENGTH).equals(8u8 << 4).field(Field::TCP_OPTIONS);
+        has_option.equals(TIMESTAMP).ct_mark().not_equals(0).goto(&told(direction))
+    }));
+    rules.extend(told_rules(direction));
+    rules.extend(resets(0).map(|reset| leaves(reset, options)));
     let cut = |rule: Rule| {
         let limited = confirmed(rule.protocol(TCP)).at_most_per_second(RESETS_PER_SECOND, 100);
         limited.refuse(Refusal::TcpReset)
@@ -456,6 +448,40 @@ fn deny_rules(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
         ],
     });
     rules
+}
+
+/// Bytes of the option that says the time, with two that fill up, and how it begins (RFC 7323 appendix A).
+const TIMESTAMP_BYTES: u16 = 12;
+const TIMESTAMP: Ipv4Addr = Ipv4Addr::new(1, 1, 8, 10);
+
+/// Resets of known flows with that many bytes behind the shortest headers.
+fn resets(more: u16) -> [Rule; 2] {
+    const LENGTH_V4: Field = Field::NetworkHeader(2, 2);
+    const PAYLOAD_LENGTH_V6: Field = Field::NetworkHeader(4, 2);
+    const RESET: u8 = 4;
+    let reset = |rule: Rule| confirmed(rule.protocol(TCP).field::<u8>(Field::TCP_FLAGS).any_bit(RESET));
+    [
+        reset(Rule::new().named("bare reset").ipv4()).field(LENGTH_V4).equals(40 + more),
+        reset(Rule::new().named("bare reset").ipv6()).field(PAYLOAD_LENGTH_V6).equals(20 + more),
+    ]
+}
+
+/// Where a denied flow ends by a reset of its own socket.
+fn told(direction: Direction) -> String {
+    format!("told_{direction}")
+}
+
+/// The flow has no mark from here on; the packet is counted and, within limits, logged.
+fn told_rules(direction: Direction) -> Vec<Rule> {
+    vec![
+        Rule::new().set_ct_mark(0),
+        Rule::new().named(&format!("denied {direction}")).counter().jump(&count(direction)),
+        Rule::new().at_most_per_second(LOGGED_PACKETS_PER_SECOND, LOGGED_PACKETS_BURST).log_to_group(
+            LOG_GROUP,
+            direction.as_str(),
+            netfilter_limits::LOGGED_BYTES_MAX,
+        ),
+    ]
 }
 
 /// The app is told at once.

@@ -9,6 +9,7 @@ use bulkhead_facts::{Direction, Effect, IpFamily, L4Protocol, PortRange};
 use bulkhead_netfilter::{Element, Key, Set};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Action, AddressSpan, AnswerId, ClassId, DirectionProgram, PortBox};
+use std::net::IpAddr;
 
 /// The maps of that number with their elements.
 pub(super) fn of_program(number: u16, judge: &Judge) -> Vec<(Set, Vec<Element>)> {
@@ -47,6 +48,12 @@ pub(super) fn inspects_datagrams(judge: &Judge) -> bool {
     let holds_udp = |b: &PortBox| b.protocol_first <= L4Protocol::UDP && L4Protocol::UDP <= b.protocol_last;
     let learned = learns_questions(&judge.program().egress.boxes);
     judge.has_names() || learned || boxes.any(|b| holds_udp(b) && matches!(b.action, Action::Inspect { .. }))
+}
+
+/// True if TCP with that peer is handed to the inspector in any case.
+pub(super) fn inspects_stream(judge: &Judge, direction: Direction, peer: IpAddr, port: u16) -> bool {
+    let action = judge.action(direction, peer, L4Protocol::TCP, port);
+    matches!(class_of(action, Some(Carrier::Tcp), judge).0, Class::InspectTcp | Class::Led)
 }
 
 /// True if questions to name servers are read to learn from them.

@@ -4,7 +4,7 @@
 //! not built in. So each feature is tried alone, in a table that goes with the same transaction: nothing remains.
 
 use super::chains::TCP_TIMEOUTS;
-use super::table::SHORT_TIMEOUTS;
+use super::table::TIMEOUTS;
 use bulkhead_netfilter::{
     Batch, Chain, ChainType, Connection, Field, Hook, NetlinkError, Policy, Refusal, Rule, Table, priority,
 };
@@ -49,7 +49,7 @@ const PROBES: [Probe; 12] = [
     probe("CONFIG_NF_CONNTRACK_TIMEOUT", "hearing soon of ends of connections", |batch| {
         let table = packets(batch, None);
         let (name, ipv4) = TCP_TIMEOUTS[0];
-        batch.add_tcp_timeout(&table, name, ipv4, &SHORT_TIMEOUTS);
+        batch.add_tcp_timeout(&table, name, ipv4, &TIMEOUTS);
         table
     }),
     probe("CONFIG_NF_CONNTRACK_EVENTS", "hearing of ends of connections", |batch| {

@@ -11,7 +11,6 @@ mod apply;
 mod chains;
 mod change;
 mod counters;
-mod datagrams;
 mod denials;
 mod elements;
 mod foreign;
@@ -29,6 +28,7 @@ mod readers;
 mod recognition;
 mod sets;
 mod table;
+mod uncaptured;
 
 pub use answers::{Answers, MarkedAnswer};
 pub use counters::Counter;
@@ -44,6 +44,7 @@ pub use readers::{DenialReader, DeniedPacket, DeniedPackets, EndedFlows, FlowRea
 
 use bulkhead_facts::L4Protocol;
 use bulkhead_netfilter::conntrack::Conntrack;
+use bulkhead_netfilter::local_sockets::LocalSockets;
 use bulkhead_netfilter::route::{Device, Routes};
 use bulkhead_netfilter::{Batch, Connection, Element, Key, NetlinkError, Table};
 use bulkhead_policies::decide::Judge;
@@ -186,6 +187,7 @@ pub struct Firewall {
     connection: Connection,
     conntrack: Conntrack,
     routes: Routes,
+    sockets: LocalSockets,
     options: FirewallOptions,
     packets: Table,
     frames: Table,
@@ -234,6 +236,7 @@ impl Firewall {
             connection: Connection::open()?,
             conntrack: Conntrack::open()?,
             routes: Routes::open()?,
+            sockets: LocalSockets::open()?,
             options,
             packets: table::packets(TABLE_NAME),
             frames: frames::table(TABLE_NAME),

@@ -150,7 +150,7 @@ pub(super) fn load_closed(
         batch.add_table(table);
     }
     for (name, ipv4) in TCP_TIMEOUTS {
-        batch.add_tcp_timeout(packets, name, ipv4, &SHORT_TIMEOUTS);
+        batch.add_tcp_timeout(packets, name, ipv4, &TIMEOUTS);
     }
     batch.append(Content::whole(options, generation, None).creation(packets));
     for device in devices {
@@ -159,11 +159,14 @@ pub(super) fn load_closed(
     connection.commit(&batch)
 }
 
-/// Ends of connections are reported soon; what is open and silent is kept for a day.
-pub(super) const SHORT_TIMEOUTS: TcpTimeouts = TcpTimeouts {
-    established_s: 86_400,
+/// Five days.
+const OPEN_S: u32 = 432_000;
+/// What is open and silent is kept as long as the kernel does by itself, and so is what one side has closed: an answer may
+/// take its time, and what is forgotten would be judged anew, by whoever speaks next. Ends of connections are reported soon.
+pub(super) const TIMEOUTS: TcpTimeouts = TcpTimeouts {
+    established_s: OPEN_S,
     fin_wait_s: 30,
-    close_wait_s: 60,
+    close_wait_s: OPEN_S,
     last_ack_s: 15,
     time_wait_s: 5,
     close_s: 3,

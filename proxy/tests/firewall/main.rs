@@ -12,6 +12,7 @@ mod support;
 
 mod closed;
 mod elements;
+mod ended;
 mod forged;
 mod guards;
 mod inspected;
