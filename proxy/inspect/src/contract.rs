@@ -212,6 +212,8 @@ pub struct Standing {
     pub in_response: bool,
     /// What a client has sent cannot be looked at before the server, or our own reply, is through.
     pub waits_for_server: bool,
+    /// The server has to say its first words before anything goes on.
+    pub awaits_greeting: bool,
     /// A reply of ours waits for its turn.
     pub has_reply: bool,
     /// The last request is answered, in part or whole, and its body is incomplete: nobody knows whether the

@@ -74,7 +74,8 @@ macro_rules! inspector {
 
 impl Conversation {
     /// A connection on which the policy names these protocols. If it is one only, that settles what first bytes leave
-    /// open. Under the gate another one, HTTP aside, is opaque from its first byte on.
+    /// open. Under the gate another one is opaque from its first byte on; HTTP/1 aside, of which nothing leaves before it is
+    /// asked about.
     pub fn expecting(named: impl IntoIterator<Item = Protocol>) -> Self {
         Self { state: State::Detecting, named: Named::of(named), gate: false }
     }
@@ -118,10 +119,12 @@ impl Conversation {
         }
     }
 
-    /// True if it speaks something that the policy does not name, HTTP aside.
+    /// True if it speaks something that the policy does not name, HTTP/1 aside.
     pub fn is_unnamed(&self) -> bool {
         match self.protocol() {
-            None | Some(Protocol::Http1 | Protocol::Http2) => false,
+            None | Some(Protocol::Http1) => false,
+            // Its greeting leaves before any request.
+            Some(Protocol::Http2) => !self.named.contains(Protocol::Http1),
             Some(protocol) => !self.named.contains(protocol),
         }
     }

@@ -333,7 +333,9 @@ impl Connection {
         let deadline = match self.is_unlimited() {
             true => idle,
             false if self.is_stalled() => self.last_moved + STALL_TIMEOUT,
-            false if self.is_silent() => self.last_moved + SILENCE_TIMEOUT,
+            false if self.is_silent() || self.conversation.standing().awaits_greeting => {
+                self.last_moved + SILENCE_TIMEOUT
+            }
             false => idle,
         };
         self.pace.map_or(deadline, |(since, _)| deadline.min(since + PACE_TIMEOUT))

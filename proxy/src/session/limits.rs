@@ -43,8 +43,8 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Endpoints of a Service that are tried for one connection, all within [`DIAL_TIMEOUT`]. If all of these refuse, the client
 /// is reset.
 pub const ENDPOINT_TRIES_MAX: usize = 16;
-/// Time in which neither side says anything at all on a new connection, under the gate. Longer: closed, so that
-/// nobody holds connections with nothing.
+/// Time in which neither side says anything at all on a new connection, or the server does not begin to speak HTTP/2 though
+/// its client does, under the gate. Longer: closed, so that nobody holds connections with nothing.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time from the first byte of a request head to its last, under the gate. Longer: closed.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@
 mod http2_agree;
 mod session;
 
+use bulkhead_inspect::Protocol;
 use http2_agree::{describe, reads};
 use libfuzzer_sys::fuzz_target;
 use session::{Outcome, World, play};
@@ -14,7 +15,7 @@ const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 
 fuzz_target!(|input: &[u8]| {
-    play(World { expected: None, describe, greeting: (GREETING, SETTINGS) }, input, agree);
+    play(World { expected: Some(Protocol::Http1), describe, greeting: (GREETING, SETTINGS) }, input, agree);
 });
 
 /// What was released is what was allowed.

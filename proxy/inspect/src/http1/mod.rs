@@ -414,6 +414,7 @@ impl Inspector for Http1 {
             dropping: false,
             in_response: matches!(self.responses, Responses::Body(Body::Length(_) | Body::Chunked(_))),
             waits_for_server: self.waits_for_server(),
+            awaits_greeting: false,
             has_reply: self.reply.is_some(),
             answered_early: incomplete && open <= usize::from(begun),
             finished: self.last_exchange && ended && open == 0,

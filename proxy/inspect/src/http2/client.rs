@@ -138,6 +138,9 @@ impl Http2 {
         if let Some(detail) = self.exhausted.take() {
             return self.fail(Code::EnhanceYourCalm, detail);
         }
+        if self.waits_for_greeting() {
+            return Step::NeedMore;
+        }
         let Some(header) = Header::read(bytes) else { return Step::NeedMore };
         if self.settings.awaits_client() && (header.kind != Kind::Settings || header.has(ACK)) {
             return self.fail(Code::Protocol, "first frame that is no SETTINGS");
@@ -219,7 +222,7 @@ impl Http2 {
         }
         self.output.clear();
         let mut edited = Vec::new();
-        if !self.gate || self.raw || !Settings::without_push(payload, first, &mut edited) {
+        if !self.gate || self.raw || !Settings::edited(payload, first, &mut edited) {
             return self.consumed(count, Fate::Pass);
         }
         frame::put(&mut self.output, Kind::Settings, 0, 0, &edited);

@@ -46,6 +46,7 @@ pub(super) enum Code {
     Cancel = 0x8,
     Compression = 0x9,
     EnhanceYourCalm = 0xb,
+    Http11Required = 0xd,
 }
 
 /// Header of a frame.

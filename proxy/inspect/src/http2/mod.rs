@@ -186,6 +186,13 @@ impl Http2 {
         buffers + self.decoder.held_bytes() + size_of::<Self>()
     }
 
+    /// True where only what opens a connection may leave: nobody knows yet whether the server speaks HTTP/2 at all, and another
+    /// one could take what a client put into a frame for a request.
+    fn waits_for_greeting(&self) -> bool {
+        let held = self.gate && !self.raw && self.left_before_gate == 0;
+        held && self.settings.awaits_server() && !self.settings.awaits_client()
+    }
+
     fn spend(&mut self, what: Spent) -> Option<&'static str> {
         // Under the tee nothing is stopped.
         self.budget.spend(what).err().filter(|_| self.gate)
@@ -254,6 +261,16 @@ impl Inspector for Http2 {
             frame::put(&mut words, Kind::Settings, 0, 0, &[]);
         }
         frame::put_go_away(&mut words, self.streams.last, self.fault, "");
+        self.last_words = Some(words);
+        true
+    }
+
+    fn close_opaque(&mut self, notice: &Notice<'_>) -> bool {
+        // A client that goes on in HTTP/1.1 is told more.
+        let mut words = Vec::new();
+        frame::put(&mut words, Kind::Settings, 0, 0, &[]);
+        frame::put_go_away(&mut words, 0, Code::Http11Required, notice.line);
+        self.reading = Reading::Ended;
         self.last_words = Some(words);
         true
     }
@@ -359,7 +376,7 @@ impl Inspector for Http2 {
             self.reading,
             Reading::Asked { .. } | Reading::Answered { .. } | Reading::Refused { .. } | Reading::Ended
         );
-        let waits = answering || self.to_client.len() > INSERTED_BYTES_MAX;
+        let waits = answering || self.to_client.len() > INSERTED_BYTES_MAX || self.waits_for_greeting();
         Standing {
             idle: self.streams.count() == 0 && !in_block && !waits && self.to_client.is_empty(),
             in_question: in_block || matches!(self.reading, Reading::Frame | Reading::Preface),
@@ -368,6 +385,7 @@ impl Inspector for Http2 {
             dropping: false,
             in_response: !matches!(self.server, ServerReading::Frame),
             waits_for_server: waits,
+            awaits_greeting: self.waits_for_greeting(),
             has_reply: self.last_words.is_some(),
             answered_early: false,
             finished: false,

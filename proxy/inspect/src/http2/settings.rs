@@ -17,6 +17,9 @@ const MAX_HEADER_LIST_SIZE: u16 = 0x6;
 const ENABLE_CONNECT_PROTOCOL: u16 = 0x8;
 const GRPC_TRUE_BINARY: u16 = 0xfe03;
 
+/// Settings with a meaning (RFC 9113, RFC 8441, RFC 9218), and those that libraries of gRPC have among themselves.
+const KNOWN: [u16; 11] = [1, 2, 3, 4, 5, 6, 8, 9, 0xfe03, 0xfe04, 0xfe05];
+
 /// What both sides have announced.
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -82,14 +85,16 @@ impl Settings {
     }
 
     /// The client's settings without pushed responses; false if they are that already. `first`: the server knows none
-    /// of them, and assumes that pushing is fine.
-    pub(super) fn without_push(payload: &[u8], first: bool, out: &mut Vec<u8>) -> bool {
+    /// of them, and assumes that pushing is fine; nor is it known whether it is a server of HTTP/2, so only settings that have a
+    /// meaning leave.
+    pub(super) fn edited(payload: &[u8], first: bool, out: &mut Vec<u8>) -> bool {
+        let leaves = |id| !first || KNOWN.contains(&id);
         let asks = pairs(payload).any(|(id, value)| id == ENABLE_PUSH && value == 1);
         let silent = first && !pairs(payload).any(|(id, _)| id == ENABLE_PUSH);
-        if !asks && !silent {
+        if !asks && !silent && pairs(payload).all(|(id, _)| leaves(id)) {
             return false;
         }
-        for (id, value) in pairs(payload) {
+        for (id, value) in pairs(payload).filter(|(id, _)| leaves(*id)) {
             put(out, id, if id == ENABLE_PUSH { 0 } else { value });
         }
         if silent {

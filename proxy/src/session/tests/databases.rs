@@ -379,6 +379,49 @@ async fn a_protocol_that_no_rule_names_is_refused_in_its_own_words_and_nothing_o
     assert_eq!(origin.seen.text(), "");
 }
 
+/// A GOAWAY whose text is a command, behind the greeting of HTTP/2.
+const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x0c\x04\0\0\0\0\0AAAAAA\0\x04\0\0\xff\xff\
+    \0\0\x13\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\r\nflush_all\r\n";
+
+#[tokio::test]
+async fn http2_is_refused_where_no_rule_names_http_and_its_greeting_does_not_leave() {
+    let origin = origin::raw(|mut stream, seen| async move {
+        let mut bytes = [0; 64];
+        while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+            seen.push(&bytes[..count]);
+        }
+    })
+    .await;
+    let sections = [
+        L7Section::Redis(vec![commands(&["get"], None)]),
+        L7Section::Postgres(vec![PostgresMatch::default()]),
+        L7Section::Tls(bulkhead_policies::model::TlsMatch::default()),
+    ];
+    for section in sections {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            let lab = gated(origin.address, direction, section.clone());
+            let mut client = lab.connect().await;
+            client.send(GREETING).await;
+            let (told, orderly) = client.read_to_end().await;
+            assert!(orderly && told.contains("denied by bulkhead: protocol_mismatch (report "), "{told:?}");
+            client.finish().await;
+            assert_eq!(lines(&lab.flows()), ["http/2 deny/deny protocol_mismatch x1"]);
+        }
+    }
+    assert_eq!(origin.seen.text(), "");
+    // Where one does, nothing that a client chose leaves before the server has answered in HTTP/2.
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let mut client = lab.connect().await;
+    client.send(GREETING).await;
+    let settings = b"\0\0\x0c\x04\0\0\0\0\0\0\x04\0\0\xff\xff\0\x02\0\0\0\0";
+    origin.seen.has(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), settings].concat()).await;
+    tokio::time::pause();
+    client.shut().await;
+    // It ends on time, although the server says nothing.
+    timeout(PATIENCE * 4, client.session).await.expect("the session ends").expect("no panic");
+    assert!(!origin.seen.text().contains("flush_all"), "{:?}", origin.seen.text());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_waits_for_its_server_to_speak_is_reported_when_it_is_dropped() {
     let origin = origin::http().await;

@@ -2,7 +2,7 @@
 //!
 //! Also the body of the fuzz target `http2`.
 
-use bulkhead_inspect::{Conversation, Notice, Question, Side, Step, Target};
+use bulkhead_inspect::{Conversation, Notice, Protocol, Question, Side, Step, Target};
 use std::cell::RefCell;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
@@ -38,7 +38,7 @@ pub(crate) struct Outcome {
 
 /// Shows what both sides say; paths below `/no` are denied.
 fn play(gate: bool, client: &[u8], server: &[u8], piece: usize) -> Outcome {
-    let mut conversation = Conversation::default();
+    let mut conversation = Conversation::expecting([Protocol::Http1]);
     conversation.hold(gate, 0);
     let mut outcome = Outcome::default();
     let (mut pending, mut answers) = (Vec::new(), Vec::new());

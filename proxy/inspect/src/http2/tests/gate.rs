@@ -25,6 +25,30 @@ fn settings_pass_but_for_pushed_responses_and_limits() {
 }
 
 #[test]
+fn nothing_but_a_greeting_leaves_before_the_server_has_greeted() {
+    for piece in [1, 5, usize::MAX] {
+        let mut driver = Driver::new(true).by(piece);
+        driver.client_bytes(PREFACE);
+        let free = [b'G', b'E', b'T', b' ', b'/', b'\n', 0x0a, 0x0a, 0, 0, 0, 0, 0, 4, 0, 0, 0, 9];
+        driver.client(Kind::Settings, 0, 0, free);
+        driver.client(Kind::WindowUpdate, 0, 0, [0, 0, 0, 9]);
+        driver.client(Kind::Ping, 0, 0, b"GET /no ");
+        driver.client(Kind::Settings, 0, 0, free);
+        driver.request(1, false, "/a");
+        driver.client(Kind::Data, END_STREAM, 1, b"GET /no HTTP/1.1");
+        driver.client(Kind::GoAway, 0, 0, b"\0\0\0\0\0\0\0\0GET /no HTTP/1.1");
+        let greeting = Frame::new(Kind::Settings, 0, 0, [0, 4, 0, 0, 0, 9, 0, 2, 0, 0, 0, 0]);
+        assert_eq!(driver.server_saw(), [greeting], "{piece}");
+        assert!(driver.asked.is_empty() && driver.http.standing().waits_for_server);
+        driver.server(Kind::Settings, 0, 0, []);
+        assert_eq!(driver.asked, ["GET shop.test /a"]);
+        let kinds: Vec<Kind> = driver.server_saw().iter().map(|frame| frame.kind).collect();
+        let rest = [Kind::WindowUpdate, Kind::Ping, Kind::Settings, Kind::Headers, Kind::Data, Kind::GoAway];
+        assert_eq!((kinds, driver.closed), (rest.to_vec(), false), "{piece}");
+    }
+}
+
+#[test]
 fn an_allowed_request_leaves_without_any_table_and_its_answer_passes() {
     let mut driver = Driver::open();
     driver.client(Kind::Headers, END_HEADERS | END_STREAM, 1, block(&request("GET", "/a?b=c")));
