@@ -153,7 +153,8 @@ async fn first_answer(dns: &Dns, way: Way, open: &Open, socket: &UdpSocket) -> i
         match dns.judge.answered(way, open, bytes) {
             Came::Pass(answer) => return Ok(answer),
             Came::Admit { answered, message } => {
-                let admitted = dns.admit(answered).await;
+                // Most of the time a question waits for its answer: it holds no room for what comes then.
+                let admitted = Box::pin(dns.admit(answered)).await;
                 return Ok(dns.judge.admitted(way, open, message, admitted));
             }
             Came::Foreign => {}
