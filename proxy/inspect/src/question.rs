@@ -282,6 +282,14 @@ impl Kept {
         }
     }
 
+    /// True if it is that question, but for the exchange; told of HTTP/2 only, where many are open at a time.
+    pub fn is_of(&self, question: &Question<'_>) -> bool {
+        match (self, &question.subject) {
+            (Self::Http2(block, _), Subject::Http(_)) => question.exchange != 0 && **block == *question.bytes,
+            (_, _) => false,
+        }
+    }
+
     /// Bytes that it takes.
     pub fn size(&self) -> usize {
         match self {

@@ -18,14 +18,14 @@ pub(crate) struct Frames {
 
 #[derive(Clone, Debug, Default)]
 struct Way {
-    /// Bytes of the payload that is passing.
-    left: u64,
+    /// Bytes of the payload that is passing. INVARIANT: at most [`WEBSOCKET_FRAME_BYTES_MAX`].
+    left: u32,
     /// A message is begun and not complete.
     in_message: bool,
     /// A close was said: nothing follows.
     closed: bool,
     /// The begin of a frame that could not be told yet, of bytes that have left.
-    begun: Vec<u8>,
+    begun: Box<[u8]>,
 }
 
 /// What is wrong.
@@ -64,9 +64,7 @@ impl Frames {
         let compressed = self.compressed;
         let way = self.way(side);
         if way.left > 0 {
-            let count = usize::try_from(way.left).map_or(bytes.len(), |left| left.min(bytes.len()));
-            way.left -= u64::try_from(count).unwrap_or(way.left);
-            return Ok(count);
+            return Ok(way.payload(bytes));
         }
         Ok(way.begin(side, compressed, bytes)?.unwrap_or(0))
     }
@@ -74,36 +72,48 @@ impl Frames {
     /// Bytes that leave as they come.
     pub(crate) fn follow(&mut self, side: Side, mut bytes: &[u8]) -> Result<(), Fault> {
         let compressed = self.compressed;
-        while let Some((first, rest)) = bytes.split_first() {
-            let way = self.way(side);
-            if way.left > 0 {
-                let count = usize::try_from(way.left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                way.left -= u64::try_from(count).unwrap_or(way.left);
-                bytes = bytes.get(count..).unwrap_or_default();
-                continue;
-            }
-            let mut begun = std::mem::take(&mut way.begun);
-            begun.push(*first);
-            if way.begin(side, compressed, &begun)?.is_none() {
-                way.begun = begun;
-            }
-            bytes = rest;
+        let way = self.way(side);
+        while !bytes.is_empty() {
+            let count = if way.left > 0 {
+                way.payload(bytes)
+            } else if way.begun.is_empty() {
+                let begun = way.begin(side, compressed, bytes)?;
+                if begun.is_none() {
+                    way.begun = bytes.into();
+                }
+                begun.unwrap_or(bytes.len())
+            } else {
+                let mut begun = std::mem::take(&mut way.begun).into_vec();
+                begun.extend(bytes.first());
+                if way.begin(side, compressed, &begun)?.is_none() {
+                    way.begun = begun.into();
+                }
+                1
+            };
+            bytes = bytes.get(count..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// True where nothing has to be known of what went before.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        [&self.client, &self.server]
+            .iter()
+            .all(|way| way.left == 0 && way.begun.is_empty() && !way.in_message && !way.closed)
     }
 
     /// Bytes of a payload that may leave without being looked at.
     pub(crate) fn passable(&self, side: Side) -> u64 {
         match side {
-            Side::Client => self.client.left,
-            Side::Server => self.server.left,
+            Side::Client => self.client.left.into(),
+            Side::Server => self.server.left.into(),
         }
     }
 
     /// So many of them left.
     pub(crate) fn passed(&mut self, side: Side, count: u64) {
         let way = self.way(side);
-        way.left = way.left.saturating_sub(count);
+        way.left = way.left.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
     /// True where a frame of our own has a place.
@@ -124,6 +134,13 @@ impl Frames {
 }
 
 impl Way {
+    /// Bytes at the front that belong to the payload that is passing.
+    fn payload(&mut self, bytes: &[u8]) -> usize {
+        let count = usize::try_from(self.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        self.left -= u32::try_from(count).unwrap_or(self.left);
+        count
+    }
+
     /// Bytes at the front that may pass: the header, and all of a close. `None` if more have to be there.
     fn begin(&mut self, side: Side, compressed: bool, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         if self.closed && !bytes.is_empty() {
@@ -139,7 +156,8 @@ impl Way {
             count = end;
             self.closed = true;
         } else {
-            self.left = head.payload;
+            // Longer ones are refused.
+            self.left = u32::try_from(head.payload).unwrap_or(u32::MAX);
         }
         if head.opcode < CLOSE {
             self.in_message = !head.last;

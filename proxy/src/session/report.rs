@@ -3,7 +3,7 @@
 use super::denial::About;
 use super::kinds::Kinds;
 use super::limits::{
-    LASTING_REQUESTS_MAX, REQUESTS_IN_FLIGHT_BYTES_MAX, REQUESTS_IN_FLIGHT_BYTES_MIN,
+    KINDS_KEPT_MAX, LASTING_REQUESTS_MAX, REQUESTS_IN_FLIGHT_BYTES_MAX, REQUESTS_IN_FLIGHT_BYTES_MIN,
     REQUESTS_IN_FLIGHT_TIMES,
 };
 use super::verdict::Verdicts;
@@ -42,21 +42,30 @@ pub(super) struct Report {
     kinds: Kinds,
 }
 
-/// What was let through, and by which program.
+/// What was let through, and how far it got.
 pub(super) struct Released {
+    /// What was asked about; requests that are alike share it.
+    asked: Arc<Asked>,
+    /// See [`Question::exchange`].
+    pub(super) exchange: u32,
+    /// So many more follow it that were not kept either.
+    repeats: u32,
+    /// Status class of the answer; 0 while there is none.
+    status: u16,
+    /// It was counted when it was released; only bytes remain to be told.
+    told: bool,
+}
+
+/// What was asked about, and by which program it was let through.
+#[derive(Clone)]
+struct Asked {
     current: Arc<Current>,
     answers: AnswerPair,
     http: Option<HttpSignature>,
     request: Option<Arc<RequestSignature>>,
-    /// See [`Question::exchange`].
-    pub(super) exchange: u32,
     /// See [`Question::lasting`].
     lasting: bool,
     memory: Memory,
-    /// So many more follow it that were not kept either.
-    repeats: u32,
-    /// It was counted when it was released; only bytes remain to be told.
-    told: bool,
 }
 
 /// What is known of a request once it was decided on, to decide on it again when the policy changes.
@@ -69,11 +78,53 @@ enum Memory {
     Kept(Kept),
 }
 
+impl Asked {
+    /// Bytes that nobody reads, or a request of which nothing has to be known any more.
+    fn unkept(
+        current: &Arc<Current>,
+        answers: AnswerPair,
+        http: Option<HttpSignature>,
+        request: Option<Arc<RequestSignature>>,
+    ) -> Self {
+        Self { current: Arc::clone(current), answers, http, request, lasting: false, memory: Memory::Nothing }
+    }
+
+    /// What a report says of it.
+    fn nameable(&self) -> Self {
+        Self::unkept(&self.current, self.answers, self.http.clone(), self.request.clone())
+    }
+
+    /// Bytes that it takes, and its place among those that are open.
+    fn size(&self) -> usize {
+        match &self.memory {
+            Memory::Kept(kept) => REQUEST_BYTES + self.http.as_ref().map_or(0, texts) + kept.size(),
+            Memory::Nothing | Memory::Forgotten => 0,
+        }
+    }
+
+    /// True for the same request, decided on in the same way.
+    fn is_of(&self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) -> bool {
+        let same = |kept: &Kept| kept.is_of(question);
+        self.answers == answers
+            && Arc::ptr_eq(&self.current, current)
+            && matches!(&self.memory, Memory::Kept(kept) if same(kept))
+    }
+}
+
+/// Bytes of a request that is kept, beside its texts: with the counts of an `Arc`.
+const REQUEST_BYTES: usize = size_of::<Released>() + size_of::<Asked>() + 2 * size_of::<usize>();
+
 impl Released {
+    fn new(asked: Asked, exchange: u32) -> Self {
+        Self { asked: Arc::new(asked), exchange, repeats: 0, status: 0, told: false }
+    }
+
     /// The request as it was decided on; `None` if it is none, or was not kept.
     pub(super) fn question(&self) -> Option<Question<'_>> {
-        match &self.memory {
-            Memory::Kept(kept) => kept.question(),
+        match &self.asked.memory {
+            Memory::Kept(kept) => {
+                kept.question().map(|question| Question { exchange: self.exchange, ..question })
+            }
             Memory::Nothing | Memory::Forgotten => None,
         }
     }
@@ -81,11 +132,11 @@ impl Released {
     /// What holds for it now; `None` for bytes that nobody reads. One that cannot be asked about again is like bytes that
     /// passed unread.
     pub(super) fn verdict(&self, verdicts: &Verdicts) -> Option<AnswerPair> {
-        match &self.memory {
+        match &self.asked.memory {
             Memory::Nothing => None,
             Memory::Forgotten => Some(verdicts.unread()),
-            Memory::Kept(kept) => {
-                let question = kept.question();
+            Memory::Kept(_) => {
+                let question = self.question();
                 Some(question.map_or_else(|| verdicts.unread(), |question| verdicts.request(&question)))
             }
         }
@@ -93,7 +144,7 @@ impl Released {
 
     /// True for one of many that are answered in their order, and of which nothing but an answer is awaited.
     fn is_plain(&self) -> bool {
-        self.exchange == 0 && !self.lasting && self.http.is_none()
+        self.exchange == 0 && !self.asked.lasting && self.asked.http.is_none()
     }
 
     /// True for a request among others on one connection, which can be ended without them.
@@ -102,25 +153,7 @@ impl Released {
     }
 
     fn copy(&self) -> Self {
-        Self {
-            current: Arc::clone(&self.current),
-            answers: self.answers,
-            http: self.http.clone(),
-            request: self.request.clone(),
-            exchange: self.exchange,
-            lasting: self.lasting,
-            memory: self.memory.clone(),
-            repeats: 0,
-            told: self.told,
-        }
-    }
-
-    /// Bytes that it takes.
-    fn size(&self) -> usize {
-        match &self.memory {
-            Memory::Kept(kept) => size_of::<Self>() + kept.size(),
-            Memory::Nothing | Memory::Forgotten => 0,
-        }
+        Self { asked: Arc::clone(&self.asked), repeats: 0, ..*self }
     }
 }
 
@@ -162,38 +195,72 @@ impl Report {
 
     /// A request is let through.
     pub(super) fn released(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) {
-        let request = self.kinds.of(question);
-        let size = self.kept_bytes + size_of::<Released>() + question.size();
-        let memory = match size <= self.room() {
-            true => Memory::Kept(question.keep()),
-            false => Memory::Forgotten,
-        };
-        let forgotten = matches!(memory, Memory::Forgotten);
-        let mut released = Released {
-            current: Arc::clone(current),
-            answers,
-            http: question.http().map(|head| http(head, 0)),
-            request,
-            exchange: question.exchange,
-            lasting: question.lasting,
-            memory,
-            repeats: 0,
-            told: false,
-        };
-        if forgotten && released.is_plain() {
-            // It may soon be one of many that nobody can tell apart any more: what it was is told now.
-            self.observe(released.copy(), question.protocol().as_str(), 1, None, [0, 0]);
-            released.told = true;
-            if self.repeats_last(&released) {
-                return;
+        let released = match self.alike(current, answers, question) {
+            Some(asked) => {
+                Released { asked, exchange: question.exchange, repeats: 0, status: 0, told: false }
             }
-        }
-        self.kept_bytes += released.size();
+            None => self.keep(current, answers, question),
+        };
+        let forgotten = matches!(released.asked.memory, Memory::Forgotten);
+        let released = match forgotten && (released.is_plain() || released.ends_alone()) {
+            true => self.tell(released, question.protocol().as_str()),
+            false => Some(released),
+        };
+        let Some(released) = released else { return };
         if self.in_flight.len() == self.in_flight.capacity() {
             // Most connections have one request at a time; many would soon have room for twice as many.
             self.in_flight.reserve_exact(self.in_flight.len().clamp(1, 8));
         }
         self.in_flight.push_back(released);
+    }
+
+    /// The same request, if it is one of the last that are open beside each other.
+    fn alike(
+        &self,
+        current: &Arc<Current>,
+        answers: AnswerPair,
+        question: &Question<'_>,
+    ) -> Option<Arc<Asked>> {
+        let last = self.in_flight.iter().rev().take(KINDS_KEPT_MAX).filter(|_| question.exchange != 0);
+        let same = last.map(|released| &released.asked).find(|asked| asked.is_of(current, answers, question));
+        same.cloned()
+    }
+
+    /// What has to be known of a request, as far as there is room.
+    fn keep(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) -> Released {
+        let request = self.kinds.of(question);
+        let http = question.http().map(|head| http(head));
+        let asked = Asked { lasting: question.lasting, ..Asked::unkept(current, answers, http, request) };
+        // Its own size is known only once it is kept.
+        let size = REQUEST_BYTES + asked.http.as_ref().map_or(0, texts) + question.size();
+        let memory = match self.kept_bytes + size <= self.room() {
+            true => Memory::Kept(question.keep()),
+            false => Memory::Forgotten,
+        };
+        let released = Released::new(Asked { memory, ..asked }, question.exchange);
+        self.kept_bytes += released.asked.size();
+        released
+    }
+
+    /// Tells of a request that is not kept what it was: soon it may be one of many that nobody can tell apart any more.
+    /// What remains of it, if anything.
+    fn tell(&mut self, released: Released, application: &'static str) -> Option<Released> {
+        self.observe(released.copy(), application, 1, None, [0, 0]);
+        let released = Released { told: true, ..released };
+        if released.is_plain() {
+            return if self.repeats_last(&released) { None } else { Some(released) };
+        }
+        let is_like =
+            |other: &&Released| other.told && Arc::ptr_eq(&other.asked.current, &released.asked.current);
+        let like = self.in_flight.iter().rev().find(is_like);
+        Some(Released { asked: Arc::clone(&like.unwrap_or(&released).asked), ..released })
+    }
+
+    /// It is open no longer.
+    fn forget(&mut self, released: &Released) {
+        if Arc::strong_count(&released.asked) == 1 {
+            self.kept_bytes -= released.asked.size().min(self.kept_bytes);
+        }
     }
 
     /// Bytes that requests may be kept in: a client that names much in few bytes is not worth them.
@@ -210,9 +277,8 @@ impl Report {
         }
         let found = self.in_flight.iter().position(|released| released.exchange == progress.exchange);
         let Some(at) = found else { return };
-        let signature = self.in_flight.get_mut(at).and_then(|released| released.http.as_mut());
-        if let (Some(status), Some(http)) = (progress.status, signature) {
-            http.status = status / 100;
+        if let (Some(status), Some(released)) = (progress.status, self.in_flight.get_mut(at)) {
+            released.status = status / 100;
         }
         if !progress.completed {
             return;
@@ -223,8 +289,8 @@ impl Report {
             return self.record(one, application, 1, None);
         }
         let Some(released) = self.in_flight.remove(at) else { return };
-        self.kept_bytes -= released.size().min(self.kept_bytes);
-        if released.lasting {
+        self.forget(&released);
+        if released.asked.lasting {
             self.keep_lasting(&released);
         }
         match progress.tunnel {
@@ -239,8 +305,8 @@ impl Report {
         let Some(last) = self.in_flight.back_mut() else { return false };
         let same = last.told
             && last.is_plain()
-            && last.answers == released.answers
-            && Arc::ptr_eq(&last.current, &released.current);
+            && last.asked.answers == released.asked.answers
+            && Arc::ptr_eq(&last.asked.current, &released.asked.current);
         last.repeats += u32::from(same);
         same
     }
@@ -248,7 +314,7 @@ impl Report {
     /// The answers are of another protocol: what was taken for its requests were none.
     pub(super) fn mistaken(&mut self) {
         for released in &mut self.in_flight {
-            released.request = None;
+            Arc::make_mut(&mut released.asked).request = None;
         }
     }
 
@@ -257,24 +323,14 @@ impl Report {
         let mut kept = released.copy();
         if self.lasting.len() >= LASTING_REQUESTS_MAX {
             self.lasting.pop();
-            kept.memory = Memory::Forgotten;
+            Arc::make_mut(&mut kept.asked).memory = Memory::Forgotten;
         }
         self.lasting.push(kept);
     }
 
     /// Bytes that are not read from here on pass.
     pub(super) fn opaque(&mut self, current: &Arc<Current>, answers: AnswerPair, application: &'static str) {
-        let released = Released {
-            current: Arc::clone(current),
-            answers,
-            http: None,
-            request: None,
-            exchange: 0,
-            lasting: false,
-            memory: Memory::Nothing,
-            repeats: 0,
-            told: false,
-        };
+        let released = Released::new(Asked::unkept(current, answers, None, None), 0);
         self.record_tail(released, application);
     }
 
@@ -287,18 +343,10 @@ impl Report {
         application: &'static str,
         report_id: Option<String>,
     ) {
-        let http = question.and_then(Question::http).map(|head| http(head, 4));
-        let denied = Released {
-            current: Arc::clone(current),
-            answers,
-            http,
-            request: question.and_then(|question| self.kinds.of(question)),
-            exchange: 0,
-            lasting: false,
-            memory: Memory::Nothing,
-            repeats: 0,
-            told: false,
-        };
+        let http = question.and_then(Question::http).map(|head| http(head));
+        let request = question.and_then(|question| self.kinds.of(question));
+        let denied = Asked::unkept(current, answers, http, request);
+        let denied = Released { status: 4, ..Released::new(denied, 0) };
         self.observe(denied, application, 1, report_id, [0, 0]);
     }
 
@@ -320,7 +368,7 @@ impl Report {
                 None => at += 1,
                 Some(answers) => {
                     let Some(released) = self.in_flight.remove(at) else { break };
-                    self.kept_bytes -= released.size().min(self.kept_bytes);
+                    self.forget(&released);
                     taken.push((released, answers));
                 }
             }
@@ -374,16 +422,21 @@ impl Report {
         [bytes_to_destination, bytes_to_source]: [u64; 2],
     ) {
         self.observations += 1;
+        let status = released.status;
+        let Asked { current, answers, http, request, .. } = match Arc::try_unwrap(released.asked) {
+            Ok(alone) => alone,
+            Err(shared) => shared.nameable(),
+        };
         let observation = Observation {
             direction: self.direction,
             peer: self.peer,
             local: self.local,
             protocol: L4Protocol::TCP,
             port: self.port,
-            http: released.http,
-            request: released.request,
+            http: http.map(|http| HttpSignature { status, ..http }),
+            request,
             application,
-            answers: released.answers,
+            answers,
             bytes_to_destination,
             bytes_to_source,
             sender_uid: None,
@@ -391,17 +444,22 @@ impl Report {
             report_id,
             endpoint: self.endpoint.as_deref().copied(),
         };
-        self.recorder.record(&released.current.judge, observation);
+        self.recorder.record(&current.judge, observation);
     }
 }
 
-fn http(head: &HttpHead<'_>, status: u16) -> HttpSignature {
+/// Bytes of what a request is called.
+fn texts(http: &HttpSignature) -> usize {
+    http.method.len() + http.path_template.len() + http.host.len()
+}
+
+fn http(head: &HttpHead<'_>) -> HttpSignature {
     let target = head.target_text();
     HttpSignature {
         method: signature::method(head.method).to_owned(),
         path_template: if target.starts_with('/') { signature::template(target) } else { target.to_owned() },
         host: head.host.as_ref().map_or_else(String::new, |host| host.as_str().to_owned()),
-        status,
+        status: 0,
     }
 }
 
@@ -423,7 +481,7 @@ mod tests {
         let answers = Verdicts::new(Arc::clone(&current), Direction::Ingress, address, 80, None).opaque();
         let mut report = Report::new(Arc::clone(&recorder), Direction::Ingress, address, address, 80);
         report.client_bytes = u64::MAX;
-        let long = vec![b'k'; REQUESTS_IN_FLIGHT_BYTES_MAX - 2 * size_of::<Released>()];
+        let long = vec![b'k'; REQUESTS_IN_FLIGHT_BYTES_MAX - 2 * REQUEST_BYTES];
         let mut ask = |name: &str, key: &[u8]| {
             let command = Command { name, keys: vec![key], database: Some(0) };
             let question =
@@ -458,17 +516,8 @@ mod tests {
         let current = current(Hold::Gate, Direction::Ingress);
         let verdicts = Verdicts::new(Arc::clone(&current), Direction::Ingress, peer, 80, None);
         let verdict = |memory| {
-            let released = Released {
-                current: Arc::clone(&current),
-                answers: verdicts.opaque(),
-                http: None,
-                request: None,
-                exchange: 0,
-                lasting: false,
-                memory,
-                repeats: 0,
-                told: false,
-            };
+            let asked = Asked { memory, ..Asked::unkept(&current, verdicts.opaque(), None, None) };
+            let released = Released::new(asked, 0);
             released.verdict(&verdicts).map(|answers| (answers.enforced.effect, answers.enforced.reason))
         };
         let kept = |head: &[u8]| Memory::Kept(Kept::Http(head.into()));

@@ -27,7 +27,11 @@ impl Dial for To {
 }
 
 /// Where sessions to `origin` begin. `begin` is called on their thread.
-pub(super) fn start(origin: SocketAddr, section: L7Section, begin: fn()) -> SocketAddr {
+pub(super) fn start(
+    origin: SocketAddr,
+    section: L7Section,
+    begin: impl FnOnce() + Send + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     listener.set_nonblocking(true).expect("a socket");

@@ -9,14 +9,13 @@ use super::frame::{self, Code, END_HEADERS, END_STREAM, HEADER_BYTES, Header, Ki
 use super::hpack::{HpackError, encode};
 use super::reply;
 use super::request::{self, malformed};
-use super::streams::{About, Past, Stream};
+use super::streams::{About, Messages, Past, Stream};
 use crate::contract::{Inspector, Notice, Refusal, Step};
 use crate::limits::{
     CONTINUATION_FRAMES_MAX, HEADER_BLOCK_BYTES_MAX, HEADER_LIST_BYTES_MAX, HEADER_LIST_FIELDS_MAX,
     STREAMS_MAX,
 };
 use crate::question::{Question, Subject};
-use crate::websocket::Frames;
 use bulkhead_facts::Reason;
 
 /// The header block that is being read.
@@ -60,8 +59,7 @@ pub(super) struct Asked {
     end_stream: bool,
     about: About,
     content_length: Option<u64>,
-    /// Its frames are to be checked; whether they may be compressed.
-    frames: Option<bool>,
+    messages: Messages,
 }
 
 impl Http2 {
@@ -128,7 +126,7 @@ impl Http2 {
             };
         };
         let fault = match (stream.client_ended, header.has(END_STREAM)) {
-            _ if stream.ending.is_some() => return Ok(Purpose::Nothing),
+            _ if stream.is_ending() => return Ok(Purpose::Nothing),
             (true, _) => Code::StreamClosed,
             (false, false) => Code::Protocol,
             (false, true) => return Ok(Purpose::Trailers),
@@ -208,7 +206,7 @@ impl Http2 {
         let id = self.block.stream;
         let sound = request::check_trailers(&self.fields, self.settings.offers).is_ok();
         let Some(stream) = self.streams.find(id) else { return self.consumed(count, Fate::Drop) };
-        let whole = stream.length_left.is_none_or(|left| left == 0);
+        let whole = stream.length_left().is_none_or(|left| left == 0);
         if !(sound && whole) && self.gate && !self.raw {
             return match self.end_faulty(id, Code::Protocol) {
                 Some(detail) => self.fail(Code::EnhanceYourCalm, detail),
@@ -293,9 +291,10 @@ impl Http2 {
     /// The request that was asked about, or under the tee one that was refused, goes to the server.
     pub(super) fn release_asked(&mut self) {
         let (Reading::Asked { count } | Reading::Refused { count, .. }) = self.reading else { return };
-        let Asked { stream, end_stream, about, content_length, frames } = self.asked;
-        let frames = frames.map(|compressed| Box::new(Frames::new(compressed)));
-        self.streams.insert(Stream { frames, ..Stream::new(stream, end_stream, about, content_length) });
+        let Asked { stream, end_stream, about, content_length, messages } = self.asked;
+        let mut released = Stream::new(stream, end_stream, about, content_length);
+        released.messages = messages;
+        self.streams.insert(released);
         self.budget.opened();
         self.frame_output(stream, end_stream);
         self.reading = Reading::Answered { count, allowed: true };
@@ -303,7 +302,7 @@ impl Http2 {
 
     /// The request that is asked about becomes a WebSocket whose frames are checked.
     pub(super) fn check_asked(&mut self, compressed: bool) {
-        self.asked.frames = Some(compressed);
+        self.asked.messages = if compressed { Messages::CheckedCompressed } else { Messages::Checked };
     }
 
     /// The request that was asked about is answered here. False where only closing both sides is safe.

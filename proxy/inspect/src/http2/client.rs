@@ -5,7 +5,7 @@ use super::budget::Spent;
 use super::frame::{self, ACK, Code, END_STREAM, HEADER_BYTES, Header, Kind, PADDED, PREFACE};
 use super::reply;
 use super::settings::Settings;
-use super::streams::{Ending, Past};
+use super::streams::{Ending, Past, Stream};
 use crate::contract::{Side, Step};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, INSERTED_BYTES_MAX};
 
@@ -119,6 +119,7 @@ impl Http2 {
     /// Bytes that pass as they are or are dropped. Under the tee, and where they have left already, nothing is dropped.
     pub(super) fn consumed<'a>(&mut self, count: usize, fate: Fate) -> Step<'a> {
         self.left_before_gate = self.left_before_gate.saturating_sub(count);
+        self.heard = self.heard.saturating_add(u64::try_from(count).unwrap_or_default());
         match fate {
             Fate::Drop if self.gate && !self.raw => Step::Discard(count),
             Fate::Drop | Fate::Pass => Step::Forward(count),
@@ -235,7 +236,7 @@ impl Http2 {
         }
         let (count, increment) = (header.total(), frame::number(payload));
         if header.stream != 0 {
-            let open = self.streams.find(header.stream).is_some_and(|stream| stream.ending.is_none());
+            let open = self.streams.peek(header.stream).is_some_and(|stream| !stream.is_ending());
             if self.streams.past(header.stream) == Past::Idle {
                 return self.fail(Code::Protocol, "WINDOW_UPDATE on an idle stream");
             }
@@ -266,7 +267,7 @@ impl Http2 {
         let fate = match self.streams.end(header.stream) {
             Some(stream) => {
                 self.complete(stream.id, stream.status);
-                if stream.ending.is_none() { Fate::Pass } else { Fate::Drop }
+                if stream.is_ending() { Fate::Drop } else { Fate::Pass }
             }
             None => Fate::Drop,
         };
@@ -329,7 +330,7 @@ impl Http2 {
             // The server never sees it; the client has to get its window back all the same.
             frame::put_window(&mut self.to_client, header.length);
         }
-        let checks = || self.streams.peek(header.stream).is_some_and(|stream| stream.frames.is_some());
+        let checks = || self.streams.peek(header.stream).is_some_and(Stream::checks_frames);
         if fate == Fate::Pass && self.gate && !self.raw && checks() {
             return self.websocket(header, bytes, usize::try_from(length).unwrap_or(usize::MAX));
         }
@@ -388,8 +389,8 @@ impl Http2 {
         let count = data.left.min(bytes.len());
         let here = bytes.get(first..count).unwrap_or_default();
         let here = here.get(..data.content.min(here.len())).unwrap_or_default();
-        if let Some(frames) = self.streams.find(data.stream).and_then(|stream| stream.frames.as_mut()) {
-            frames.follow(side, here).map_err(|fault| fault.detail)?;
+        if let Some(stream) = self.streams.find(data.stream) {
+            stream.follow(side, here).map_err(|fault| fault.detail)?;
         }
         let next = InMessages { left: data.left - count, content: data.content - here.len(), ..data };
         Ok((count, Some(next).filter(|next| next.left > 0)))
@@ -414,11 +415,12 @@ impl Http2 {
                 Past::Reset | Past::Ended | Past::Unknown => Ok(Fate::Drop),
             };
         };
-        if stream.ending.is_some() {
+        if stream.is_ending() {
             stream.client_ended |= end;
             return Ok(Fate::Drop);
         }
-        let left = stream.length_left.map(|left| left.checked_sub(length).filter(|left| !end || *left == 0));
+        let left =
+            stream.length_left().map(|left| left.checked_sub(length).filter(|left| !end || *left == 0));
         let fault = match left {
             _ if stream.client_ended => Some(Code::StreamClosed),
             Some(None) => Some(Code::Protocol),
@@ -430,7 +432,9 @@ impl Http2 {
                 None => Ok(Fate::Drop),
             };
         }
-        stream.length_left = left.flatten();
+        if let Some(left) = left.flatten() {
+            stream.leave(left);
+        }
         Ok(Fate::Pass)
     }
 

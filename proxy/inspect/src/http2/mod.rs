@@ -53,6 +53,8 @@ pub(crate) struct Http2 {
     answers_left: usize,
     raw_answer: bool,
     reading: Reading,
+    /// Bytes of the client until now.
+    heard: u64,
     block: Block,
     asked: Asked,
     server: ServerReading,
@@ -94,6 +96,7 @@ impl Default for Http2 {
             answers_left: 0,
             raw_answer: false,
             reading: Reading::Preface,
+            heard: 0,
             block: Block::default(),
             asked: Asked::default(),
             server: ServerReading::Frame,
@@ -138,10 +141,9 @@ impl Http2 {
 
     /// Ends a stream that the server knows: the server is told now, the client once the server has seen that.
     fn kill(&mut self, id: u32, ending: Ending) {
-        let Some(stream) = self.streams.find(id).filter(|stream| stream.ending.is_none()) else { return };
+        let Some(stream) = self.streams.find(id).filter(|stream| !stream.is_ending()) else { return };
         self.fences = self.fences.wrapping_add(1);
-        stream.ending = Some(Box::new(ending));
-        stream.fence = self.fences;
+        stream.end(ending, self.fences);
         frame::put_reset(&mut self.to_server, id, Code::Cancel);
         frame::put(&mut self.to_server, Kind::Ping, 0, 0, &fence(self.fences));
     }
@@ -149,7 +151,7 @@ impl Http2 {
     /// The server says nothing more on an ending stream: the client is told.
     fn finish(&mut self, stream: &Stream) {
         let id = stream.id;
-        match stream.ending.as_deref() {
+        match stream.ending() {
             None => return,
             Some(Ending::Reset(code)) => frame::put_reset(&mut self.to_client, id, *code),
             Some(Ending::Denied { line, .. }) if stream.about.grpc => {
@@ -201,8 +203,10 @@ impl Http2 {
 
 /// Bytes that a buffer of an idle connection keeps, so that the next request need not allocate.
 const IDLE_BUFFER_BYTES: usize = 512;
-/// The same while a stream is open: whoever leaves one open must not hold what a large request has taken.
+/// The same while a stream is open, of a client that has sent more than [`OPEN_BUFFER_EARNED_BYTES`]: whoever leaves one
+/// open must not hold what a large request has taken.
 const OPEN_BUFFER_BYTES: usize = 2 * 1024;
+const OPEN_BUFFER_EARNED_BYTES: u64 = 16 * 1024;
 
 /// Gives a buffer back if it is larger than so many bytes.
 fn shrink(buffer: &mut Vec<u8>, bytes_max: usize) {
@@ -235,7 +239,7 @@ impl Inspector for Http2 {
     }
 
     fn checks_frames(&self, exchange: u32) -> bool {
-        self.streams.peek(exchange).is_some_and(|stream| stream.frames.is_some())
+        self.streams.peek(exchange).is_some_and(Stream::checks_frames)
     }
 
     fn deny(&mut self, notice: &Notice<'_>) -> bool {
@@ -352,7 +356,8 @@ impl Inspector for Http2 {
 
     fn release(&mut self) {
         let idle = self.streams.count() == 0 && matches!(self.reading, Reading::Frame);
-        let bytes_max = if idle { IDLE_BUFFER_BYTES } else { OPEN_BUFFER_BYTES };
+        let earned = !idle && self.heard > OPEN_BUFFER_EARNED_BYTES;
+        let bytes_max = if earned { OPEN_BUFFER_BYTES } else { IDLE_BUFFER_BYTES };
         if idle {
             self.decoder.release();
             self.streams.release();

@@ -97,7 +97,7 @@ impl Http2 {
     fn server_data<'a>(&mut self, header: Header, bytes: &[u8]) -> Step<'a> {
         let end = header.has(END_STREAM);
         let fate = match self.streams.find(header.stream) {
-            Some(stream) if stream.ending.is_none() => Fate::Pass,
+            Some(stream) if !stream.is_ending() => Fate::Pass,
             Some(stream) => {
                 stream.server_ended |= end;
                 Fate::Drop
@@ -115,7 +115,7 @@ impl Http2 {
         if self.window.must_wait(header.length) {
             return Step::NeedMore;
         }
-        let checks = self.streams.peek(header.stream).is_some_and(|stream| stream.frames.is_some());
+        let checks = self.streams.peek(header.stream).is_some_and(|stream| stream.checks_frames());
         if checks && self.holds_answer() {
             return self.server_websocket(header, bytes);
         }
@@ -162,7 +162,7 @@ impl Http2 {
         let Some(stream) = self.streams.find(id) else { return };
         stream.server_ended = true;
         let (status, whole) = (stream.status, stream.client_ended);
-        if stream.ending.is_some() {
+        if stream.is_ending() {
             if let Some(stream) = self.streams.reset(id) {
                 self.finish(&stream);
             }
@@ -197,7 +197,7 @@ impl Http2 {
         self.budget.answered();
         self.server_block.clear();
         self.server = ServerReading::Fragment { left, padding, last: header.has(END_HEADERS), block };
-        let ending = self.streams.find(header.stream).is_some_and(|stream| stream.ending.is_some());
+        let ending = self.streams.find(header.stream).is_some_and(|stream| stream.is_ending());
         if ending && block.end_stream && self.holds_answer() {
             // The block has to pass for the client's table; how the stream ends is ours to say.
             self.patch.extend_from_slice(bytes.get(..prefix).unwrap_or_default());
@@ -299,7 +299,7 @@ impl Http2 {
             Kind::Reset => self.server_reset(header, payload),
             _ => {
                 let known = header.stream == 0
-                    || self.streams.find(header.stream).is_some_and(|stream| stream.ending.is_none());
+                    || self.streams.find(header.stream).is_some_and(|stream| !stream.is_ending());
                 self.server_consumed(count, if known { Fate::Pass } else { Fate::Drop })
             }
         }
@@ -335,7 +335,7 @@ impl Http2 {
         let Some(stream) = self.streams.reset(header.stream) else {
             return self.server_consumed(count, Fate::Drop);
         };
-        if stream.ending.is_some() {
+        if stream.is_ending() {
             self.finish(&stream);
             return self.server_consumed(count, Fate::Drop);
         }

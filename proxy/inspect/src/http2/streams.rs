@@ -3,8 +3,9 @@
 //! A stream that was denied never comes here: the server does not know it. One that has to end although the server knows
 //! it is *ending*: the server was told, and the client is told once the server can say nothing more on it.
 
+use crate::contract::Side;
 use crate::limits::{STREAMS_ANSWERED_MAX, STREAMS_ENDED_REMEMBERED, STREAMS_RESET_REMEMBERED};
-use crate::websocket::Frames;
+use crate::websocket::{Fault, Frames};
 use std::collections::VecDeque;
 
 /// Open streams, by identifier.
@@ -23,7 +24,7 @@ pub(super) struct Streams {
     ended: Recent<STREAMS_ENDED_REMEMBERED>,
 }
 
-/// One released stream.
+/// One released stream. Whoever opens many says little for each, so each is small.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) id: u32,
@@ -36,17 +37,35 @@ pub(super) struct Stream {
     /// Status of the final response; 0 if it is not known.
     pub(super) status: u16,
     pub(super) about: About,
-    /// Bytes of the body that still have to come, if the client told.
-    pub(super) length_left: Option<u64>,
-    /// How the client will be told that it is over.
-    pub(super) ending: Option<Box<Ending>>,
-    /// The PING behind whose answer the server says nothing more on it.
-    pub(super) fence: u32,
-    /// Frames of a WebSocket that are checked.
-    pub(super) frames: Option<Box<Frames>>,
+    pub(super) messages: Messages,
+    /// Bytes of the body that still have to come; [`Stream::UNTOLD`] if the client did not tell.
+    length_left: u64,
+    rare: Option<Box<Rare>>,
+}
+
+/// Whether it is a WebSocket whose frames are checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Messages {
+    #[default]
+    Unchecked,
+    Checked,
+    /// They may be compressed.
+    CheckedCompressed,
+}
+
+/// What few streams have.
+#[derive(Debug)]
+enum Rare {
+    /// How the client will be told that it is over, and the PING behind whose answer the server says nothing more on it.
+    Ending(Ending, u32),
+    /// Within a message of a WebSocket, or behind its end.
+    Frames(Frames),
 }
 
 impl Stream {
+    /// More than any length that a client can tell.
+    const UNTOLD: u64 = u64::MAX;
+
     pub(super) fn new(id: u32, client_ended: bool, about: About, length_left: Option<u64>) -> Self {
         Self {
             id,
@@ -55,11 +74,69 @@ impl Stream {
             responded: false,
             status: 0,
             about,
-            length_left,
-            ending: None,
-            fence: 0,
-            frames: None,
+            messages: Messages::Unchecked,
+            length_left: length_left.unwrap_or(Self::UNTOLD),
+            rare: None,
         }
+    }
+
+    /// Bytes of the body that still have to come, if the client told.
+    pub(super) fn length_left(&self) -> Option<u64> {
+        Some(self.length_left).filter(|left| *left != Self::UNTOLD)
+    }
+
+    /// So many bytes are left of a body whose length the client told.
+    pub(super) fn leave(&mut self, length_left: u64) {
+        self.length_left = length_left;
+    }
+
+    /// It ends so once this PING is answered.
+    pub(super) fn end(&mut self, ending: Ending, fence: u32) {
+        self.rare = Some(Box::new(Rare::Ending(ending, fence)));
+    }
+
+    pub(super) fn ending(&self) -> Option<&Ending> {
+        match self.rare.as_deref() {
+            Some(Rare::Ending(ending, _)) => Some(ending),
+            Some(Rare::Frames(_)) | None => None,
+        }
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending().is_some()
+    }
+
+    /// It was ending before the answer to this PING.
+    fn is_over(&self, fence: u32) -> bool {
+        matches!(self.rare.as_deref(), Some(Rare::Ending(_, own)) if *own <= fence)
+    }
+
+    pub(super) fn checks_frames(&self) -> bool {
+        self.messages != Messages::Unchecked
+    }
+
+    /// Follows frames of a WebSocket, of which nothing is kept between two messages.
+    pub(super) fn follow(&mut self, side: Side, bytes: &[u8]) -> Result<(), Fault> {
+        if bytes.is_empty() || !self.checks_frames() {
+            return Ok(());
+        }
+        match self.rare.as_deref_mut() {
+            Some(Rare::Ending(..)) => {}
+            Some(Rare::Frames(frames)) => {
+                frames.follow(side, bytes)?;
+                if frames.is_between_messages() {
+                    self.rare = None;
+                }
+            }
+            None => {
+                let mut frames = Frames::new(self.messages == Messages::CheckedCompressed);
+                frames.follow(side, bytes)?;
+                if !frames.is_between_messages() {
+                    self.rare = Some(Box::new(Rare::Frames(frames)));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -141,8 +218,7 @@ impl Streams {
 
     /// Removes the first stream that is ending and was reset before this PING.
     pub(super) fn take_ending(&mut self, fence: u32) -> Option<Stream> {
-        let is_over = |stream: &&Stream| stream.ending.is_some() && stream.fence <= fence;
-        let id = self.open.iter().find(is_over)?.id;
+        let id = self.open.iter().find(|stream| stream.is_over(fence))?.id;
         self.reset(id)
     }
 
