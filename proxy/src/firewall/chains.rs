@@ -49,6 +49,8 @@ const ASTRAY: &str = "astray";
 const LOOPBACK: &str = "loopback";
 const REFUSE: &str = "refuse";
 const ACCOUNTING: &str = "accounting";
+/// What the sidecar's own conversations say; see `judgement.rs` for what opens one.
+pub(super) const OWN: &str = "own_conversation";
 const TCP: u8 = L4Protocol::TCP.0;
 const UDP: u8 = L4Protocol::UDP.0;
 const ICMP: u8 = L4Protocol::ICMP.0;
@@ -82,7 +84,8 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
         regular(DEPARTURE_V6, departure_v6(options)),
         regular(ASTRAY, astray()),
         regular(hooks::LISTENER, hooks::listener(options)),
-        regular(hooks::OPENED_AGAIN, hooks::opened_again(options)),
+        regular(hooks::LEG, hooks::leg(options)),
+        regular(OWN, own(options)),
         regular(LOOPBACK, loopback()),
         regular(REFUSE, refuse()),
         regular(WEIGH_UPSTREAM, weigh_upstream(options)),
@@ -223,6 +226,18 @@ pub(super) fn own_conversations() -> Rule {
     const WITHOUT_GENERATION: u32 = !(Mark::LOCAL_LEG | Mark::OWN);
     let marked = Rule::new().named("own conversation goes on").ct_mark().not_equals(0);
     confirmed(marked.ct_mark().mask(WITHOUT_GENERATION).equals(0))
+}
+
+/// A packet of such a conversation that leaves and opens none: only the sidecar writes into those of [`Mark::OWN`], and the kernel.
+/// Others would with CAP_NET_RAW. On legs to the app its answers leave.
+fn own(options: &FirewallOptions) -> Vec<Rule> {
+    let others = Rule::new().named("conversation of ours written into by somebody else");
+    let others = others.ct_mark().equals(Mark::OWN).field::<u32>(Field::SenderUser).is_there();
+    vec![
+        leaves(of_sidecar(Rule::new(), options), options),
+        others.counter().drop_packet(),
+        leaves(Rule::new(), options),
+    ]
 }
 
 /// Packets of a socket that carries the mark and is one of [`of_sidecar`].

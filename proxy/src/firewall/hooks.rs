@@ -28,7 +28,7 @@ const REDIRECT: &str = "redirect_";
 /// Guards of our listeners.
 pub(super) const LISTENER: &str = "listener";
 /// Guard of our legs to other pods.
-pub(super) const OPENED_AGAIN: &str = "opened_again";
+pub(super) const LEG: &str = "leg";
 
 /// The hooks of every table.
 pub(super) fn always() -> Vec<Rules> {
@@ -64,7 +64,7 @@ pub(super) fn capturing(options: &FirewallOptions) -> Vec<Rules> {
             Chain::base("answer_route", ChainType::Route, Hook::Output, after_output, Policy::Accept),
             vec![
                 Rule::new().towards_source().ct_mark().equals(Mark::LOCAL_LEG).set_packet_mark(ROUTE_MARK),
-                first_packet_of_old_leg().jump(OPENED_AGAIN),
+                known_leg().jump(LEG),
             ],
         ),
     ];
@@ -140,25 +140,31 @@ fn local_leg_zone(options: &FirewallOptions) -> Rule {
 }
 
 /// The kernel remembers a question of ours for a while after its socket is closed. Whoever gets its port then, and asks whom it
-/// asked, would go on in its name, unjudged: in a zone only sockets of ours find it. For TCP see [`opened_again`]: its ends are
+/// asked, would go on in its name, unjudged: in a zone only sockets of ours find it. For TCP see [`leg`]: its ends are
 /// often the kernel's own packets, which have no mark and would be in no zone.
 fn question_zone(options: &FirewallOptions) -> Rule {
     let ours = by_sidecar(Rule::new().protocol(UDP), options.marks.upstream, options);
     ours.set_original_zone(QUESTION_ZONE)
 }
 
-/// A connection's first packet where the kernel still knows our leg to another pod.
-fn first_packet_of_old_leg() -> Rule {
-    confirmed(opening(Rule::new().ct_mark().mask(Class::MASK).equals(Class::Upstream.bits())))
+/// Packets of a leg to another pod that the kernel knows.
+fn known_leg() -> Rule {
+    confirmed(Rule::new().ct_mark().mask(Class::MASK).equals(Class::Upstream.bits()))
 }
 
-/// A leg that was reset is remembered for seconds, and takes whoever opens a connection from its port to its destination for
-/// itself, unjudged and uninspected: only sockets of ours may. Who is kept away tries again when it is forgotten.
-pub(super) fn opened_again(options: &FirewallOptions) -> Vec<Rule> {
+/// What passes as a packet of a leg would be neither judged nor inspected: only sockets of ours write into one, and the
+/// kernel, for those that are closed. Others would with CAP_NET_RAW; and a leg that was reset is remembered for seconds and takes
+/// whoever opens a connection from its port to its destination for itself. Who is kept away tries again when it is forgotten.
+pub(super) fn leg(options: &FirewallOptions) -> Vec<Rule> {
     // The packet has the mark of what leaves by now.
     let ours = Rule::new().field(Field::SocketMark).equals(options.marks.upstream);
-    let others = Rule::new().named("leg of ours opened again by somebody else");
-    vec![of_sidecar(ours, options).accept(), others.counter().drop_packet()]
+    let written = Rule::new().named("leg of ours written into by somebody else");
+    let opened = Rule::new().named("leg of ours opened again by somebody else");
+    vec![
+        of_sidecar(ours, options).accept(),
+        written.field::<u32>(Field::SenderUser).is_there().counter().drop_packet(),
+        opening(opened).counter().drop_packet(),
+    ]
 }
 
 /// What stays loses its mark, since an app can read the marks of packets that it receives. Only what is captured carries one of

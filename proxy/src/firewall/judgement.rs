@@ -7,7 +7,7 @@
 //! rule does not match, the last rule of the chain denies. Without a program there are no look-ups at all.
 
 use super::chains::{
-    ARRIVAL, DEPARTURE, OUTPUT, PREROUTING, Rules, WEIGH_UPSTREAM, by_sidecar, confirmed, deny, leaves,
+    self, ARRIVAL, DEPARTURE, OUTPUT, PREROUTING, Rules, WEIGH_UPSTREAM, by_sidecar, confirmed, deny, leaves,
     lone_messages, opening, own_conversations, weigh, weigh_message,
 };
 use super::mark::{Class, Guard, Mark};
@@ -92,7 +92,7 @@ impl Generation {
         vec![
             chain("arrived", self.arrived()),
             chain("departed", self.departed(options)),
-            chain(OWN, self.own(options)),
+            chain(OWN, self.own()),
             chain("ingress", self.judge(Direction::Ingress, &weigh(Direction::Ingress))),
             chain("egress", self.judge(Direction::Egress, &weigh(Direction::Egress))),
             chain("upstream", self.judge(Direction::Egress, WEIGH_UPSTREAM)),
@@ -128,8 +128,8 @@ impl Generation {
     }
 
     /// The kernel remembers such a conversation for seconds after a reset: whoever opens a connection from its port is judged.
-    fn own(self, options: &FirewallOptions) -> Vec<Rule> {
-        vec![opening(Rule::new()).goto(&self.chain("departed")), leaves(Rule::new(), options)]
+    fn own(self) -> Vec<Rule> {
+        vec![opening(Rule::new()).goto(&self.chain("departed")), Rule::new().goto(chains::OWN)]
     }
 
     fn judge(self, direction: Direction, weigh: &str) -> Vec<Rule> {

@@ -202,7 +202,8 @@ fn only_the_node_reaches_the_administrative_port_without_a_policy() {
         let firewall = open_with(options);
         let runtime = crate::inspector::runtime();
         let sockets = Sockets::new(firewall.marks(), LocalLeg::ClientAddress);
-        let _admin = runtime.block_on(async { sockets.listen_admin(15020).expect("listen") });
+        let listen = || runtime.block_on(async { sockets.listen_admin(15020).expect("listen") });
+        let _admin = as_user(sidecar_uid(), listen);
         for family in [0, 1] {
             let _app = TcpListener::bind(at(POD[family], 8000)).expect("listen");
             assert!(peer.dial_from(OTHER_PEER[family], at(POD[family], 15020)).is_ok());

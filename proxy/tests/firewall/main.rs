@@ -18,6 +18,7 @@ mod guards;
 mod inspected;
 mod lasting;
 mod led;
+mod legs;
 mod messages;
 mod reload;
 mod reports;

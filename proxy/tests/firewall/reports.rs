@@ -3,7 +3,7 @@
 use crate::network::{OTHER_PEER, PEER, POD, Peer, accept, dial, talk, with_timeout};
 use crate::program::{Rules, What};
 use crate::support::{as_root, as_user, in_own_network, ip, run};
-use crate::{at, open, open_with, options};
+use crate::{at, open, open_with, options, sidecar_uid};
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_proxy::firewall::{Class, FirewallOptions, Infrastructure, KernelFlow};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
@@ -209,7 +209,8 @@ fn infrastructure_passes(peer: &Peer, infrastructure: Infrastructure) -> [bool; 
     let discovered = dial(at(PEER[1], 8000)).is_ok();
     let runtime = crate::inspector::runtime();
     let sockets = Sockets::new(firewall.marks(), LocalLeg::ClientAddress);
-    let admin = runtime.block_on(async { sockets.listen_admin(15020).expect("listen") });
+    let listen = || runtime.block_on(async { sockets.listen_admin(15020).expect("listen") });
+    let admin = as_user(sidecar_uid(), listen);
     let administered = peer.dial(at(POD[0], 15020)).is_ok();
     drop(admin);
     let leased = [(68, 67), (546, 547)].into_iter().enumerate().all(|(family, (client, server))| {
