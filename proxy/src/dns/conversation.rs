@@ -34,8 +34,8 @@ pub struct Conversation {
     way: Way,
     /// By the identifier on the way to the name server.
     open: HashMap<u16, Box<Open>>,
-    from_client: Vec<u8>,
-    from_server: Vec<u8>,
+    from_client: Said,
+    from_server: Said,
     /// The answer whose addresses are being admitted, and the identifier of its question.
     admitting: Option<(u16, Vec<u8>)>,
     /// A question was read: whoever is asked may speak.
@@ -48,8 +48,8 @@ impl Conversation {
         Self {
             way,
             open: HashMap::new(),
-            from_client: Vec::new(),
-            from_server: Vec::new(),
+            from_client: Said::default(),
+            from_server: Said::default(),
             admitting: None,
             has_asked: false,
         }
@@ -57,12 +57,12 @@ impl Conversation {
 
     /// Where what whoever asks says is put.
     pub fn client(&mut self) -> &mut Vec<u8> {
-        &mut self.from_client
+        self.from_client.more()
     }
 
     /// Where what the name server says is put.
     pub fn server(&mut self) -> &mut Vec<u8> {
-        &mut self.from_server
+        self.from_server.more()
     }
 
     /// True if a further question would be taken.
@@ -89,7 +89,7 @@ impl Conversation {
         if !self.may_be_question() {
             return self.no_question(judge, current);
         }
-        let (message, used) = match frame(&self.from_client) {
+        let (message, used) = match frame(self.from_client.rest()) {
             Frame::Message { message, used } => (message, used),
             Frame::NeedMore => return Step::Wait,
             Frame::TooShort => return self.no_question(judge, current),
@@ -109,13 +109,13 @@ impl Conversation {
             Asked::Drop => return Step::Reset,
         };
         self.has_asked = true;
-        take(&mut self.from_client, used);
+        self.from_client.take(used);
         step
     }
 
     /// True while the first message may still become a question. None is as long as what other protocols begin with.
     fn may_be_question(&self) -> bool {
-        let Some((length, message)) = self.from_client.split_first_chunk() else { return true };
+        let Some((length, message)) = self.from_client.rest().split_first_chunk() else { return true };
         let length = usize::from(u16::from_be_bytes(*length));
         length <= QUESTION_BYTES_MAX && Query::may_begin(message.get(..length).unwrap_or(message))
     }
@@ -134,16 +134,16 @@ impl Conversation {
     /// Takes the next answer, if it is complete.
     pub fn answer(&mut self, judge: &QuestionJudge, current: &Arc<Current>) -> Step {
         loop {
-            let (message, used) = match frame(&self.from_server) {
+            let (message, used) = match frame(self.from_server.rest()) {
                 // A server that speaks first, or in another way.
-                _ if !self.has_asked && !self.from_server.is_empty() => {
+                _ if !self.has_asked && !self.from_server.rest().is_empty() => {
                     return self.no_question(judge, current);
                 }
                 Frame::TooShort => return self.no_question(judge, current),
                 Frame::NeedMore => return Step::Wait,
                 Frame::Message { message, used } => (message.to_vec(), used),
             };
-            take(&mut self.from_server, used);
+            self.from_server.take(used);
             let id = message.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
             let Some(open) = self.open.get(&id) else { continue };
             match judge.answered(self.way, open, message) {
@@ -174,15 +174,34 @@ impl Conversation {
 
     /// What was said and not taken yet, of both sides.
     pub fn into_rest(self) -> (Vec<u8>, Vec<u8>) {
-        (self.from_client, self.from_server)
+        (self.from_client.rest().to_vec(), self.from_server.rest().to_vec())
     }
 }
 
-/// Takes so many bytes from the front; a buffer that nothing is in holds nothing.
-fn take(buffer: &mut Vec<u8>, count: usize) {
-    match count < buffer.len() {
-        true => drop(buffer.drain(..count)),
-        false => *buffer = Vec::new(),
+/// What one side has said. Where nothing is left it holds nothing.
+#[derive(Default)]
+struct Said {
+    bytes: Vec<u8>,
+    /// So many of them are done with: they go with the next that are said, however many messages they were.
+    taken: usize,
+}
+
+impl Said {
+    fn more(&mut self) -> &mut Vec<u8> {
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+        &mut self.bytes
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.taken..).unwrap_or_default()
+    }
+
+    fn take(&mut self, count: usize) {
+        self.taken = self.bytes.len().min(self.taken + count);
+        if self.taken == self.bytes.len() {
+            *self = Self::default();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Sessions run on threads whose allocations are counted; clients and origins on others.
 
 mod counting;
+mod datagrams;
 #[allow(dead_code, reason = "a benchmark asks for more")]
 mod messages;
 mod sessions;

@@ -7,8 +7,12 @@ use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, ClassId, DirectionProgram, L7Chain, L7ChainId,
     L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo,
 };
+use bulkhead_proxy::advisory::Advisory;
+use bulkhead_proxy::dns::{Dns, QuestionJudge, serve_stream};
 use bulkhead_proxy::drain::Stage;
+use bulkhead_proxy::enforcement::{self, Pulse};
 use bulkhead_proxy::flows::Recorder;
+use bulkhead_proxy::intercept::Sockets;
 use bulkhead_proxy::metrics::Metrics;
 use bulkhead_proxy::policy::Current;
 use bulkhead_proxy::session::{Dial, Ends, Shared, serve};
@@ -35,6 +39,7 @@ pub(super) fn start(
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     listener.set_nonblocking(true).expect("a socket");
+    let dns = matches!(section, L7Section::Dns(_)).then(dns);
     let judge = Arc::new(Judge::new(program(section)).expect("a valid program"));
     thread::spawn(move || {
         begin();
@@ -47,6 +52,12 @@ pub(super) fn start(
             while let Ok((stream, client)) = listener.accept().await {
                 let (policy, recorder, stage) = (policy.subscribe(), recorder.clone(), stage.subscribe());
                 let ends = Ends { client, destination: origin };
+                if let Some(dns) = dns.clone() {
+                    tokio::spawn(async move {
+                        serve_stream(&dns, Direction::Ingress, stream, ends, policy, &To(origin)).await;
+                    });
+                    continue;
+                }
                 tokio::spawn(async move {
                     let shared = Shared { policy, recorder, stage };
                     serve(Direction::Ingress, stream, ends, shared, &To(origin)).await;
@@ -55,6 +66,18 @@ pub(super) fn start(
         });
     });
     address
+}
+
+/// What decides on questions to name servers; nothing is enforced.
+pub(super) fn dns() -> Dns {
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let table = Advisory::new("measured".to_owned());
+    let (enforcement, _) = enforcement::start(table, Pulse::default(), metrics.clone()).expect("a thread");
+    let (sender, stage) = watch::channel(Stage::Serving);
+    // As long as the process.
+    std::mem::forget(sender);
+    let judge = QuestionJudge { recorder: Arc::new(Recorder::new(metrics)), internal: Arc::new([]) };
+    Dns { enforcement, sockets: Sockets::unmarked(), judge, stage }
 }
 
 /// Only what the section names passes.

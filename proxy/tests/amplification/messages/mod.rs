@@ -1,5 +1,6 @@
 //! What clients send who mean to cost more than they spend, and what ordinary ones send.
 
+mod dns;
 mod http1;
 mod http2;
 mod kafka;
@@ -56,6 +57,7 @@ pub(super) const BYTES: usize = 64 * 1024;
 
 pub(super) fn all() -> Vec<Kind> {
     vec![
+        dns::kind(),
         http1::kind(),
         http2::kind(),
         websocket::kind(),
