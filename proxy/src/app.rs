@@ -13,7 +13,7 @@ use crate::advisory::Advisory;
 use crate::config::{Capture, Place, Run};
 use crate::control::last_good::LastGood;
 use crate::control::{Control, Transport, sealed};
-use crate::dns::{Dns, NameKeeper, QuestionJudge};
+use crate::dns::{Dns, NameKeeper, QuestionJudge, random_identifier};
 use crate::drain::{Connections, Stage};
 use crate::enforcement::{self, Enforcement, Pulse};
 use crate::flows::Recorder;
@@ -117,6 +117,7 @@ impl Sidecar {
             judge: QuestionJudge {
                 recorder: recorder.clone(),
                 internal: run.internal_names.clone().into(),
+                identifier: random_identifier,
             },
             stage: stages.clone(),
         };

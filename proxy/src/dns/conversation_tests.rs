@@ -1,7 +1,7 @@
 //! Conversations without sockets: bytes in, steps out, however they are cut.
 
 use super::conversation::{Conversation, Step};
-use super::exchange::QuestionJudge;
+use super::exchange::{QuestionJudge, random_identifier};
 use super::stream_tests::{SERVER, program};
 use super::verdict::Way;
 use crate::flows::Recorder;
@@ -33,7 +33,7 @@ impl Talk {
             endpoint: None,
         };
         let recorder = Arc::new(Recorder::new(Arc::new(Metrics::new().expect("metrics"))));
-        let judge = QuestionJudge { recorder, internal: Arc::new([]) };
+        let judge = QuestionJudge { recorder, internal: Arc::new([]), identifier: random_identifier };
         Self { judge, current: program(1, action), conversation: Conversation::new(way) }
     }
 

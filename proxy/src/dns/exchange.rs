@@ -25,6 +25,8 @@ pub struct QuestionJudge {
     pub recorder: Arc<Recorder>,
     /// Names that may have private addresses, beside those that no public name looks like.
     pub internal: Arc<[HostName]>,
+    /// Chooses the identifier under which a question leaves that has this one: [`random_identifier`].
+    pub identifier: fn(u16) -> u16,
 }
 
 /// What becomes of a question.
@@ -78,7 +80,14 @@ impl QuestionJudge {
             (Verdict::Release { answers, strictly }, parsed) => {
                 count(&DNS_COUNTERS.released);
                 let query = parsed.ok();
-                let (id, message) = released(query.as_ref(), bytes, strictly);
+                // Never the one that an app has chosen, which others may know.
+                let (id, message) = match &query {
+                    Some(query) => {
+                        let id = (self.identifier)(query.id);
+                        (id, released(query, id, bytes, strictly))
+                    }
+                    None => (0, bytes.to_vec()),
+                };
                 let current = Arc::clone(current);
                 let question_bytes = bytes.len();
                 Asked::Release {
@@ -243,21 +252,21 @@ fn failure(query: &Query) -> Vec<u8> {
     refusal(query, Refusal { code: ResponseCode::ServerFailure, error: ExtendedError::NetworkError, text })
 }
 
-/// What leaves, and its identifier: never the one that an app has chosen, which others may know.
-fn released(query: Option<&Query>, bytes: &[u8], strictly: bool) -> (u16, Vec<u8>) {
-    let Some(query) = query else {
-        let id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
-        return (id, bytes.to_vec());
-    };
+/// An identifier that nobody can know, whichever the asker has chosen.
+pub fn random_identifier(asker: u16) -> u16 {
     let mut random = [0; 2];
-    let id = match SystemRandom::new().fill(&mut random) {
+    match SystemRandom::new().fill(&mut random) {
         Ok(()) => u16::from_be_bytes(random),
-        Err(_) => query.id,
-    };
+        Err(_) => asker,
+    }
+}
+
+/// What leaves of a question that could be read; strictly, it is written anew.
+fn released(query: &Query, id: u16, bytes: &[u8], strictly: bool) -> Vec<u8> {
     if strictly {
-        return (id, query.released(id));
+        return query.released(id);
     }
     let mut message = bytes.to_vec();
     Answer::restore_id(&mut message, id);
-    (id, message)
+    message
 }

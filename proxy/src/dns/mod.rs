@@ -27,7 +27,7 @@ mod verdict;
 pub use conversation::{Conversation, Step};
 pub use counters::{DNS_COUNTERS, DnsCounters};
 pub use datagrams::answer as answer_datagram;
-pub use exchange::{Asked, Came, Open, QuestionJudge};
+pub use exchange::{Asked, Came, Open, QuestionJudge, random_identifier};
 pub use keeper::NameKeeper;
 pub use names::{Held, Names};
 pub use stream::serve as serve_stream;

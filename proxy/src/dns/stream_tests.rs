@@ -1,6 +1,6 @@
 //! Connections to name servers, over real sockets, while programs change.
 
-use super::{Dns, QuestionJudge, is_for_us, serve_stream};
+use super::{Dns, QuestionJudge, is_for_us, random_identifier, serve_stream};
 use crate::advisory::Advisory;
 use crate::drain::Stage;
 use crate::enforcement::{self, Enforcement, Pulse};
@@ -70,7 +70,11 @@ impl Ground {
         let dns = Dns {
             enforcement: enforcement.clone(),
             sockets: Sockets::unmarked(),
-            judge: QuestionJudge { recorder: Arc::new(Recorder::new(metrics)), internal: Arc::new([]) },
+            judge: QuestionJudge {
+                recorder: Arc::new(Recorder::new(metrics)),
+                internal: Arc::new([]),
+                identifier: random_identifier,
+            },
             stage,
         };
         Self { dns, enforcement, thread, _stage }

@@ -8,7 +8,7 @@ use bulkhead_policies::program::{
     L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo,
 };
 use bulkhead_proxy::advisory::Advisory;
-use bulkhead_proxy::dns::{Dns, QuestionJudge, serve_stream};
+use bulkhead_proxy::dns::{Dns, QuestionJudge, random_identifier, serve_stream};
 use bulkhead_proxy::drain::Stage;
 use bulkhead_proxy::enforcement::{self, Pulse};
 use bulkhead_proxy::flows::Recorder;
@@ -76,7 +76,8 @@ pub(super) fn dns() -> Dns {
     let (sender, stage) = watch::channel(Stage::Serving);
     // As long as the process.
     std::mem::forget(sender);
-    let judge = QuestionJudge { recorder: Arc::new(Recorder::new(metrics)), internal: Arc::new([]) };
+    let recorder = Arc::new(Recorder::new(metrics));
+    let judge = QuestionJudge { recorder, internal: Arc::new([]), identifier: random_identifier };
     Dns { enforcement, sockets: Sockets::unmarked(), judge, stage }
 }
 
