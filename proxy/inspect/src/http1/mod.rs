@@ -19,9 +19,10 @@ use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step
 use crate::limits::{HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX, REQUESTS_OUTSTANDING_MAX};
 use crate::question::Question;
 use crate::websocket::Frames;
-use bulkhead_facts::{HostName, Reason};
+use bulkhead_facts::HostName;
 use chunked::Chunked;
 use request::{Cuts, Intent};
+use response::refuse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use upgraded::WebSocket;
@@ -208,20 +209,7 @@ impl Inspector for Http1 {
                         self.requests = enter_body(body, then);
                     }
                 },
-                Requests::Body { body, then } => {
-                    if bytes.is_empty() {
-                        return Step::NeedMore;
-                    }
-                    return match body.advance(bytes) {
-                        Err(refusal) => Step::Refuse(refusal),
-                        Ok((count, complete)) => {
-                            if complete {
-                                self.requests = then.state();
-                            }
-                            Step::Forward(count)
-                        }
-                    };
-                }
+                Requests::Body { .. } => return self.request_body(bytes),
                 Requests::Held => match self.held() {
                     Some(next) => {
                         if let (Requests::Head { .. }, WebSocket::Wanted) = (&next, &self.websocket) {
@@ -346,6 +334,7 @@ impl Inspector for Http1 {
 
     fn passable(&self, side: Side) -> u64 {
         match (side, &self.requests, &self.responses) {
+            (Side::Client, Requests::Body { .. }, _) if self.drops_body() => 0,
             (Side::Client, Requests::Body { body, .. }, _) => body.passable(),
             (Side::Client, Requests::Tunnel, _) | (Side::Server, _, Responses::Tunnel) => {
                 match &self.websocket {
@@ -411,7 +400,7 @@ impl Inspector for Http1 {
             in_question: in_head,
             begun: false,
             in_body: matches!(self.requests, Requests::Body { .. }),
-            dropping: false,
+            dropping: self.drops_body(),
             in_response: matches!(self.responses, Responses::Body(Body::Length(_) | Body::Chunked(_))),
             waits_for_server: self.waits_for_server(),
             awaits_greeting: false,
@@ -424,6 +413,28 @@ impl Inspector for Http1 {
 }
 
 impl Http1 {
+    /// True while nobody waits for what comes of a body: its request was answered to the end, and is the last. A server that
+    /// did not read it would take it for the next one.
+    fn drops_body(&self) -> bool {
+        self.last_exchange && self.outstanding.is_empty() && matches!(self.requests, Requests::Body { .. })
+    }
+
+    fn request_body<'a>(&mut self, bytes: &[u8]) -> Step<'a> {
+        let drops = self.drops_body();
+        let (Requests::Body { body, then }, false) = (&mut self.requests, bytes.is_empty()) else {
+            return Step::NeedMore;
+        };
+        match body.advance(bytes) {
+            Err(refusal) => Step::Refuse(refusal),
+            Ok((count, complete)) => {
+                if complete {
+                    self.requests = then.state();
+                }
+                if drops { Step::Discard(count) } else { Step::Forward(count) }
+            }
+        }
+    }
+
     fn waits_for_server(&self) -> bool {
         match self.requests {
             Requests::Head { .. } => self.outstanding.len() >= REQUESTS_OUTSTANDING_MAX,
@@ -472,7 +483,7 @@ impl Http1 {
     fn response_head<'a>(&mut self, bytes: &[u8]) -> Step<'a> {
         let Responses::Head { scanned, interim } = &mut self.responses else { return Step::NeedMore };
         let Some(about) = self.outstanding.front().copied() else {
-            return unasked(bytes);
+            return response::unasked(bytes);
         };
         let length = match head::find_end(bytes, scanned) {
             Err(refusal) => return Step::Refuse(Refusal { status: None, ..refusal }),
@@ -585,17 +596,4 @@ impl After {
             Self::Ended => Requests::Ended,
         }
     }
-}
-
-/// Some servers say 408 when they give up waiting for a request; anything else answers what was not seen here.
-fn unasked<'a>(bytes: &[u8]) -> Step<'a> {
-    let gives_up = bytes.starts_with(b"HTTP/1.1 408 ") || bytes.starts_with(b"HTTP/1.0 408 ");
-    match gives_up {
-        true => Step::Refuse(Refusal { reason: Reason::Limit, status: None, detail: "408 to no request" }),
-        false => refuse("response to no request"),
-    }
-}
-
-fn refuse<'a>(detail: &'static str) -> Step<'a> {
-    Step::Refuse(Refusal { reason: Reason::Malformed, status: None, detail })
 }

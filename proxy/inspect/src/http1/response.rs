@@ -5,7 +5,7 @@
 
 use super::Body;
 use super::head::{Lines, content_length, field, malformed};
-use crate::contract::Refusal;
+use crate::contract::{Refusal, Step};
 use crate::limits::HEAD_FIELDS_MAX;
 use crate::websocket::is_compressed;
 use bulkhead_facts::Reason;
@@ -64,6 +64,19 @@ pub(super) fn parse(head: &[u8]) -> Result<ResponseHead, Refusal> {
         None => Body::UntilClose,
     };
     Ok(ResponseHead { status, body, compressed })
+}
+
+/// Some servers say 408 when they give up waiting for a request; anything else answers what was not seen here.
+pub(super) fn unasked<'a>(bytes: &[u8]) -> Step<'a> {
+    let gives_up = bytes.starts_with(b"HTTP/1.1 408 ") || bytes.starts_with(b"HTTP/1.0 408 ");
+    match gives_up {
+        true => Step::Refuse(Refusal { reason: Reason::Limit, status: None, detail: "408 to no request" }),
+        false => refuse("response to no request"),
+    }
+}
+
+pub(super) fn refuse<'a>(detail: &'static str) -> Step<'a> {
+    Step::Refuse(Refusal { reason: Reason::Malformed, status: None, detail })
 }
 
 fn status_line(line: &[u8]) -> Result<(u16, u8), Refusal> {
