@@ -53,8 +53,10 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// It ends as soon as nothing is open on it.
     pub(super) draining: bool,
-    /// Bytes of our reply that were sent.
-    pub(super) reply_sent: usize,
+    /// Replies of our own that the client has not taken yet.
+    pub(super) replies: Vec<u8>,
+    /// Nothing is said after them.
+    pub(super) replies_end: bool,
     /// Since when both sides have nothing more to do.
     pub(super) finished_since: Option<Instant>,
     last_moved: Instant,
@@ -153,7 +155,8 @@ impl Connection {
             reading: Reading::Understood,
             phase: Phase::Open,
             draining: false,
-            reply_sent: 0,
+            replies: Vec::new(),
+            replies_end: false,
             finished_since: None,
             last_moved: Instant::now(),
             started: Instant::now(),
@@ -263,6 +266,9 @@ impl Connection {
         if let Some(server) = &mut self.server {
             server.release();
         }
+        if self.replies.is_empty() {
+            self.replies = Vec::new();
+        }
         Poll::Pending
     }
 
@@ -361,8 +367,13 @@ impl Connection {
     }
 
     fn is_unlimited(&self) -> bool {
-        let is_tunnel = || self.conversation.checks_frames(0) && !self.conversation.standing().has_reply;
+        let is_tunnel = || self.conversation.checks_frames(0) && !self.has_reply();
         !self.gate || self.reading != Reading::Understood || is_tunnel()
+    }
+
+    /// True while the client has to be told something by us.
+    pub(super) fn has_reply(&self) -> bool {
+        !self.replies.is_empty() || self.replies_end || self.conversation.standing().has_reply
     }
 
     /// True if something should move: a body, or bytes that the other side does not take.
@@ -371,6 +382,7 @@ impl Connection {
             || self.server.as_ref().is_some_and(|server| !server.is_flushed(self.gate))
             || self.conversation.standing().in_body
             || self.conversation.reply().is_some()
+            || !self.replies.is_empty()
     }
 
     /// True while it is the client who has to go on with a head; not where we do not read on.
@@ -412,7 +424,7 @@ impl Connection {
             return Err(End::Reset);
         }
         let gate = self.verdicts.gate();
-        let replies = self.conversation.standing().has_reply;
+        let replies = self.has_reply();
         if gate && !self.gate {
             // Deadlines begin with the gate.
             self.last_moved = Instant::now();

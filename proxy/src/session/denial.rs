@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A refusal on its way to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Denial {
-    /// JSON.
+    /// JSON; empty where the protocol has no place for it.
     body: String,
     /// The same in one line of text.
     line: String,
@@ -46,6 +46,12 @@ pub(super) struct About<'a> {
 /// Writes the refusal.
 pub(super) fn denial(judge: &Judge, answer: Answer, about: About<'_>) -> Denial {
     let report_id = new_report_id();
+    let is_http = about.question.is_none_or(|question| matches!(question.subject, Subject::Http(_)));
+    if about.direction == Direction::Ingress && !is_http {
+        // Whoever does not speak HTTP is told a line, of which a peer learns little.
+        let line = told_in_line(answer, &report_id);
+        return Denial { body: String::new(), line, report_id };
+    }
     let mut body =
         json!({"error": "denied by bulkhead", "reason": answer.reason.as_str(), "report": report_id});
     if let (Direction::Egress, Some(fields)) = (about.direction, body.as_object_mut()) {
@@ -60,11 +66,15 @@ pub(super) fn denial(judge: &Judge, answer: Answer, about: About<'_>) -> Denial 
         }
         fields.insert("change".to_owned(), change(judge, answer, about).into());
     }
-    let mut line = format!("denied by bulkhead: {} (report {report_id})", answer.reason.as_str());
+    let mut line = told_in_line(answer, &report_id);
     if let (Direction::Egress, Some(change)) = (about.direction, body.get("change").and_then(Value::as_str)) {
         line = printable(&format!("{line} {}: {change}", policy(judge, answer)));
     }
     Denial { body: format!("{body}\n"), line, report_id }
+}
+
+fn told_in_line(answer: Answer, report_id: &str) -> String {
+    format!("denied by bulkhead: {} (report {report_id})", answer.reason.as_str())
 }
 
 /// One line of printable ASCII, whatever names it holds.

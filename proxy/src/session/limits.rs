@@ -10,6 +10,8 @@ pub const CLIENT_BUFFER_BYTES: usize = 16 * 1024;
 pub const SERVER_BUFFER_BYTES: usize = 128 * 1024;
 /// Bytes that were rewritten and not yet sent. More: nothing further is judged until they have left.
 pub const REWRITTEN_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of replies of our own that wait for the client. More: the next request that may be denied waits.
+pub const REPLIES_BYTES_MAX: usize = 2 * 1024;
 /// Empty buffers of one size that a thread keeps. More: freed.
 pub const BUFFERS_POOLED_MAX: usize = 16;
 /// Bytes kept of requests that are not answered yet, to judge them again when the policy changes. More: a request is not

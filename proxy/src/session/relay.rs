@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, End, Event, Phase, Reading};
 use super::counters::{COUNTERS, add};
-use super::limits::LINGER_BYTES_MAX;
+use super::limits::{LINGER_BYTES_MAX, REPLIES_BYTES_MAX};
 use bulkhead_inspect::Side;
 use std::task::Context;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ impl Connection {
         }
         let mut moved = self.relay_client(context)?;
         moved |= self.relay_server(context)?;
-        moved |= self.send_reply(context)?;
+        moved |= self.send_replies(context)?;
         moved |= self.pass_on_ends(moved, context)?;
         Ok(moved)
     }
@@ -23,13 +23,13 @@ impl Connection {
     /// True if another round would find nothing: everything that came was judged and sent, and both sides will wake us. It
     /// spares most rounds a second look at everything.
     pub(super) fn is_quiet(&mut self, context: &mut Context<'_>) -> bool {
+        let (standing, has_reply) = (self.conversation.standing(), self.has_reply());
         let Some(server) = &mut self.server else { return false };
-        let standing = self.conversation.standing();
         self.phase == Phase::Open
             && !self.draining
             && !standing.finished
             && !standing.over
-            && !standing.has_reply
+            && !has_reply
             && self.client.is_quiet(context)
             && server.is_quiet(context)
     }
@@ -52,14 +52,18 @@ impl Connection {
     fn relay_server(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
         let passable = self.passable(Side::Server);
         let Some(server) = &mut self.server else { return Ok(false) };
-        if server.should_splice(passable) {
+        // What the client was to be told before comes before it.
+        let told = self.replies.is_empty();
+        if told && server.should_splice(passable) {
             return self.splice(Side::Server, passable, context);
         }
         let mut moved = server.poll_fill(context).map_err(|_| Event::End(End::Reset))?;
         self.judge_server()?;
         let end_follows = self.is_over();
         let Some(server) = &mut self.server else { return Ok(moved) };
-        moved |= self.client.poll_send(&mut server.inbound, self.gate, end_follows, context);
+        if told {
+            moved |= self.client.poll_send(&mut server.inbound, self.gate, end_follows, context);
+        }
         self.unless_client_broke(moved)
     }
 
@@ -83,29 +87,46 @@ impl Connection {
         self.unless_client_broke(spliced.taken + spliced.given > 0)
     }
 
-    /// Our own response, in its turn.
-    fn send_reply(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
-        let in_turn = self.server.as_ref().is_none_or(|server| server.is_flushed(self.gate));
-        let Some(reply) = self.conversation.reply().filter(|_| in_turn) else { return Ok(false) };
-        let Some(count) =
-            self.client.poll_send_bytes(reply.get(self.reply_sent..).unwrap_or_default(), context)
-        else {
-            return Ok(false);
-        };
-        self.reply_sent += count;
-        if self.reply_sent >= reply.len() {
-            self.reply_sent = 0;
-            if !self.conversation.replied() {
-                self.start_lingering(context);
+    /// Our own replies, in their turn: several at a time, since whoever asks for many asks with little.
+    fn send_replies(&mut self, context: &mut Context<'_>) -> Result<bool, Event> {
+        let mut moved = false;
+        while self.takes_reply()
+            && let Some(reply) = self.conversation.reply()
+        {
+            self.replies.extend_from_slice(reply);
+            self.replies_end = !self.conversation.replied();
+            moved = true;
+            if !self.replies_end {
+                self.judge_client()?;
             }
         }
-        self.unless_client_broke(true)
+        if !self.replies.is_empty()
+            && let Some(count) = self.client.poll_send_bytes(&self.replies, context)
+        {
+            self.replies.drain(..count.min(self.replies.len()));
+            moved = true;
+        }
+        if self.replies_end && self.replies.is_empty() {
+            self.replies_end = false;
+            self.start_lingering(context);
+        }
+        self.unless_client_broke(moved)
+    }
+
+    /// True if everything before the next reply has left, and there is room for it.
+    fn takes_reply(&self) -> bool {
+        !self.replies_end
+            && self.replies.len() < REPLIES_BYTES_MAX
+            && self.server.as_ref().is_none_or(|server| server.is_flushed(self.gate))
     }
 
     /// An end of one side becomes an end for the other, once everything before it is through.
     fn pass_on_ends(&mut self, moves: bool, context: &mut Context<'_>) -> Result<bool, Event> {
         if self.phase != Phase::Open {
             return Ok(true);
+        }
+        if !self.replies.is_empty() {
+            return Ok(false);
         }
         if self.draining && self.is_at_rest() {
             return Err(Event::End(End::Closed));
@@ -221,7 +242,7 @@ impl Connection {
         // What became readable in this round, for example after a reply of ours.
         self.judge_client()?;
         let standing = self.conversation.standing();
-        if self.gate && standing.has_reply {
+        if self.gate && self.has_reply() {
             return Ok(false);
         }
         if !self.client.inbound.unjudged().is_empty() {

@@ -75,6 +75,28 @@ async fn the_pods_own_app_is_told_policy_rule_and_change() {
 }
 
 #[tokio::test]
+async fn many_denials_at_once_come_in_their_turn_to_a_client_that_ends_before_it_reads() {
+    let origin = origin::http().await;
+    let lab = Lab::inbound(Hold::Gate, origin.address);
+    let client = lab.connect().await;
+    socket2::SockRef::from(&client.stream).set_recv_buffer_size(4_096).expect("a socket");
+    let (mut reads, mut writes) = client.stream.into_split();
+    let paths = ["/ok/1", "/no/1", "/no/2", "/no/3", "/ok/2", "/no/4"].repeat(500);
+    let requests: String = paths.iter().map(|path| get(path)).collect();
+    let sends = tokio::spawn(async move {
+        writes.write_all(requests.as_bytes()).await.expect("a session that reads");
+        writes.shutdown().await.expect("an end");
+    });
+    let mut text = String::new();
+    reads.read_to_string(&mut text).await.expect("an orderly end");
+    sends.await.expect("no panic");
+    client.session.await.expect("no panic");
+    let expected: Vec<&str> = ["200", "403", "403", "403", "200", "403"].repeat(500);
+    assert_eq!(statuses(&text), expected);
+    assert_eq!(origin.seen.text(), "GET /ok/1\nGET /ok/2\n".repeat(500));
+}
+
+#[tokio::test]
 async fn denials_in_a_pipeline_come_in_their_turn() {
     let origin = origin::http().await;
     let lab = Lab::inbound(Hold::Gate, origin.address);
