@@ -4,18 +4,20 @@ use super::Dns;
 use super::counters::{DNS_COUNTERS, count};
 use super::exchange::{Asked, Came, Open};
 use super::limits::{ANSWER_TIMEOUT, QUESTION_BYTES_MAX};
+use super::room::{Place, Room};
 use super::verdict::Way;
 use crate::drain::Stage;
 use crate::intercept::{Arrived, DatagramListener, Destinations};
 use crate::policy::CurrentReceiver;
 use bulkhead_facts::{Direction, L4Protocol};
+use socket2::SockRef;
 use std::future::Future;
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 /// What serves one listener.
@@ -23,7 +25,7 @@ pub(super) struct Service {
     pub(super) dns: Dns,
     pub(super) listener: Arc<DatagramListener>,
     pub(super) destinations: Arc<Destinations>,
-    pub(super) room: Arc<Semaphore>,
+    pub(super) room: Arc<Room>,
     pub(super) policy: CurrentReceiver,
 }
 
@@ -51,7 +53,9 @@ impl Service {
     }
 
     fn begin(&self, arrived: Arrived, bytes: &[u8]) {
-        let Ok(permit) = self.room.clone().try_acquire_owned() else {
+        let direction = self.listener.direction;
+        let peer = (direction == Direction::Ingress).then(|| arrived.client.ip());
+        let Some(place) = self.room.take(peer) else {
             return count(&DNS_COUNTERS.no_room);
         };
         let (client, destination) = match self.destinations.of(&self.listener, arrived) {
@@ -61,7 +65,6 @@ impl Service {
                 return tracing::warn!(%error, "captured datagram dropped: its destination is not known");
             }
         };
-        let direction = self.listener.direction;
         let (peer, local) = match direction {
             Direction::Ingress => (client.ip(), destination.ip()),
             Direction::Egress => (destination.ip(), client.ip()),
@@ -83,7 +86,7 @@ impl Service {
             client,
             destination,
             way,
-            _permit: permit,
+            _place: place,
         };
         tokio::spawn(exchange.run(asked));
     }
@@ -96,7 +99,7 @@ struct Exchange {
     client: SocketAddr,
     destination: SocketAddr,
     way: Way,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Exchange {
@@ -148,8 +151,9 @@ pub async fn answer(
 
 async fn first_answer(dns: &Dns, way: Way, open: &Open, socket: &UdpSocket) -> io::Result<Vec<u8>> {
     loop {
-        socket.readable().await?;
-        let Some(bytes) = read(socket, open.answer_bytes())? else { continue };
+        let read = || read(socket, open.answer_bytes());
+        // That nobody is there is an error, and nothing to read.
+        let bytes = socket.async_io(Interest::READABLE | Interest::ERROR, read).await?;
         match dns.judge.answered(way, open, bytes) {
             Came::Pass(answer) => return Ok(answer),
             Came::Admit { answered, message } => {
@@ -164,14 +168,10 @@ async fn first_answer(dns: &Dns, way: Way, open: &Open, socket: &UdpSocket) -> i
 
 /// A datagram that is there, cut at so many bytes. Room for it is made now: most of the time a question waits, and whoever
 /// asks says how long an answer may be.
-fn read(socket: &UdpSocket, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::with_capacity(bytes_max);
-    match socket.try_recv_buf(&mut bytes) {
-        Ok(_) => {
-            bytes.shrink_to_fit();
-            Ok(Some(bytes))
-        }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
-    }
+fn read(socket: &UdpSocket, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; bytes_max];
+    let length = (&*SockRef::from(socket)).read(&mut bytes)?;
+    bytes.truncate(length);
+    bytes.shrink_to_fit();
+    Ok(bytes)
 }

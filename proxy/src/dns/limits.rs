@@ -5,6 +5,8 @@ use std::time::Duration;
 /// Questions by UDP of one direction that wait for their answer, so that nobody who asks the workload keeps it from asking.
 /// More: the new one is dropped unanswered; whoever asked tries again.
 pub const QUESTIONS_OPEN_MAX: usize = 512;
+/// Those of one peer among them, of those who ask the workload. More: as above.
+pub const QUESTIONS_PER_PEER_MAX: usize = QUESTIONS_OPEN_MAX / 4;
 /// Questions on one TCP connection that wait for their answer. More: reading waits.
 pub const STREAM_QUESTIONS_MAX: usize = 32;
 /// Bytes of a captured question. Longer: cut, and so malformed.

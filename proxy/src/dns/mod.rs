@@ -17,6 +17,7 @@ mod keeper;
 pub mod limits;
 mod names;
 mod report;
+mod room;
 mod stream;
 #[cfg(test)]
 mod stream_tests;
@@ -39,7 +40,6 @@ use crate::intercept::{DatagramListener, Destinations, Sockets};
 use crate::policy::CurrentReceiver;
 use bulkhead_facts::Direction;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// What all questions share.
@@ -64,12 +64,11 @@ impl Dns {
         current: &CurrentReceiver,
     ) {
         let destinations = Arc::new(destinations);
-        let room = || Arc::new(Semaphore::new(limits::QUESTIONS_OPEN_MAX));
-        let (inbound, outbound) = (room(), room());
+        let (inbound, outbound) = (Arc::default(), Arc::default());
         for listener in listeners {
             let room = match listener.direction {
-                Direction::Ingress => inbound.clone(),
-                Direction::Egress => outbound.clone(),
+                Direction::Ingress => Arc::clone(&inbound),
+                Direction::Egress => Arc::clone(&outbound),
             };
             let service = datagrams::Service {
                 dns: self.clone(),

@@ -1,6 +1,6 @@
 //! A name server in a pod: questions from outside are judged as well, and the app sees who asks.
 
-use crate::network::{PEER, POD, Peer, with_timeout};
+use crate::network::{PEER, POD, Peer, SILENCE, with_timeout};
 use crate::policy::SERVERS;
 use crate::process::Sidecar;
 use crate::server::{A, TXT, ask, question_message};
@@ -84,7 +84,7 @@ fn whoever_asks_the_pod_more_than_there_is_room_for_does_not_keep_it_from_asking
         || {
             let rules = format!("{RULES}\n  egress:\n    - {{name: names, {SERVERS}, dns: [{{}}]}}");
             let Ground { sidecar, peer, server: _server } = ground_under("crowd", &policy::program(&rules));
-            let _silent = UdpSocket::bind((POD[0], 53)).expect("bind");
+            let silent = POD.map(|pod| UdpSocket::bind((pod, 53)).expect("bind"));
             let client = peer.udp(PEER[0], 0);
             let started = Instant::now();
             let none = "bulkhead_dns_no_room_total 0\n";
@@ -95,6 +95,11 @@ fn whoever_asks_the_pod_more_than_there_is_room_for_does_not_keep_it_from_asking
                 }
             }
             assert_eq!(ask(PEER[0], "api.card.example", A).expect("answered").code, 0);
+            // Nor others from asking it.
+            let other = peer.udp(PEER[1], 0);
+            other.send_to(&question_message(7, "api.card.example", A), (POD[1], 53)).expect("sent");
+            silent[1].set_read_timeout(Some(3 * SILENCE)).expect("timeout");
+            silent[1].recv(&mut [0; 512]).expect("the question of another peer");
         },
     );
 }
