@@ -9,7 +9,7 @@ seconds="${1:?usage: run.sh SECONDS [TARGET...]}"
 shift
 targets=("$@")
 [ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates dns http1 http1_servers program hpack http2 tls redis postgres kafka
-    http1_session http2_session tls_session redis_session postgres_session kafka_session sessions)
+    http1_session http2_session tls_session redis_session postgres_session kafka_session dns_session sessions)
 suites="${BULKHEAD_SUITES:-../shared/suites}"
 triple="$(rustc -vV | sed -n 's/^host: //p')"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
@@ -58,6 +58,16 @@ seeds() { # seeds TARGET FOLDER
         tls_session)
             { printf '\1'; event 1 '\26\3\1\0\103\1\0\0\77\3\3aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\0\0\2\300\57\1\0\0\24\0\0\0\20\0\16\0\0\13example.com'
                 event 3 '\26\3\3\0\1\2'; } >"$2/hello"
+            ;;
+        dns_session)
+            local head='\1\0\0\1\0\0\0\0\0\0' name='\3api\2ok\4test\0\0\1\0\1' options='\0\0\51\4\320\0\0\200\0\0\0'
+            { printf '\0'; event 0 "ab$head$name"; event 2 "cd$head\3bad\2ok\4test\0\0\34\0\1"; event 3 '\0\0\0\1\300\14\0\1\0\1\0\0\0\74\0\4\313\0\161\7'
+                event 3 '\1\0\0\2\300\14\0\5\0\1\0\0\0\12\0\4\1b\300\20\1b\300\20\0\34\0\1\0\0\0\74\0\20\40\1\15\270\0\0\0\0\0\0\0\0\0\0\0\1'
+                printf '\6\40\7\1'; event 0 "ef$head\1x\4evil\4test\0\0\20\0\1"; } >"$2/datagrams"
+            { printf '\1'; event 1 '\0\50gh\1\40\0\1\0\0\0\0\0\1\3svc\2ok\4test\0\0\101\0\1'"$options"; event 2 "ij$head$name"; printf '\5\0'
+                event 3 '\1\0\0\1\300\14\0\1\0\1\0\0\0\74\0\4\12\0\0\5'
+                event 3 '\0\0\0\1\300\14\0\101\0\1\0\0\0\74\0\13\0\1\0\0\4\0\4\313\0\161\7'; event 3 '\0\0\0\0'; } >"$2/stream"
+            { printf '\3'; event 2 "kl$head$name"; event 4 '\0\14'; event 1 'SSH-2.0-x'; printf '\5\0'; } >"$2/tunnel"
             ;;
         documents) find policies/examples policies/testdata -name '*.yaml' -size -16k -exec cp --backup=numbered {} "$2" \; ;;
         inventory) find policies/examples policies/testdata deploy -name 'inventory*.yaml' -size -16k -exec cp --backup=numbered {} "$2" \; ;;
