@@ -303,3 +303,30 @@ fn a_pipeline_that_is_never_answered_does_not_grow_without_bound() {
     let outcome = run(silent, &line.repeat(10_000), 1 << 20);
     assert_eq!(outcome.asked.len(), bulkhead_inspect::limits::REDIS_OUTSTANDING_MAX);
 }
+
+/// How many commands are over after each answer of the server.
+fn completed(lines: &[&str]) -> Vec<usize> {
+    let mut gate = gate::Gate::new(World { answer: |_| Vec::new(), ..WORLD }, 4096);
+    let count = |gate: &mut gate::Gate| {
+        std::iter::from_fn(|| gate.conversation.take_progress().completed.then_some(())).count()
+    };
+    lines.iter().for_each(|line| gate.client(&array(&[line])));
+    assert_eq!(count(&mut gate), 0, "nothing was answered");
+    let mut found = Vec::new();
+    while gate.conversation.outstanding() > 0 {
+        let mut answer = &b"+QUEUED\r\n"[..];
+        while let bulkhead_inspect::Step::Forward(some) = gate.conversation.server(answer) {
+            answer = &answer[some..];
+        }
+        found.push(count(&mut gate));
+    }
+    found
+}
+
+#[test]
+fn a_command_within_a_transaction_is_over_when_that_is() {
+    assert_eq!(completed(&["GET a", "SET a 1"]), [1, 1]);
+    assert_eq!(completed(&["MULTI", "GET a", "SELECT 1", "EXEC", "GET a"]), [1, 0, 0, 3, 1]);
+    assert_eq!(completed(&["MULTI", "GET a", "DISCARD"]), [1, 0, 2]);
+    assert_eq!(completed(&["MULTI", "GET a", "RESET", "MULTI", "EXEC"]), [1, 0, 2, 1, 1]);
+}

@@ -30,7 +30,11 @@ pub(crate) struct Redis {
     reply: Option<Vec<u8>>,
     /// The connection ends after the reply.
     closes: bool,
-    progress: Progress,
+    /// Commands that the server keeps for the end of a transaction: open until then, for the policy may change.
+    queued: usize,
+    /// Commands that are over and of which that was not told.
+    completed: usize,
+    tunnel: bool,
     to_server: &'static [u8],
     to_client: &'static [u8],
 }
@@ -104,6 +108,10 @@ enum Answers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Reply,
+    /// To a command within a transaction, which is carried out at its end.
+    Queued,
+    /// To the end of a transaction, however it ends.
+    Ended,
     /// If it is `+OK`, this is the database.
     Selected(u32),
     /// To our own `DISCARD`: the client is told that its transaction failed.
@@ -124,7 +132,9 @@ impl Default for Redis {
             answers: Answers::Each,
             reply: None,
             closes: false,
-            progress: Progress::default(),
+            queued: 0,
+            completed: 0,
+            tunnel: false,
             to_server: &[],
             to_client: &[],
         }
@@ -232,7 +242,11 @@ impl Inspector for Redis {
     }
 
     fn take_progress(&mut self) -> Progress {
-        std::mem::take(&mut self.progress)
+        let completed = self.completed > 0;
+        self.completed -= usize::from(completed);
+        // It is the last one that became a stream.
+        let tunnel = self.completed == 0 && std::mem::take(&mut self.tunnel);
+        Progress { completed, tunnel, ..Progress::default() }
     }
 
     fn passable(&self, side: Side) -> u64 {
@@ -370,7 +384,10 @@ impl Redis {
 
     /// What a command does, once it is on its way.
     fn apply(&mut self, effect: Effect) {
-        let mut expected = Expected::Reply;
+        let mut expected = match self.transaction {
+            Transaction::None => Expected::Reply,
+            Transaction::Open | Transaction::Broken => Expected::Queued,
+        };
         match effect {
             Effect::Nothing => {}
             // Among replies that come unasked nobody can tell the one to this.
@@ -380,16 +397,18 @@ impl Redis {
             Effect::Select(_) => self.database = None,
             Effect::Multi if self.transaction == Transaction::None => self.transaction = Transaction::Open,
             Effect::Multi => {}
-            Effect::Exec | Effect::Discard => self.transaction = Transaction::None,
+            Effect::Exec | Effect::Discard => {
+                (self.transaction, expected) = (Transaction::None, Expected::Ended);
+            }
             Effect::Reset => {
-                self.transaction = Transaction::None;
+                (self.transaction, expected) = (Transaction::None, Expected::Ended);
                 // The server selects database 0, unless it refuses.
                 self.database = self.database.filter(|database| *database == 0);
             }
             Effect::Subscribe => self.answers = Answers::AndMore,
             Effect::Replicate => {
                 self.state = State::Stream;
-                self.progress = Progress { completed: true, tunnel: true, ..Progress::default() };
+                (self.completed, self.tunnel) = (self.completed + 1, true);
                 return;
             }
             Effect::Silent(_) if self.answers == Answers::AndMore => {}
@@ -399,7 +418,7 @@ impl Redis {
                 if self.answers != Answers::Never {
                     self.answers = answers;
                 }
-                self.progress.completed = true;
+                self.completed += 1;
                 return;
             }
         }
@@ -418,16 +437,28 @@ impl Redis {
         if let Expected::Selected(_) = expected {
             self.database = None;
         }
-        self.progress.completed = true;
+        self.over(Some(expected));
     }
 
     fn answered(&mut self, is_ok: bool) {
-        match self.outstanding.pop_front() {
+        let expected = self.outstanding.pop_front();
+        match expected {
             Some(Expected::Selected(database)) if is_ok => self.database = Some(database),
             Some(Expected::Discarded) => self.to_client = DISCARDED,
-            Some(Expected::Selected(_) | Expected::Reply) | None => {}
+            Some(Expected::Selected(_) | Expected::Reply | Expected::Queued | Expected::Ended) | None => {}
         }
-        self.progress.completed = true;
+        self.over(expected);
+    }
+
+    /// A command was answered, or never will be.
+    fn over(&mut self, expected: Option<Expected>) {
+        match expected {
+            Some(Expected::Queued) => self.queued += 1,
+            Some(Expected::Ended | Expected::Discarded) => {
+                self.completed += 1 + std::mem::take(&mut self.queued);
+            }
+            Some(Expected::Selected(_) | Expected::Reply) | None => self.completed += 1,
+        }
     }
 }
 

@@ -379,6 +379,41 @@ async fn a_protocol_that_no_rule_names_is_refused_in_its_own_words_and_nothing_o
     assert_eq!(origin.seen.text(), "");
 }
 
+#[tokio::test]
+async fn a_transaction_of_redis_that_holds_what_is_not_allowed_any_more_is_not_carried_out() {
+    let origin = origin::raw(|mut stream, seen| async move {
+        let mut bytes = [0; 256];
+        while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+            seen.push(&bytes[..count]);
+            let _ = stream.write_all(b"+QUEUED\r\n").await;
+        }
+    })
+    .await;
+    let section = L7Section::Redis(vec![commands(&["multi", "get", "exec"], None)]);
+    let narrow = gated(origin.address, Direction::Ingress, section).policy.borrow().clone();
+    for (queued, stays) in [("GET a", true), ("FLUSHALL", false)] {
+        let lab = Lab::inbound(Hold::Observe, origin.address);
+        let mut client = lab.connect().await;
+        for line in ["MULTI", queued] {
+            let words: Vec<&str> = line.split(' ').collect();
+            let arguments = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
+            client.send(format!("*{}\r\n{}", words.len(), arguments.collect::<String>())).await;
+            client.read_until("+QUEUED\r\n").await;
+        }
+        lab.policy.send_replace(Arc::clone(&narrow));
+        if stays {
+            client.send("*1\r\n$4\r\nEXEC\r\n").await;
+            client.read_until("+QUEUED\r\n").await;
+            lab.change(Hold::Closed);
+        }
+        assert!(!client.read_to_end().await.1, "{queued}: reset");
+        client.finish().await;
+        let told = lines(&lab.flows());
+        assert_eq!(told.iter().any(|line| line.contains("deny/deny l7_mismatch")), !stays, "{told:?}");
+    }
+    assert_eq!(origin.seen.text().matches("EXEC").count(), 1, "{}", origin.seen.text());
+}
+
 /// A GOAWAY whose text is a command, behind the greeting of HTTP/2.
 const GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x0c\x04\0\0\0\0\0AAAAAA\0\x04\0\0\xff\xff\
     \0\0\x13\x07\0\0\0\0\0\0\0\0\0\0\0\0\0\r\nflush_all\r\n";
