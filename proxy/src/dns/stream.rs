@@ -21,8 +21,9 @@ use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Bytes read at once.
-const READ_BYTES: usize = 4 * 1024;
+/// Bytes read at once, unless there is room for this many.
+const READ_BYTES: usize = 2 * 1024;
+const READ_BYTES_MIN: usize = 512;
 
 /// Serves one captured connection to its end.
 pub async fn serve<D: Dial>(
@@ -40,14 +41,15 @@ pub async fn serve<D: Dial>(
     let (peer, local, port) = (peer.ip(), local.ip(), ends.destination.port());
     let current = policy.borrow_and_update().clone();
     let endpoints = candidates(&current, direction, peer, port);
-    let Ok(Ok((endpoint, mut server))) = timeout(DIAL_TIMEOUT, reach(dial, ends, endpoints)).await else {
+    let Ok(Ok((endpoint, mut server))) = Box::pin(timeout(DIAL_TIMEOUT, reach(dial, ends, endpoints))).await
+    else {
         return reset(&client);
     };
     let way = Way { direction, peer, local, protocol: L4Protocol::TCP, port, endpoint };
     let mut carrier = Carrier { dns, way, policy, conversation: Conversation::new(way), client_ended: false };
     let mut end = carrier.run(&mut client, &mut server).await;
     if let Ok(End::Tunnel) = end {
-        end = carrier.tunnel(&mut client, &mut server).await;
+        end = Box::pin(carrier.tunnel(&mut client, &mut server)).await;
     }
     match end {
         Ok(End::Closed | End::Tunnel) => {
@@ -168,7 +170,7 @@ impl Carrier<'_> {
                 step = self.conversation.question(judge, &current);
             }
             if let Step::Admit(answered) = step {
-                let admitted = self.dns.admit(answered).await;
+                let admitted = Box::pin(self.dns.admit(answered)).await;
                 step = self.conversation.admitted(judge, admitted);
             }
             match step {
@@ -211,8 +213,14 @@ async fn denied(mut policy: CurrentReceiver, way: Way) {
 
 /// Room is made when there is something to read: most connections wait.
 fn read(stream: &TcpStream, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    buffer.reserve(READ_BYTES);
-    stream.try_read_buf(buffer)
+    if buffer.capacity() - buffer.len() < READ_BYTES_MIN {
+        buffer.reserve(READ_BYTES);
+    }
+    let read = stream.try_read_buf(buffer);
+    if buffer.is_empty() {
+        *buffer = Vec::new();
+    }
+    read
 }
 
 /// An end that takes nothing for so long holds the conversation no longer: no program would be heard meanwhile.
