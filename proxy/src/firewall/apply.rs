@@ -43,12 +43,13 @@ impl Firewall {
         if captures {
             self.begin_capturing()?;
         }
+        let before = self.generation;
         let means = self.replace(judge, named)?;
         self.judge = Some(judge.clone());
         self.named = names::loaded(named);
         self.transactions = None;
         // The program is in force without: such conversations are cut by their next packet.
-        let _ = self.end_uncaptured(judge, means);
+        let _ = self.end_uncaptured(judge, self.generation != before);
         if !captures {
             // The program is in force; what is left costs time only.
             let _ = self.end_capturing();
@@ -156,7 +157,10 @@ impl Firewall {
             self.begin_capturing()?;
         }
         let named: Vec<NamedAddress> = self.named.values().copied().collect();
-        self.reload(&judge, &named)
+        self.reload(&judge, &named)?;
+        // What was opened while nobody held it.
+        let _ = self.end_uncaptured(&judge, true);
+        Ok(())
     }
 
     /// Clears the marks of the generations that come next, which takes a look at every connection of the machine: for idle

@@ -100,7 +100,10 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
         chains.push(regular(&weigh_message(direction), weigh_message_rules(direction, options)));
         chains.push(regular(&deny(direction), deny_rules(direction, options)));
         let passes = leaves(Rule::new(), options);
-        chains.push(regular(&told(direction), [told_rules(direction), vec![passes]].concat()));
+        let unmarked = Rule::new().set_ct_mark(0);
+        let told_and = |before, after: Rule| [before, told_rules(direction), vec![after]].concat();
+        chains.push(regular(&told(direction), told_and(vec![unmarked], passes)));
+        chains.push(regular(&heard(direction), told_and(Vec::new(), Rule::new().drop_packet())));
         chains.push(regular(&count(direction), count_rules(direction)));
     }
     chains.extend(hooks::always());
@@ -435,14 +438,21 @@ fn admitted(name: &str, direction: Direction, options: &FirewallOptions) -> Vec<
 }
 
 /// The packet carries the mark that says why. The resets by which we cut a flow pass here themselves: no more than the
-/// two headers at their shortest, so that neither payload nor options leave by them. A socket that ends while its flow is cut has
-/// one reset of its own, with the option that says the time.
+/// two headers at their shortest, so that neither payload nor options leave by them. The reset of a socket itself has the option
+/// that says the time: it passes once, and within limits where a packet of the flow was denied before.
 fn deny_rules(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
+    let of_socket = || {
+        resets(TIMESTAMP_BYTES).map(|reset| {
+            let has_option = reset.field(Field::TCP_LENGTH).equals(8u8 << 4).field(Field::TCP_OPTIONS);
+            has_option.equals(TIMESTAMP)
+        })
+    };
+    let limited = |reset: Rule| reset.ct_mark().equals(0).at_most_per_second(RESETS_PER_SECOND, 100);
     let mut rules = resets(0).map(|reset| leaves(reset.ct_mark().equals(0), options)).to_vec();
-    rules.extend(resets(TIMESTAMP_BYTES).map(|reset| {
-        let has_option = reset.field(Field::TCP_LENGTH).equals(8u8 << 4).field(Field::TCP_OPTIONS);
-        has_option.equals(TIMESTAMP).ct_mark().not_equals(0).goto(&told(direction))
-    }));
+    rules.extend(of_socket().map(|reset| leaves(limited(reset), options)));
+    rules.extend(of_socket().map(|reset| reset.ct_mark().not_equals(0).goto(&told(direction))));
+    rules.push(word_of_changed(direction).goto(&heard(direction)));
+    rules.push(Rule::new().set_ct_mark(0));
     rules.extend(told_rules(direction));
     rules.extend(resets(0).map(|reset| leaves(reset, options)));
     let cut = |rule: Rule| {
@@ -463,6 +473,22 @@ fn deny_rules(direction: Direction, options: &FirewallOptions) -> Vec<Rule> {
         ],
     });
     rules
+}
+
+/// What the pod says in a flow that has to be inspected now. A reset would tell the pod alone: the flow keeps its mark until its
+/// socket is ended, which tells the other end too, or until we give that up.
+fn word_of_changed(direction: Direction) -> Rule {
+    let leaving = match direction {
+        Direction::Ingress => Rule::new().towards_source(),
+        Direction::Egress => Rule::new().towards_destination(),
+    };
+    let changed = leaving.packet_mark().mask(Class::MASK).equals(Class::TierChanged.bits());
+    changed.protocol(TCP).ct_mark().not_equals(0)
+}
+
+/// Where such a packet ends.
+fn heard(direction: Direction) -> String {
+    format!("heard_{direction}")
 }
 
 /// Bytes of the option that says the time, with two that fill up, and how it begins (RFC 7323 appendix A).
@@ -486,10 +512,9 @@ fn told(direction: Direction) -> String {
     format!("told_{direction}")
 }
 
-/// The flow has no mark from here on; the packet is counted and, within limits, logged.
+/// The packet is counted and, within limits, logged.
 fn told_rules(direction: Direction) -> Vec<Rule> {
     vec![
-        Rule::new().set_ct_mark(0),
         Rule::new().named(&format!("denied {direction}")).counter().jump(&count(direction)),
         Rule::new().at_most_per_second(LOGGED_PACKETS_PER_SECOND, LOGGED_PACKETS_BURST).log_to_group(
             LOG_GROUP,

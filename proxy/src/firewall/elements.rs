@@ -50,10 +50,9 @@ pub(super) fn inspects_datagrams(judge: &Judge) -> bool {
     judge.has_names() || learned || boxes.any(|b| holds_udp(b) && matches!(b.action, Action::Inspect { .. }))
 }
 
-/// True if TCP with that peer is handed to the inspector in any case.
-pub(super) fn inspects_stream(judge: &Judge, direction: Direction, peer: IpAddr, port: u16) -> bool {
-    let action = judge.action(direction, peer, L4Protocol::TCP, port);
-    matches!(class_of(action, Some(Carrier::Tcp), judge).0, Class::InspectTcp | Class::Led)
+/// What the kernel does with TCP of that peer, but for what is admitted or read by name.
+pub(super) fn class_of_stream(judge: &Judge, direction: Direction, peer: IpAddr, port: u16) -> Class {
+    class_of(judge.action(direction, peer, L4Protocol::TCP, port), Some(Carrier::Tcp), judge).0
 }
 
 /// True if questions to name servers are read to learn from them.

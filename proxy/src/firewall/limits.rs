@@ -18,7 +18,7 @@ pub const HEARTBEAT_LIFE: Duration = Duration::from_millis(1_500);
 pub const LOGGED_PACKETS_PER_SECOND: u64 = 50;
 /// Denied packets logged at once after a quiet time.
 pub const LOGGED_PACKETS_BURST: u32 = 100;
-/// Resets per second sent to peers whose flows are cut. More: their packets are dropped without.
+/// Resets per second sent to peers whose flows are cut, and by sockets whose flows were. More: packets are dropped without.
 pub const RESETS_PER_SECOND: u64 = 200;
 /// Programs kept for flows that they admitted. More: the oldest is forgotten and its flows are reported
 /// without their rule.

@@ -169,7 +169,7 @@ pub(super) const TIMEOUTS: TcpTimeouts = TcpTimeouts {
     close_wait_s: OPEN_S,
     last_ack_s: 15,
     time_wait_s: 5,
-    close_s: 3,
+    close_s: 1,
 };
 
 /// Gives the lasting chains of a table that was found the rules of this run: its marks are its own. One transaction;

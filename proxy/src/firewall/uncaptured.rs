@@ -5,7 +5,7 @@
 //! at once. UDP has no end, and a socket that asks again and again would keep its conversation, refused, for ever. So the
 //! kernel forgets both: what comes next is captured, whatever port it comes from.
 
-use super::{Firewall, FirewallError, Means, elements};
+use super::{Class, Firewall, FirewallError, elements};
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_netfilter::conntrack::Flow;
 use bulkhead_netfilter::{NetlinkError, connection_status};
@@ -15,41 +15,46 @@ use std::net::SocketAddr;
 
 impl Firewall {
     /// Ends and forgets conversations that the program in force inspects and that are not captured. Of TCP there can be some
-    /// after a reload only.
-    pub(super) fn end_uncaptured(&mut self, judge: &Judge, means: Means) -> Result<(), FirewallError> {
-        let inspects = self.options.hands_over && !self.options.fail_open && elements::captures(judge);
-        let streams = means == Means::Reload && inspects;
+    /// where everything open is judged again.
+    pub(super) fn end_uncaptured(&mut self, judge: &Judge, judges_again: bool) -> Result<(), FirewallError> {
+        let streams = judges_again && elements::captures(judge);
         let datagrams = elements::inspects_datagrams(judge);
         if !streams && !datagrams {
             return Ok(());
         }
-        for flow in self.conntrack.flows(0, 0)? {
-            if datagrams && self.is_uncaptured_datagram(&flow, judge) {
-                self.conntrack.delete(&flow)?;
-            } else if streams && let Some(direction) = self.uncaptured_stream(&flow, judge) {
-                // Where the kernel cannot, its next packet ends it.
-                if self.end_stream(&flow, direction).is_ok() {
+        for flow in self.conntrack.flows(0, 0)?.into_iter().filter(|flow| !is_captured(flow)) {
+            match L4Protocol(flow.original.protocol) {
+                L4Protocol::TCP if streams => self.end_stream(&flow, judge)?,
+                L4Protocol::UDP if datagrams && self.is_inspected_datagram(&flow, judge) => {
                     self.conntrack.delete(&flow)?;
                 }
+                _ => {}
             }
         }
         Ok(())
     }
 
-    /// Who opened it, if it is such a connection of TCP. What rules by name admit is left to its next packet.
-    fn uncaptured_stream(&self, flow: &Flow, judge: &Judge) -> Option<Direction> {
-        if flow.original.protocol != L4Protocol::TCP.0 || is_captured(flow) {
-            return None;
-        }
-        let kernel_flow = self.local.kernel_flow(flow)?;
+    /// Where the kernel cannot end the socket, and where rules by name admit, the flow loses its mark: it is judged, and
+    /// cut if need be, by its next packet.
+    fn end_stream(&mut self, flow: &Flow, judge: &Judge) -> Result<(), FirewallError> {
+        let Some(kernel_flow) = self.local.kernel_flow(flow) else { return Ok(()) };
         let direction = kernel_flow.direction;
+        let class = elements::class_of_stream(judge, direction, kernel_flow.peer, kernel_flow.port);
+        let inspected = match class {
+            Class::InspectTcp => self.options.hands_over && !self.options.fail_open,
+            class => class == Class::Led,
+        };
         let by_name = direction == Direction::Egress && judge.has_names();
-        let inspected = elements::inspects_stream(judge, direction, kernel_flow.peer, kernel_flow.port);
-        (inspected && !by_name).then_some(direction)
+        match inspected && !by_name && self.end_socket(flow, direction).is_ok() {
+            true => self.conntrack.delete(flow)?,
+            false if inspected || by_name => self.conntrack.set_mark(flow, 0)?,
+            false => {}
+        }
+        Ok(())
     }
 
     /// By the pod's own socket, as that sees both ends.
-    fn end_stream(&mut self, flow: &Flow, direction: Direction) -> Result<bool, NetlinkError> {
+    fn end_socket(&mut self, flow: &Flow, direction: Direction) -> Result<bool, NetlinkError> {
         let tuple = match direction {
             Direction::Ingress => flow.reply,
             Direction::Egress => flow.original,
@@ -58,10 +63,7 @@ impl Firewall {
         self.sockets.end(local, SocketAddr::new(tuple.destination, tuple.destination_port))
     }
 
-    fn is_uncaptured_datagram(&self, flow: &Flow, judge: &Judge) -> bool {
-        if flow.original.protocol != L4Protocol::UDP.0 || is_captured(flow) {
-            return false;
-        }
+    fn is_inspected_datagram(&self, flow: &Flow, judge: &Judge) -> bool {
         let Some(kernel_flow) = self.local.kernel_flow(flow) else { return false };
         let (direction, port) = (kernel_flow.direction, kernel_flow.port);
         match judge.action(direction, kernel_flow.peer, L4Protocol::UDP, port) {

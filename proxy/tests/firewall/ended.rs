@@ -1,12 +1,13 @@
 //! How open connections end, and how long the kernel remembers them.
 
 use crate::inspector::Inspector;
-use crate::network::{PEER, POD, Peer, SILENCE, accept, dial_from, talk};
+use crate::network::{PEER, POD, Peer, SILENCE, accept, dial_from, reset, talk};
 use crate::program::{Rules, What};
-use crate::support::{in_own_network, run};
-use crate::{at, open};
+use crate::support::{as_user, in_own_network, run};
+use crate::{at, open, sidecar_uid};
 use bulkhead_facts::{Direction, Reason};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -91,7 +92,7 @@ fn a_port_whose_connection_was_reset_can_be_used_again_after_a_change_to_inspect
             for family in [0, 1] {
                 firewall.apply(&both_ways(What::Allow).judge()).expect("applied");
                 let (mut client, server) = connect(&peer, way, family, 45_001);
-                socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).expect("an option");
+                SockRef::from(&server).set_linger(Some(Duration::ZERO)).expect("an option");
                 drop(server);
                 assert!(is_end(told(&mut client)));
                 drop(client);
@@ -99,6 +100,28 @@ fn a_port_whose_connection_was_reset_can_be_used_again_after_a_change_to_inspect
                 let (mut client, mut server) = connect(&peer, way, family, 45_001);
                 talk(&mut client, &mut server).expect("through the inspector");
             }
+        }
+    });
+}
+
+#[test]
+fn who_gets_the_port_of_a_leg_that_was_reset_connects_by_the_second_try() {
+    let name = "ended::who_gets_the_port_of_a_leg_that_was_reset_connects_by_the_second_try";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let _inspector = Inspector::start(Sockets::new(firewall.marks(), LocalLeg::ClientAddress));
+        firewall.apply(&both_ways(What::Inspect).judge()).expect("applied");
+        for family in [0, 1] {
+            let (from, to) = ends(Direction::Egress, family, 45_004);
+            let server = peer.listen(to.ip(), to.port());
+            let mark = firewall.marks().upstream;
+            reset(as_user(sidecar_uid(), || dial_from(from, to, mark)).expect("our own leg"), &server);
+            let app = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
+            app.bind(&from.into()).expect("the port is free");
+            // The first packet is taken for one of the leg; the kernel sends another after a second.
+            app.connect_timeout(&to.into(), 5 * SILENCE).expect("captured");
+            talk(&mut app.into(), &mut accept(&server).expect("arrives").0).expect("through the inspector");
         }
     });
 }
