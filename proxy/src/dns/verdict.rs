@@ -142,22 +142,31 @@ fn plan(current: &Current, way: Way) -> Plan {
 
 /// True if the question is for addresses, and may be asked for those of the other family.
 fn has_other_family(judge: &Judge, chain: L7ChainId, query: &Query) -> bool {
-    let record = match query.record {
-        A => AAAA,
-        AAAA => A,
-        _ => return false,
-    };
-    let Request::Dns(question) = query.request() else { return false };
-    let question = Request::Dns(DnsQuestion { record, ..question });
-    judge.decide_l7(chain, &question).enforced.effect == Effect::Allow
+    let other = other_family(query.record);
+    let named = matches!(query.request(), Request::Dns(_));
+    named && query.host().zip(other).is_some_and(|(name, record)| allows(judge, chain, name, record))
 }
 
-/// True if the name is one that may be asked for, with something behind it.
+/// True if the name is one that may be asked for, by addresses of either family, with something behind it.
 fn has_search_end(judge: &Judge, chain: L7ChainId, query: &Query) -> bool {
-    query.shortened().take(SEARCH_ENDS_MAX).any(|name| {
-        let question = Request::Dns(DnsQuestion { name: &name, record: query.record });
-        judge.decide_l7(chain, &question).enforced.effect == Effect::Allow
-    })
+    let records = [Some(query.record), other_family(query.record)];
+    query
+        .shortened()
+        .take(SEARCH_ENDS_MAX)
+        .any(|name| records.into_iter().flatten().any(|record| allows(judge, chain, &name, record)))
+}
+
+fn other_family(record: u16) -> Option<u16> {
+    match record {
+        A => Some(AAAA),
+        AAAA => Some(A),
+        _ => None,
+    }
+}
+
+fn allows(judge: &Judge, chain: L7ChainId, name: &HostName, record: u16) -> bool {
+    let question = Request::Dns(DnsQuestion { name, record });
+    judge.decide_l7(chain, &question).enforced.effect == Effect::Allow
 }
 
 /// Names the reason where no rule is the reason.

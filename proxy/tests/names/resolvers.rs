@@ -54,6 +54,8 @@ fn a_family_that_may_not_be_asked_for_has_no_addresses_while_the_other_has() {
             let told = ask_for_both(PEER[0], "api.card.example");
             assert_eq!(told, [(A, (0, 1)), (AAAA, (0, 0))].into(), "resolvers go on with what there is");
             assert_eq!(server.all().len(), 1, "the other question did not leave");
+            let told = ask_for_both(PEER[0], "api.card.example.shop.svc.cluster.local");
+            assert_eq!(told, [(A, (3, 0)), (AAAA, (3, 0))].into(), "with an end of a search list");
             let told = ask(PEER[0], "api.card.example", AAAA).expect("told");
             assert!(told.text.contains("to `dns` of rule `names`"), "{}", told.text);
             for (name, record) in [("api.card.example", TXT), ("api.evil.example", AAAA)] {
