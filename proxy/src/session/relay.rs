@@ -142,8 +142,12 @@ impl Connection {
                 Some(_) => {}
             }
         }
-        if self.conversation.standing().finished {
+        let standing = self.conversation.standing();
+        if standing.finished {
             return self.close_finished(context);
+        }
+        if self.gate && standing.answered_early && self.conversation.outstanding() == 0 {
+            moved |= self.tell_end(context);
         }
         if self.is_over() && self.client.is_flushed(true) {
             return self.close_over(moves, context);
@@ -203,6 +207,16 @@ impl Connection {
             self.client.shut(context);
         }
         Ok(!told)
+    }
+
+    /// The last answer is through, and what is left of its request is dropped as it comes: a client that waits for it, or that
+    /// sends no body after all, is not to use the connection again.
+    fn tell_end(&mut self, context: &mut Context<'_>) -> bool {
+        let through = self.server.as_ref().is_some_and(|server| server.is_flushed(true)) && !self.client.shut;
+        if through {
+            self.client.shut(context);
+        }
+        through
     }
 
     /// Both sides are told that nothing follows. What the server says still is seen, and refused.

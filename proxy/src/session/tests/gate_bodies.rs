@@ -248,6 +248,7 @@ async fn an_early_answer_passes_and_neither_what_is_left_of_the_body_nor_anythin
         let mut client = lab.connect().await;
         client.send(format!("POST /ok/1 HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n{begin}")).await;
         client.read_until("\r\n\r\n").await;
+        assert_eq!(client.read(1).await, b"", "it is told at once that nothing follows");
         client.send(format!("{body}{end}GET /ok/2 HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         assert_eq!(client.read_to_end().await, (String::new(), true));
         client.finish().await;
