@@ -3,10 +3,12 @@
 use crate::network::{PEER, SILENCE, dial};
 use crate::policy::SERVERS;
 use crate::server::{A, AAAA, TXT, ask, ask_tcp, question_message, read_framed, write_framed};
-use crate::support::in_own_network;
+use crate::support::{in_own_network, run};
 use crate::{Ground, ground};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
+use tempfile::NamedTempFile;
 
 const AXFR: u16 = 252;
 
@@ -79,6 +81,66 @@ fn of_an_answer_that_was_cut_within_a_record_only_that_it_was_cut_is_told() {
             assert_eq!((told.code, told.cut, told.records), (0, true, 0));
         },
     );
+}
+
+/// What the C library finds for a name with such a configuration.
+fn getent(name: &str, configuration: &str) -> Vec<String> {
+    let file = NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), configuration).expect("written");
+    let script = "mount --bind \"$0\" /etc/resolv.conf && exec getent ahosts \"$1\"";
+    let output =
+        Command::new("unshare").args(["--mount", "sh", "-c", script]).arg(file.path()).arg(name).output();
+    let output = output.expect("unshare runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut found: Vec<String> =
+        text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+    found.dedup();
+    found
+}
+
+#[test]
+fn the_resolver_of_the_c_library_finds_what_may_be_asked_in_every_way_that_it_has() {
+    let test = "resolvers::the_resolver_of_the_c_library_finds_what_may_be_asked_in_every_way_that_it_has";
+    in_own_network(test, &["getent", "mount", "sh"], || {
+        let Ground { server, sidecar: _sidecar, peer: _peer } = ground("library", &one_family());
+        let search = "search shop.svc.cluster.local svc.cluster.local cluster.local";
+        for way in ["", "edns0 trust-ad", "single-request", "single-request-reopen", "use-vc", "no-tld-query"]
+        {
+            for address in PEER {
+                let configuration =
+                    format!("nameserver {address}\n{search}\noptions ndots:5 timeout:2 {way}\n");
+                assert_eq!(getent("api.card.example", &configuration), [crate::CARD[0]], "{address} {way}");
+                assert_eq!(getent("api.evil.example", &configuration), [""; 0], "{address} {way}");
+            }
+        }
+        assert!(server.all().iter().all(|asked| asked.name() == "api.card.example"), "{:?}", server.names());
+        assert!(server.all().iter().any(|asked| asked.tcp), "by TCP too");
+    });
+}
+
+/// Asks for addresses of both families and for text, with the case of the name as it is, by c-ares.
+const NODE: &str = "
+const { Resolver } = require('dns').promises;
+const resolver = new Resolver({ timeout: 2000, tries: 2 });
+resolver.setServers([process.argv[1]]);
+const told = (asked) => asked.then(String, (error) => error.code);
+const [name, text] = ['ApI.cArD.example', 'api.card.example'];
+Promise.all([told(resolver.resolve4(name)), told(resolver.resolve6(name)), told(resolver.resolveTxt(text))])
+    .then((all) => console.log(all.join(' ')));
+";
+
+#[test]
+fn the_resolver_of_node_is_told_what_may_be_asked_and_what_not() {
+    let test = "resolvers::the_resolver_of_node_is_told_what_may_be_asked_and_what_not";
+    in_own_network(test, &["node"], || {
+        let Ground { server, sidecar: _sidecar, peer: _peer } = ground("node", &one_family());
+        for address in PEER {
+            let address = address.to_string();
+            let told = run("node", &["-e", NODE, &address]);
+            assert_eq!(told.trim(), format!("{} ENODATA EREFUSED", crate::CARD[0]), "{address}");
+        }
+        assert!(server.names().iter().all(|name| name == "api.card.example"), "{:?}", server.names());
+    });
 }
 
 #[test]
