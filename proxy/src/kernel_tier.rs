@@ -8,8 +8,8 @@ use crate::clock;
 use crate::config::{InfrastructureRule, Place};
 use crate::enforcement::Table;
 use crate::firewall::{
-    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Infrastructure, Marks, Means,
-    NamedAddress, Recognition, TableState,
+    self, DenialReader, Firewall, FirewallError, FirewallOptions, FlowReader, Fullness, Infrastructure,
+    Marks, Means, NamedAddress, Recognition, TableState,
 };
 use crate::flows::Recorder;
 use crate::flows::kernel::KernelFlows;
@@ -38,6 +38,7 @@ pub struct KernelTier {
     forgetting_due: Instant,
     open_queue: Option<String>,
     foreign_rules: Option<String>,
+    nearly_full: bool,
     /// Packets and bytes of each named rule of the table, as told last.
     counted: HashMap<String, (u64, u64)>,
     /// Finds out how the app can see its clients, before the first program that captures.
@@ -122,6 +123,7 @@ impl KernelTier {
             forgetting_due: now + FORGETTING_INTERVAL,
             open_queue: None,
             foreign_rules: None,
+            nearly_full: false,
             counted: HashMap::new(),
             leg_trial: None,
             _readers: readers,
@@ -172,6 +174,23 @@ impl KernelTier {
                 );
             }
         }
+    }
+
+    /// Says once that connections will soon be dropped for want of room, and again when that changes: no rule sees them.
+    fn tell_of_fullness(&mut self) -> Result<(), FirewallError> {
+        let full = self.firewall.fullness()?;
+        self.metrics.connections_tracked.set(full.tracked.into());
+        self.metrics.connections_tracked_max.set(full.most.into());
+        let before = std::mem::replace(&mut self.nearly_full, is_nearly_full(full));
+        if self.nearly_full && !before {
+            tracing::warn!(
+                tracked = full.tracked,
+                most = full.most,
+                "the kernel's list of connections is nearly full, beyond its end new ones are dropped without a verdict: raise \
+                 net.netfilter.nf_conntrack_max on the node"
+            );
+        }
+        Ok(())
     }
 
     /// What the named rules of the table saw: infrastructure, guards, verdicts.
@@ -260,6 +279,7 @@ impl Table for KernelTier {
             self.dump_due = now + DUMP_INTERVAL;
             self.flows.dumped(&self.firewall.flows()?, clock::unix_ms());
             self.count_rules()?;
+            self.tell_of_fullness()?;
             self.dump_due = now + dump_interval(now.elapsed());
         }
         if now >= self.forgetting_due {
@@ -268,6 +288,11 @@ impl Table for KernelTier {
         }
         self.firewall.prepare_next()
     }
+}
+
+/// True if nine of ten places are taken. A kernel that tells no limit has none.
+fn is_nearly_full(full: Fullness) -> bool {
+    full.most > 0 && u64::from(full.tracked) * 10 >= u64::from(full.most) * 9
 }
 
 /// Time from one list of all connections to the next, where one took so long.
@@ -393,5 +418,11 @@ mod tests {
     fn a_list_of_connections_that_takes_long_is_asked_for_less_often() {
         let of = |ms| dump_interval(Duration::from_millis(ms)).as_secs();
         assert_eq!([of(0), of(100), of(300), of(1_200), of(10_000)], [5, 5, 15, 60, 60]);
+    }
+
+    #[test]
+    fn nine_tenths_of_the_room_for_connections_are_told_and_no_limit_is_not() {
+        let of = |tracked, most| is_nearly_full(Fullness { tracked, most });
+        assert_eq!([of(0, 0), of(89, 100), of(90, 100), of(u32::MAX, u32::MAX)], [false, false, true, true]);
     }
 }

@@ -54,6 +54,10 @@ pub struct Metrics {
     pub denied_edges_overflowed: IntCounter,
     /// Addresses that names lead to now.
     pub named_addresses: IntGauge,
+    /// Connections of the pod that the kernel tracks.
+    pub connections_tracked: IntGauge,
+    /// How many it has room for.
+    pub connections_tracked_max: IntGauge,
     /// Names and addresses that were given up for others.
     pub names_given_up: IntCounter,
     /// Flows that found no room.
@@ -172,6 +176,12 @@ impl Metrics {
             denied_edges_overflowed: make.counter(
                 "bulkhead_denied_edges_overflow_total",
                 "Denied packets of more edges than can be told apart.",
+            )?,
+            connections_tracked: make
+                .gauge("bulkhead_connections_tracked", "Connections of the pod that the kernel tracks.")?,
+            connections_tracked_max: make.gauge(
+                "bulkhead_connections_tracked_max",
+                "How many it has room for; of more the first packet is dropped without a verdict.",
             )?,
             named_addresses: make.gauge(
                 "bulkhead_named_addresses",

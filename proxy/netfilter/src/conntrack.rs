@@ -50,6 +50,15 @@ pub struct Flow {
     pub bytes_to_source: u64,
 }
 
+/// How full the kernel's list of connections is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fullness {
+    /// Connections of this namespace that are tracked.
+    pub tracked: u32,
+    /// How many there can be. Of more the first packet is dropped before any rule.
+    pub most: u32,
+}
+
 /// What one read brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowEvents {
@@ -112,6 +121,7 @@ impl FlowEventReader {
 const NEW: u16 = subsystem::CONNTRACK << 8;
 const GET: u16 = subsystem::CONNTRACK << 8 | 1;
 const DELETED: u16 = subsystem::CONNTRACK << 8 | 2;
+const GET_STATISTICS: u16 = subsystem::CONNTRACK << 8 | 5;
 
 /// A socket to ask for connections and change them.
 #[derive(Debug)]
@@ -137,6 +147,18 @@ impl Conntrack {
             flow_of(&message.attributes()).filter(|flow| flow.mark & mask == mark)
         };
         self.exchange.dump(GET, "the list of connections", fill, read)
+    }
+
+    /// How full the list is.
+    pub fn fullness(&mut self) -> Result<Fullness, NetlinkError> {
+        let mut found = Fullness::default();
+        let read = |message: &crate::wire::Message<'_>| {
+            let count = |kind| message.attributes().u32(kind).unwrap_or(0);
+            found = Fullness { tracked: count(1), most: count(2) };
+        };
+        let what = "the number of connections";
+        self.exchange.ask(GET_STATISTICS, 0, what, |e| e.family_header(0, 0), read)?;
+        Ok(found)
     }
 
     /// The connection of the default zone whose answers look like this; `None` if there is none.

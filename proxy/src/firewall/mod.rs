@@ -44,6 +44,7 @@ pub use readers::{DenialReader, DeniedPacket, DeniedPackets, EndedFlows, FlowRea
 
 use bulkhead_facts::L4Protocol;
 use bulkhead_netfilter::conntrack::Conntrack;
+pub use bulkhead_netfilter::conntrack::Fullness;
 use bulkhead_netfilter::local_sockets::LocalSockets;
 use bulkhead_netfilter::route::{Device, Routes};
 use bulkhead_netfilter::{Batch, Connection, Element, Key, NetlinkError, Table};
@@ -391,6 +392,11 @@ impl Firewall {
         const EITHER: u32 = Class::MASK & !(Class::KernelAllow.bits() ^ Class::Learn.bits());
         let flows = self.conntrack.flows(Class::KernelAllow.bits(), EITHER)?;
         Ok(flows.iter().filter_map(|flow| self.local.kernel_flow(flow)).collect())
+    }
+
+    /// How full the kernel's list of connections is: beyond its end new ones are dropped without a verdict.
+    pub fn fullness(&mut self) -> Result<Fullness, FirewallError> {
+        Ok(self.conntrack.fullness()?)
     }
 
     /// Forgets replaced programs of which no flow is left, and hooks that nothing needs any more. For every minute or so.

@@ -259,3 +259,21 @@ fn what_the_infrastructure_needs_is_counted_by_name() {
         assert_eq!((packets("forwarded"), packets("frame stopped")), (Some(0), Some(0)));
     });
 }
+
+#[test]
+fn how_full_the_list_of_connections_is_can_be_asked() {
+    in_own_network("reports::how_full_the_list_of_connections_is_can_be_asked", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        firewall
+            .apply(&Rules::new().tcp(What::Allow, Direction::Egress, &PEER, 8000).judge())
+            .expect("applied");
+        let before = firewall.fullness().expect("asked");
+        let _servers = PEER.map(|address| peer.listen(address, 8000));
+        let _open = PEER.map(|address| dial(at(address, 8000)).expect("allowed"));
+        let after = firewall.fullness().expect("asked");
+        assert_eq!((after.tracked, after.most), (before.tracked + 2, before.most));
+        let most = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_max").expect("a setting");
+        assert_eq!(most.trim(), after.most.to_string());
+    });
+}
