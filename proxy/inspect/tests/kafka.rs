@@ -99,6 +99,30 @@ fn check(requests: &[Vec<u8>], asked: &[&str], left: usize, end: End) -> Outcome
     outcome
 }
 
+/// Asks how topics are laid out, from a page on that begins in another one.
+fn describe(topics: &[&str], page: Option<&str>) -> Vec<u8> {
+    let mut body = vec![0, u8::try_from(topics.len() + 1).expect("a sound test")];
+    topics.iter().for_each(|topic| body.extend([compact(topic).as_slice(), &[0]].concat()));
+    body.extend([0, 0, 7, 208]);
+    body.extend(page.map_or(vec![0xff], |topic| [&[1], compact(topic).as_slice(), &[0; 5]].concat()));
+    request(75, 0, &[body.as_slice(), &[0]].concat())
+}
+
+#[test]
+fn whoever_asks_how_topics_are_laid_out_names_them() {
+    for (topics, page, asked, passes) in [
+        (&["orders.a", "orders.b"][..], None, "75 [orders.a orders.b]", true),
+        (&["orders.a"], Some("orders.b"), "75 [orders.a orders.b]", true),
+        (&["orders.a", "secret"], None, "75 [orders.a secret]", false),
+        (&["orders.a"], Some("secret"), "75 [orders.a secret]", false),
+        (&[], Some("orders.a"), "75 []", false),
+        (&[], None, "75 []", false),
+    ] {
+        let end = if passes { End::Open } else { End::Told };
+        check(&[describe(topics, page)], &[asked], usize::from(passes), end);
+    }
+}
+
 #[test]
 fn requests_about_allowed_topics_pass_unchanged() {
     check(

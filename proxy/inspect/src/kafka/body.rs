@@ -15,6 +15,10 @@ impl<'a> Body<'a> {
         Self { cursor: Cursor::new(bytes), flexible }
     }
 
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        self.cursor.u8()
+    }
+
     pub(super) fn i16(&mut self) -> Option<i16> {
         self.cursor.i16()
     }

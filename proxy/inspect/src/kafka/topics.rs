@@ -22,9 +22,10 @@ const OFFSET_FOR_LEADER_EPOCH: u16 = 23;
 const ADD_PARTITIONS_TO_TXN: u16 = 24;
 const TXN_OFFSET_COMMIT: u16 = 28;
 const CREATE_PARTITIONS: u16 = 37;
+const DESCRIBE_TOPIC_PARTITIONS: u16 = 75;
 
 /// Requests with topics: the first flexible version, and the last one that is known.
-const LAYOUTS: [(u16, i16, i16); 13] = [
+const LAYOUTS: [(u16, i16, i16); 14] = [
     (PRODUCE, 9, 12),
     (FETCH, 12, 12),
     (LIST_OFFSETS, 6, 9),
@@ -38,6 +39,7 @@ const LAYOUTS: [(u16, i16, i16); 13] = [
     (ADD_PARTITIONS_TO_TXN, 3, 3),
     (TXN_OFFSET_COMMIT, 3, 3),
     (CREATE_PARTITIONS, 2, 3),
+    (DESCRIBE_TOPIC_PARTITIONS, 0, 0),
 ];
 
 /// True if lengths in it are of variable size.
@@ -148,6 +150,7 @@ impl<'a> Reader<'a> {
                 self.topics(|reader| reader.body.skip_items(4))
             }
             TXN_OFFSET_COMMIT => self.txn_offset_commit(),
+            DESCRIBE_TOPIC_PARTITIONS => self.describe_topic_partitions(),
             _ => self.create_partitions(),
         }?;
         self.body.tags()
@@ -360,5 +363,19 @@ impl<'a> Reader<'a> {
             Some(())
         })?;
         self.body.skip(5)
+    }
+
+    /// No topics at all means all of them. A page begins with the topic that the last one ended in.
+    fn describe_topic_partitions(&mut self) -> Option<()> {
+        self.topics(|_| Some(()))?;
+        self.unknown |= self.named.topics.is_empty();
+        self.body.skip(4)?;
+        if self.body.byte()? == 0xff {
+            return Some(());
+        }
+        let name = self.body.string()?;
+        self.named.topics.push(name);
+        self.body.skip(4)?;
+        self.body.tags()
     }
 }
