@@ -268,7 +268,14 @@ impl<T: Table> Owner<T> {
     fn learn(&mut self, answered: &Answered) -> Result<(), EnforcementError> {
         let changed = self.names.learn(answered);
         self.metrics.names_given_up.inc_by(self.names.take_given_up());
-        self.hold_names(&changed)
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let held = self.hold_names(&changed);
+        if held.is_err() {
+            self.names.doubt(answered);
+        }
+        held
     }
 
     /// Makes the kernel and the sessions hold what is known of these addresses: sessions last, since what they find is open.
@@ -367,10 +374,23 @@ mod tests {
         told: Told,
         generation: u16,
         refuse_revision: u64,
+        /// So many changes of names are refused first.
+        refuse_names: usize,
     }
 
     impl Table for FakeTable {
         type Error = io::Error;
+
+        fn change_named(&mut self, _: &[IpAddr], named: &[NamedAddress]) -> io::Result<()> {
+            self.told.tell(format!("names {}", named.len()));
+            match self.refuse_names.checked_sub(1) {
+                Some(left) => {
+                    self.refuse_names = left;
+                    Err(io::Error::other("no room"))
+                }
+                None => Ok(()),
+            }
+        }
 
         fn apply(&mut self, judge: &Arc<Judge>) -> io::Result<u16> {
             let revision = judge.program().revision;
@@ -409,7 +429,7 @@ mod tests {
     fn started() -> Started {
         let (told, pulse) = (Told::default(), Pulse::default());
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let table = FakeTable { told: told.clone(), generation: 0, refuse_revision: 13 };
+        let table = FakeTable { told: told.clone(), generation: 0, refuse_revision: 13, refuse_names: 1 };
         let (enforcement, thread) = start(table, pulse.clone(), metrics.clone()).expect("a thread");
         Started { enforcement, thread, told, pulse, metrics }
     }
@@ -430,6 +450,26 @@ mod tests {
         receiver.changed().await.expect("the thread lives");
         assert_eq!((receiver.borrow().revision(), receiver.borrow().generation), (2, 2));
         assert_eq!(started.metrics.program_revision.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_says_what_is_known_costs_the_kernel_nothing() {
+        let started = started();
+        started.enforcement.apply(judge(1)).await.expect("applied");
+        let answered = Answered {
+            name: HostName::parse("a.example").expect("a name"),
+            addresses: vec![([203, 0, 113, 1].into(), 60)],
+        };
+        let learn = || started.enforcement.learn(answered.clone());
+        let changes = || {
+            let told = started.told.0.lock().expect("no panic");
+            told.iter().filter(|told| told.starts_with("names ")).count()
+        };
+        learn().await.expect_err("the kernel has no room");
+        learn().await.expect("what could not be made to hold is not known");
+        assert_eq!(changes(), 2);
+        learn().await.expect("known");
+        assert_eq!(changes(), 2);
     }
 
     #[tokio::test]

@@ -47,8 +47,15 @@ impl NameKeeper {
 
     /// A name was answered; returns the addresses for which something changed.
     pub fn learn(&mut self, answered: &Answered) -> Vec<IpAddr> {
+        let changed = self.names.learn(&answered.name, &answered.addresses, clock::unix_ms());
+        self.changed |= !changed.is_empty();
+        changed
+    }
+
+    /// What was learned last could not be made to hold.
+    pub fn doubt(&mut self, answered: &Answered) {
         self.changed = true;
-        self.names.learn(&answered.name, &answered.addresses, clock::unix_ms())
+        self.names.doubt(&answered.name, &answered.addresses, clock::unix_ms());
     }
 
     /// True if some time is over, and was not looked at a moment ago.

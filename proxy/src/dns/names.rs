@@ -36,15 +36,22 @@ pub struct Held {
     pub kept: Option<ClassId>,
 }
 
+/// Ends of a time that are the same: answers count in seconds.
+const SAME_TIME_MS: u64 = 1_000;
+
 impl Names {
     /// A name was answered with these addresses and seconds. Returns the addresses for which something changed, those that
-    /// were given up for them among them.
+    /// were given up for them among them. Most answers come from a cache, which says the same again with less time each second.
     pub fn learn(&mut self, name: &HostName, addresses: &[(IpAddr, u32)], now_ms: u64) -> Vec<IpAddr> {
         let mut changed = Vec::new();
         for (address, ttl_s) in addresses {
             let time = Duration::from_secs(u64::from(*ttl_s)).min(TIME_TO_LIVE_MAX) + GRACE;
             let until_ms = now_ms.saturating_add(milliseconds(time));
             let address = address.to_canonical();
+            let known_ms = self.addresses.get(&address).and_then(|known| known.names.get(name)).copied();
+            if known_ms.is_some_and(|known_ms| known_ms > now_ms && known_ms + SAME_TIME_MS >= until_ms) {
+                continue;
+            }
             changed.extend(self.make_room(name, address));
             let until = self.addresses.entry(address).or_default().names.entry(name.clone()).or_default();
             *until = until_ms.max(*until);
@@ -52,6 +59,16 @@ impl Names {
             changed.push(address);
         }
         changed
+    }
+
+    /// What was learned of these last could not be made to hold: whoever gives them again is no older news.
+    pub fn doubt(&mut self, name: &HostName, addresses: &[(IpAddr, u32)], now_ms: u64) {
+        for (address, _) in addresses {
+            let known = self.addresses.get_mut(&address.to_canonical());
+            if let Some(until_ms) = known.and_then(|known| known.names.get_mut(name)) {
+                *until_ms = now_ms.min(*until_ms);
+            }
+        }
     }
 
     /// Gives up what goes beyond a limit; returns the addresses that lost a name.

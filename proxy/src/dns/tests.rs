@@ -79,6 +79,28 @@ fn an_address_is_admitted_for_its_time_and_the_grace() {
 }
 
 #[test]
+fn an_answer_that_says_the_same_again_changes_nothing() {
+    let mut names = Names::default();
+    let mut learn = |last, ttl_s, now_ms| names.learn(&name("a.example"), &[(address(last), ttl_s)], now_ms);
+    assert_eq!(learn(1, 60, START_MS), [address(1)]);
+    // From a cache, whose time runs out, in whole seconds.
+    for passed_s in 0..60u32 {
+        let now_ms = START_MS + 1_000 * u64::from(passed_s) + 999;
+        assert!(learn(1, 60 - passed_s, now_ms).is_empty(), "{passed_s} s later");
+    }
+    assert_eq!(learn(2, 60, START_MS), [address(2)], "another one");
+    assert_eq!(learn(1, 60, START_MS + 1_001), [address(1)], "for longer");
+    assert_eq!(learn(1, 0, START_MS + 61_001 + GRACE_MS), [address(1)], "when its time is over");
+    names.doubt(&name("a.example"), &[(address(2), 60)], START_MS + 5);
+    assert_eq!(
+        held(&names, 2, START_MS + 5),
+        (None, Some(1)),
+        "what the kernel did not take is not admitted"
+    );
+    assert_eq!(names.learn(&name("a.example"), &[(address(2), 60)], START_MS + 6), [address(2)]);
+}
+
+#[test]
 fn cilium_19452_what_is_open_is_kept_and_admits_nothing_new() {
     let mut names = Names::default();
     names.learn(&name("a.example"), &[(address(1), 0)], START_MS);
