@@ -85,6 +85,7 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
         regular(ASTRAY, astray()),
         regular(hooks::LISTENER, hooks::listener(options)),
         regular(hooks::LEG, hooks::leg(options)),
+        regular(hooks::BOUND, hooks::bound()),
         regular(OWN, own(options)),
         regular(LOOPBACK, loopback()),
         regular(REFUSE, refuse()),
@@ -529,7 +530,8 @@ fn refuse() -> Vec<Rule> {
     vec![Rule::new().protocol(TCP).refuse(Refusal::TcpReset), Rule::new().refuse(Refusal::AdminProhibited)]
 }
 
-fn count(direction: Direction) -> String {
+/// Where denied packets are counted.
+pub(super) fn count(direction: Direction) -> String {
     format!("count_{direction}")
 }
 

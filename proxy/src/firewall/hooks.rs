@@ -3,20 +3,21 @@
 //! Every packet pays for every hook, and for each rule that it meets there. So a hook decides with its first rule what concerns
 //! most packets, and those that only captured flows need are there only while there can be some.
 
-use super::chains::{Rules, by_sidecar, confirmed, of_sidecar, opening};
-use super::mark::{Class, Mark};
+use super::chains::{Rules, by_sidecar, confirmed, count, of_sidecar, opening};
+use super::mark::{Class, Guard, Mark};
 use super::options::{
     DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, OUTBOUND_PORT, QUESTION_ZONE,
     ROUTE_MARK, ROUTE_TABLE,
 };
 use super::{Firewall, FirewallError, elements, goes_without_redirects, sets, table};
-use bulkhead_facts::L4Protocol;
+use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_netfilter::conntrack::Flow;
 use bulkhead_netfilter::route::LOOPBACK_INDEX;
 use bulkhead_netfilter::{
     Chain, ChainType, Comparison, Field, Hook, Policy, Register, Rule, connection_status, priority,
 };
 use bulkhead_policies::decide::Judge;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const TCP: u8 = L4Protocol::TCP.0;
 const UDP: u8 = L4Protocol::UDP.0;
@@ -27,6 +28,8 @@ pub(super) const ZONE: &str = "zone";
 const REDIRECT: &str = "redirect_";
 /// Guards of our listeners.
 pub(super) const LISTENER: &str = "listener";
+/// Where captured packets end that would leave the pod.
+pub(super) const BOUND: &str = "bound";
 /// Guard of our legs to other pods.
 pub(super) const LEG: &str = "leg";
 
@@ -52,7 +55,7 @@ pub(super) fn capturing(options: &FirewallOptions) -> Vec<Rules> {
         ),
         nat("redirect_outbound", Hook::Output, redirect(None, OUTBOUND_PORT, DNS_PORT)),
         filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
-        filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, vec![unmarked_loopback()]),
+        filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, postrouting()),
         filter(
             ZONE,
             Hook::Output,
@@ -168,9 +171,29 @@ pub(super) fn leg(options: &FirewallOptions) -> Vec<Rule> {
 }
 
 /// What stays loses its mark, since an app can read the marks of packets that it receives. Only what is captured carries one of
-/// ours there: our legs, and answers of our listeners.
-fn unmarked_loopback() -> Rule {
-    Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).set_packet_mark(0)
+/// ours there: our legs, and answers of our listeners. What is captured and leaves all the same is lost.
+fn postrouting() -> Vec<Rule> {
+    let captured = |rule: Rule| {
+        let status = rule.field::<u32>(Field::ConnectionStatus);
+        status.any_bit(connection_status::DESTINATION_NAT)
+    };
+    let v4 = captured(Rule::new()).ipv4().field::<Ipv4Addr>(Field::DESTINATION_V4);
+    let v6 = captured(Rule::new()).ipv6().field(Field::DESTINATION_V6);
+    vec![
+        Rule::new().field(Field::OutputDevice).equals(LOOPBACK_INDEX).set_packet_mark(0).accept(),
+        v4.in_block(Ipv4Addr::LOCALHOST, 8).goto(BOUND),
+        v6.equals(Ipv6Addr::LOCALHOST).goto(BOUND),
+    ]
+}
+
+/// A socket that is bound to a device sends by no other: what is redirected to us would leave by it, with the first bytes of
+/// its program, for a loopback address on the wire.
+pub(super) fn bound() -> Vec<Rule> {
+    let lost = Rule::new().named("captured and bound to a device").counter();
+    vec![
+        lost.set_packet_mark(Guard::InvalidPacket.bits()).jump(&count(Direction::Egress)),
+        Rule::new().drop_packet(),
+    ]
 }
 
 impl Firewall {

@@ -1,16 +1,19 @@
 //! Flows that go to the inspector: captured with their destination, carried on with the client's address.
 
 use crate::inspector::{Inspector, Seen, runtime};
-use crate::network::{OTHER_PEER, PEER, POD, Peer, accept, dial, dial_from, reset, talk};
+use crate::network::{OTHER_PEER, PEER, POD, Peer, SILENCE, accept, dial, dial_from, reset, talk};
 use crate::program::{Rules, What};
 use crate::support::{as_user, in_own_network, ip, run};
 use crate::{at, open, sidecar_uid};
-use bulkhead_facts::Direction;
+use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_netfilter::connection_status;
 use bulkhead_netfilter::conntrack::Conntrack;
 use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
-use bulkhead_proxy::firewall::{Firewall, TableState};
+use bulkhead_proxy::firewall::{DNS_PORT, Firewall, OUTBOUND_PORT, TableState};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeSet;
+use std::io::Read;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -325,5 +328,47 @@ fn a_client_may_have_the_port_that_a_leg_to_the_app_has_or_had() {
                 }
             }
         }
+    });
+}
+
+/// All frames that arrive at the peer.
+fn all_frames(peer: &Peer) -> Socket {
+    const EVERYTHING: u16 = 3;
+    let protocol = Protocol::from(i32::from(EVERYTHING.to_be()));
+    let all = peer.run(move || Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).expect("a socket"));
+    all.set_read_timeout(Some(SILENCE)).expect("timeout");
+    all
+}
+
+#[test]
+fn what_is_captured_does_not_leave_by_the_device_that_its_socket_is_bound_to() {
+    let name = "inspected::what_is_captured_does_not_leave_by_the_device_that_its_socket_is_bound_to";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let _inspector = inspector(&firewall, LocalLeg::ClientAddress);
+        let rules =
+            both_ways(What::Inspect).rule(What::Inspect, Direction::Egress, &PEER, L4Protocol::UDP, 53);
+        firewall.apply(&rules.judge()).expect("applied");
+        let mut all = all_frames(&peer);
+        for address in PEER {
+            let bound = |kind| {
+                let socket = Socket::new(Domain::for_address(at(address, 0)), kind, None).expect("a socket");
+                socket.bind_device(Some(b"eth0")).expect("anybody may");
+                socket
+            };
+            let _ = bound(Type::STREAM).connect_timeout(&at(address, 8000).into(), SILENCE / 4);
+            let _ = bound(Type::DGRAM).send_to(b"a question without a verdict", &at(address, 53).into());
+        }
+        let mut frame = [0; 2_000];
+        while let Ok(length) = all.read(&mut frame) {
+            // Behind the header of Ethernet, and of IPv4 or IPv6.
+            let port = if frame[12..14] == [0x08, 0x00] { 36 } else { 56 };
+            let ours = [OUTBOUND_PORT, DNS_PORT].map(u16::to_be_bytes);
+            assert!(!ours.iter().any(|ours| frame[port..port + 2] == *ours), "{:?}", &frame[..length]);
+        }
+        let denied: BTreeSet<_> =
+            firewall.denials().expect("dump").edges.iter().map(|edge| (edge.peer, edge.port)).collect();
+        assert_eq!(denied, PEER.into_iter().flat_map(|peer| [(peer, 53), (peer, 8000)]).collect());
     });
 }
