@@ -15,7 +15,7 @@ use super::verdict::{Plan, Verdicts};
 use crate::drain::{Stage, StageReceiver};
 use crate::policy::{Current, CurrentReceiver};
 use bulkhead_facts::{Direction, Effect};
-use bulkhead_inspect::{Conversation, Question, Side};
+use bulkhead_inspect::{Conversation, Protocol, Question, Side};
 use bulkhead_policies::program::AnswerPair;
 use std::future::{pending, poll_fn};
 use std::io;
@@ -356,7 +356,7 @@ impl Connection {
         if self.phase != Phase::Open || self.finished_since.is_some() {
             return Err(End::Closed);
         }
-        if self.is_unlimited() {
+        if self.is_unlimited() || self.may_last() {
             // It counts from here on again, or the deadline that has passed would be found again at once.
             self.last_moved = now;
             return Ok(now + IDLE_TIMEOUT);
@@ -374,6 +374,15 @@ impl Connection {
     /// True while the client has to be told something by us.
     pub(super) fn has_reply(&self) -> bool {
         !self.replies.is_empty() || self.replies_end || self.conversation.standing().has_reply
+    }
+
+    /// True if quiet is no sign that somebody is gone: an answer is awaited, or a session of another protocol than HTTP goes
+    /// on, of which a server may have something to say at any time.
+    fn may_last(&self) -> bool {
+        let quick = self.head_since.is_some() || self.pace.is_some() || self.is_stalled() || self.is_silent();
+        let is_http = matches!(self.conversation.protocol(), Some(Protocol::Http1 | Protocol::Http2));
+        let awaits_greeting = self.conversation.standing().awaits_greeting;
+        !quick && !awaits_greeting && (self.conversation.outstanding() > 0 || !is_http)
     }
 
     /// True if something should move: a body, or bytes that the other side does not take.

@@ -58,8 +58,9 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 pub const PACE_TIMEOUT: Duration = Duration::from_secs(60);
 /// See [`PACE_TIMEOUT`].
 pub const PACE_BYTES_MIN: u64 = 1024;
-/// Time in which nothing moves at all, under the gate. Longer: closed. Tunnels and observed connections have
-/// no such limit: they live as long as without us, and keep-alive probes find dead peers.
+/// Time in which nothing moves on a connection of HTTP with no request open, under the gate. Longer: closed. What awaits an
+/// answer, sessions of other protocols, tunnels and observed connections have no such limit: they live as long as without
+/// us, and keep-alive probes find dead peers.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Time in which a client may take our last words before the connection is closed for good.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(1);

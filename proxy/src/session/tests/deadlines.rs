@@ -23,6 +23,12 @@ async fn closed_after(client: &mut Client) -> Duration {
     start.elapsed()
 }
 
+/// True if nothing becomes of it in a day.
+async fn lasts(client: &mut Client) -> bool {
+    let day = Duration::from_secs(26 * 3600);
+    tokio::time::timeout(day, client.stream.read(&mut [0; 1])).await.is_err() && !client.session.is_finished()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_head_is_dropped_on_time_and_an_idle_connection_is_not() {
     let origin = origin::http().await;
@@ -91,9 +97,7 @@ async fn a_head_that_waits_for_its_turn_is_not_unfinished() {
     let lab = Lab::inbound(Hold::Gate, silent.address);
     let mut client = lab.connect().await;
     client.send(get("/ok/1").repeat(REQUESTS_OUTSTANDING_MAX + 1)).await;
-    let after = closed_after(&mut client).await;
-    assert!(after >= IDLE_TIMEOUT, "{after:?}");
-    client.finish().await;
+    assert!(lasts(&mut client).await, "closed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,10 +117,7 @@ async fn what_stalls_is_reset_on_time() {
 
     let mut waiting = lab.connect().await;
     waiting.send(get("/ok/1")).await;
-    let start = Instant::now();
-    assert_eq!(waiting.stream.read(&mut [0; 1]).await.ok(), Some(0), "a slow answer is no stall");
-    assert!(start.elapsed() >= IDLE_TIMEOUT, "{:?}", start.elapsed());
-    waiting.finish().await;
+    assert!(lasts(&mut waiting).await, "a slow answer is no stall");
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ mod http2_oracle;
 mod kafka_peer;
 mod names;
 mod origin;
+mod patient;
 mod programs;
 mod slow;
 mod slow_protocols;
