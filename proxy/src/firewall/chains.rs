@@ -85,7 +85,7 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
         regular(ASTRAY, astray()),
         regular(hooks::LISTENER, hooks::listener(options)),
         regular(hooks::LEG, hooks::leg(options)),
-        regular(hooks::BOUND, hooks::bound()),
+        regular(hooks::BOUND, hooks::bound(options)),
         regular(OWN, own(options)),
         regular(LOOPBACK, loopback()),
         regular(REFUSE, refuse()),

@@ -51,9 +51,9 @@ pub(super) fn capturing(options: &FirewallOptions) -> Vec<Rules> {
         nat(
             "redirect_inbound",
             Hook::Prerouting,
-            redirect(Some(LOOPBACK_INDEX), INBOUND_PORT, INBOUND_UDP_PORT),
+            redirect(Vec::new(), Some(LOOPBACK_INDEX), INBOUND_PORT, INBOUND_UDP_PORT),
         ),
-        nat("redirect_outbound", Hook::Output, redirect(None, OUTBOUND_PORT, DNS_PORT)),
+        nat("redirect_outbound", Hook::Output, redirect(left_alone(options), None, OUTBOUND_PORT, DNS_PORT)),
         filter("listeners", Hook::Input, priority::FILTER, Policy::Accept, listeners(options)),
         filter("postrouting", Hook::Postrouting, priority::LAST, Policy::Accept, postrouting()),
         filter(
@@ -79,8 +79,20 @@ fn filter(name: &str, hook: Hook, priority: i32, policy: Policy, rules: Vec<Rule
     (Chain::base(name, ChainType::Filter, hook, priority, policy), rules)
 }
 
+/// What is only learned from passes where it cannot be captured. Where somebody chose to fail open, what has to be inspected
+/// is of that class too.
+fn left_alone(options: &FirewallOptions) -> Vec<Rule> {
+    let bound =
+        learned().key_in(&[Field::TransportProtocol, Field::SOURCE_PORT], sets::bound_senders().name());
+    if options.fail_open { Vec::new() } else { vec![bound.accept()] }
+}
+
+fn learned() -> Rule {
+    Rule::new().ct_mark().mask(Class::MASK).equals(Class::Learn.bits())
+}
+
 /// Learning's redirect holds only while the heartbeat does.
-fn redirect(except_device: Option<u32>, tcp_port: u16, udp_port: u16) -> Vec<Rule> {
+fn redirect(left_alone: Vec<Rule>, except_device: Option<u32>, tcp_port: u16, udp_port: u16) -> Vec<Rule> {
     let class = |class: Class, mask: u32, carrier: u8| {
         let rule = match except_device {
             Some(device) => Rule::new().field(Field::InputDevice).not_equals(device),
@@ -93,12 +105,13 @@ fn redirect(except_device: Option<u32>, tcp_port: u16, udp_port: u16) -> Vec<Rul
         // Redirected, it is its session's to report.
         learned.key_in(&[Field::TransportProtocol], sets::alive().name()).tell_no_events()
     };
-    vec![
+    let handed = [
         class(Class::InspectTcp, Class::HANDED, TCP).redirect_to(tcp_port),
         learn(TCP).redirect_to(tcp_port),
         class(Class::InspectUdp, Class::HANDED, UDP).redirect_to(udp_port),
         learn(UDP).redirect_to(udp_port),
-    ]
+    ];
+    left_alone.into_iter().chain(handed).collect()
 }
 
 /// One rule for what goes to no port of ours, nor between them.
@@ -187,13 +200,15 @@ fn postrouting() -> Vec<Rule> {
 }
 
 /// A socket that is bound to a device sends by no other: what is redirected to us would leave by it, with the first bytes of
-/// its program, for a loopback address on the wire.
-pub(super) fn bound() -> Vec<Rule> {
+/// its program, for a loopback address on the wire. What is only learned from is left alone from its next packet on.
+pub(super) fn bound(options: &FirewallOptions) -> Vec<Rule> {
     let lost = Rule::new().named("captured and bound to a device").counter();
-    vec![
-        lost.set_packet_mark(Guard::InvalidPacket.bits()).jump(&count(Direction::Egress)),
-        Rule::new().drop_packet(),
-    ]
+    let learned = learned().load_key(&[Field::TransportProtocol, Field::SOURCE_PORT]);
+    let learned = learned.count_in(&sets::bound_senders()).drop_packet();
+    let denied = lost.set_packet_mark(Guard::InvalidPacket.bits()).jump(&count(Direction::Egress));
+    let mut rules = if options.fail_open { Vec::new() } else { vec![learned] };
+    rules.extend([denied, Rule::new().drop_packet()]);
+    rules
 }
 
 impl Firewall {

@@ -12,6 +12,11 @@ pub const CHANGED_ELEMENTS_MAX: usize = 512;
 pub const DENIED_EDGES_MAX: u32 = 4_096;
 /// Time that a denied edge is remembered after its last packet; long enough for a sidecar that comes back.
 pub const DENIED_EDGE_LIFE: Duration = Duration::from_secs(120);
+/// Ports whose sockets are bound to a device, which learning leaves alone. More: connections from those beyond time out while
+/// the pod is learned from.
+pub const BOUND_SENDERS_MAX: u32 = 1_024;
+/// Time that such a port is remembered after its last packet that could not be captured.
+pub const BOUND_SENDER_LIFE: Duration = Duration::from_secs(60);
 /// Time that flows are redirected for learning after the last heartbeat.
 pub const HEARTBEAT_LIFE: Duration = Duration::from_millis(1_500);
 /// Denied packets logged per second and direction. More: only counted.

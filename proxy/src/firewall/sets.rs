@@ -1,6 +1,8 @@
 //! Names and shapes of the table's sets.
 
-use super::limits::{DENIED_EDGE_LIFE, DENIED_EDGES_MAX, NAMED_ADDRESSES_MAX};
+use super::limits::{
+    BOUND_SENDER_LIFE, BOUND_SENDERS_MAX, DENIED_EDGE_LIFE, DENIED_EDGES_MAX, NAMED_ADDRESSES_MAX,
+};
 use super::options::{DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, OUTBOUND_PORT};
 use bulkhead_facts::{Direction, IpFamily};
 use bulkhead_netfilter::{Element, FieldKind, Key, Set};
@@ -64,6 +66,12 @@ pub(super) fn denied(direction: Direction, family: IpFamily) -> Set {
     Set::new(&name, &key).dynamic(DENIED_EDGES_MAX, DENIED_EDGE_LIFE)
 }
 
+/// Protocols and source ports of sockets that are bound to a device, so that nothing of theirs can be captured.
+pub(super) fn bound_senders() -> Set {
+    let key = [FieldKind::Protocol, FieldKind::Port];
+    Set::new("bound_senders", &key).dynamic(BOUND_SENDERS_MAX, BOUND_SENDER_LIFE)
+}
+
 /// Holds the numbers of TCP and UDP while flows are redirected for learning.
 pub(super) fn alive() -> Set {
     Set::new("learning", &[FieldKind::Protocol]).timeouts()
@@ -120,5 +128,5 @@ pub(super) fn constant(options: &FirewallOptions) -> Vec<(Set, Vec<Element>)> {
 pub(super) fn dynamic() -> Vec<Set> {
     let families = [IpFamily::V4, IpFamily::V6];
     let denied = Direction::BOTH.into_iter().flat_map(|d| families.map(|family| denied(d, family)));
-    denied.chain([alive()]).collect()
+    denied.chain([alive(), bound_senders()]).collect()
 }

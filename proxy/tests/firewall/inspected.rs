@@ -4,17 +4,17 @@ use crate::inspector::{Inspector, Seen, runtime};
 use crate::network::{OTHER_PEER, PEER, POD, Peer, SILENCE, accept, dial, dial_from, reset, talk};
 use crate::program::{Rules, What};
 use crate::support::{as_user, in_own_network, ip, run};
-use crate::{at, open, sidecar_uid};
+use crate::{at, open, open_with, options, sidecar_uid};
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_netfilter::connection_status;
 use bulkhead_netfilter::conntrack::Conntrack;
 use bulkhead_proxy::firewall::limits::HEARTBEAT_LIFE;
-use bulkhead_proxy::firewall::{DNS_PORT, Firewall, OUTBOUND_PORT, TableState};
+use bulkhead_proxy::firewall::{DNS_PORT, Firewall, FirewallOptions, OUTBOUND_PORT, TableState};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// TCP of the peer on port 8000, both ways.
@@ -340,6 +340,40 @@ fn all_frames(peer: &Peer) -> Socket {
     all
 }
 
+/// A socket of the pod that sends by its device and by no other.
+fn bound_to_device(to: SocketAddr, kind: Type) -> Socket {
+    let socket = Socket::new(Domain::for_address(to), kind, None).expect("a socket");
+    socket.bind_device(Some(b"eth0")).expect("anybody may");
+    socket
+}
+
+#[test]
+fn learning_leaves_alone_what_is_bound_to_a_device_and_inspection_does_not() {
+    let name = "inspected::learning_leaves_alone_what_is_bound_to_a_device_and_inspection_does_not";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        for fail_open in [false, true] {
+            let mut firewall = open_with(FirewallOptions { fail_open, ..options() });
+            let inspector = inspector(&firewall, LocalLeg::ClientAddress);
+            let what = if fail_open { What::Inspect } else { What::Learn };
+            firewall.apply(&both_ways(what).judge()).expect("applied");
+            for to in PEER.map(|address| at(address, 8000)) {
+                firewall.heartbeat().expect("beats");
+                let server = peer.listen(to.ip(), to.port());
+                let client = bound_to_device(to, Type::STREAM);
+                // The first packet is lost; the kernel sends another after a second.
+                let wait = if fail_open { SILENCE } else { 5 * SILENCE };
+                assert_eq!(client.connect_timeout(&to.into(), wait).is_ok(), !fail_open, "{to}");
+                if !fail_open {
+                    let mut end = accept(&server).expect("arrives").0;
+                    talk(&mut client.into(), &mut end).expect("by the kernel alone");
+                }
+                assert_eq!(inspector.next(), None);
+            }
+        }
+    });
+}
+
 #[test]
 fn what_is_captured_does_not_leave_by_the_device_that_its_socket_is_bound_to() {
     let name = "inspected::what_is_captured_does_not_leave_by_the_device_that_its_socket_is_bound_to";
@@ -352,13 +386,10 @@ fn what_is_captured_does_not_leave_by_the_device_that_its_socket_is_bound_to() {
         firewall.apply(&rules.judge()).expect("applied");
         let mut all = all_frames(&peer);
         for address in PEER {
-            let bound = |kind| {
-                let socket = Socket::new(Domain::for_address(at(address, 0)), kind, None).expect("a socket");
-                socket.bind_device(Some(b"eth0")).expect("anybody may");
-                socket
-            };
-            let _ = bound(Type::STREAM).connect_timeout(&at(address, 8000).into(), SILENCE / 4);
-            let _ = bound(Type::DGRAM).send_to(b"a question without a verdict", &at(address, 53).into());
+            let [port, names] = [8000, 53].map(|port| at(address, port));
+            let _ = bound_to_device(port, Type::STREAM).connect_timeout(&port.into(), SILENCE / 4);
+            let question = b"a question without a verdict";
+            let _ = bound_to_device(names, Type::DGRAM).send_to(question, &names.into());
         }
         let mut frame = [0; 2_000];
         while let Ok(length) = all.read(&mut frame) {
