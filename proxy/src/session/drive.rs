@@ -9,7 +9,7 @@ use super::denial::{Denial, denial, item, new_report_id};
 use super::report::Report;
 use super::verdict::Verdicts;
 use bulkhead_facts::{Effect, Reason};
-use bulkhead_inspect::{Progress, Question, Refusal, Side, Step};
+use bulkhead_inspect::{Progress, Protocol, Question, Refusal, Side, Step};
 use bulkhead_policies::program::AnswerPair;
 
 impl Connection {
@@ -247,7 +247,20 @@ impl Connection {
             );
             self.report.denied(&self.verdicts.current, answers, None, application, Some(report_id));
         }
+        if unasked && self.conversation.protocol() == Some(Protocol::Http1) {
+            self.give_up_server();
+            return Ok(());
+        }
         Err(Event::End(End::Reset))
+    }
+
+    /// Nothing more goes to the server, and nothing more comes from it than what it was asked for, which the client still gets
+    /// whole: a server that did not read a body answers its request, and then says that it does not understand the body.
+    fn give_up_server(&mut self) {
+        if let Some(server) = &mut self.server {
+            server.inbound.drop_unjudged();
+            (server.ended, server.broken) = (true, true);
+        }
     }
 
     /// Under the gate nothing follows a request that was answered before it was complete.
