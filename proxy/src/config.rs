@@ -83,6 +83,10 @@ pub enum InfrastructureRule {
     AdministrativePort,
     /// DHCP of both families.
     Dhcp,
+    /// Announcements of IPv6 routers.
+    RouterDiscovery,
+    /// Groups of IPv6 that the pod listens to.
+    MulticastListeners,
 }
 
 /// How captured inbound connections are handed to the app.
@@ -288,7 +292,13 @@ fn infrastructure(text: &str) -> Result<InfrastructureRule, String> {
         "neighbour-discovery" => Ok(InfrastructureRule::NeighbourDiscovery),
         "administrative-port" => Ok(InfrastructureRule::AdministrativePort),
         "dhcp" => Ok(InfrastructureRule::Dhcp),
-        _ => Err("no such rule; write any of `neighbour-discovery,administrative-port,dhcp`".to_owned()),
+        "router-discovery" => Ok(InfrastructureRule::RouterDiscovery),
+        "multicast-listeners" => Ok(InfrastructureRule::MulticastListeners),
+        _ => {
+            Err("no such rule; write any of `neighbour-discovery,administrative-port,dhcp,router-discovery,\
+             multicast-listeners`"
+                .to_owned())
+        }
     }
 }
 
@@ -400,13 +410,17 @@ mod tests {
             let Command::Init(place) = read(&flags).expect("right flags").command else { panic!("not init") };
             place.infrastructure
         };
-        use InfrastructureRule::{AdministrativePort, Dhcp, NeighbourDiscovery, None};
+        use InfrastructureRule::{
+            AdministrativePort, Dhcp, MulticastListeners, NeighbourDiscovery, None, RouterDiscovery,
+        };
         assert_eq!(of(&[]), [NeighbourDiscovery, AdministrativePort]);
         assert_eq!(of(&["--infrastructure", "dhcp,neighbour-discovery"]), [Dhcp, NeighbourDiscovery]);
+        let of_link = ["--infrastructure", "router-discovery,multicast-listeners"];
+        assert_eq!(of(&of_link), [RouterDiscovery, MulticastListeners]);
         assert_eq!(of(&["--infrastructure", ""]), [None]);
         refused(
             &["init", "--controller", "10.0.0.1:9443", "--infrastructure", "arp"],
-            &["--infrastructure", "arp", "neighbour-discovery,administrative-port,dhcp"],
+            &["--infrastructure", "arp", "neighbour-discovery,administrative-port,dhcp,router-discovery"],
         );
     }
 

@@ -396,6 +396,8 @@ fn infrastructure(place: &Place) -> Infrastructure {
         neighbour_discovery: holds(InfrastructureRule::NeighbourDiscovery),
         administrative_port: holds(InfrastructureRule::AdministrativePort),
         dhcp: holds(InfrastructureRule::Dhcp),
+        router_discovery: holds(InfrastructureRule::RouterDiscovery),
+        multicast_listeners: holds(InfrastructureRule::MulticastListeners),
     }
 }
 

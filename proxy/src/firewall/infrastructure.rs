@@ -26,6 +26,23 @@ pub(super) fn of_v6(way: &str, options: &FirewallOptions) -> Vec<Rule> {
         let needed = discovery.field::<u8>(Field::ICMP_TYPE).in_set(sets::neighbours().name());
         rules.push(passes(needed.counter(), way, options));
     }
+    let kinds = [
+        (options.infrastructure.router_discovery, "router discovery", 255u8, [&[133u8][..], &[134]]),
+        (options.infrastructure.multicast_listeners, "multicast listeners", 1, [&[131, 132, 143], &[130]]),
+    ];
+    for (_, name, hop_limit, [out, into]) in kinds.into_iter().filter(|(asked_for, ..)| *asked_for) {
+        for message in if way == "out" { out } else { into } {
+            let of_link = |name: &str| {
+                let of_link = icmpv6(name).field(Field::HOP_LIMIT).equals(hop_limit);
+                of_link.field(Field::ICMP_TYPE).equals(*message)
+            };
+            if way == "out" {
+                let by_a_program = of_link(&format!("{name} by a program"));
+                rules.push(by_a_program.field::<u32>(Field::SenderUser).is_there().counter().drop_packet());
+            }
+            rules.push(passes(of_link(name).counter(), way, options));
+        }
+    }
     let noise = icmpv6("link noise").field::<u8>(Field::ICMP_TYPE).in_set(sets::link_noise().name());
     rules.push(noise.counter().drop_packet());
     if options.infrastructure.dhcp {

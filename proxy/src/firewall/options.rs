@@ -55,11 +55,23 @@ pub struct Infrastructure {
     pub administrative_port: bool,
     /// DHCP of both families, for the few networks that give pods their addresses so; off unless asked for.
     pub dhcp: bool,
+    /// Announcements of routers to the pod and its question for them, by the kernel itself, for the few networks that give pods
+    /// their routes so; off unless asked for.
+    pub router_discovery: bool,
+    /// Questions which groups the pod listens to and the kernel's answers, for networks that keep the pod's neighbours from it
+    /// else; off unless asked for.
+    pub multicast_listeners: bool,
 }
 
 impl Default for Infrastructure {
     fn default() -> Self {
-        Self { neighbour_discovery: true, administrative_port: true, dhcp: false }
+        Self {
+            neighbour_discovery: true,
+            administrative_port: true,
+            dhcp: false,
+            router_discovery: false,
+            multicast_listeners: false,
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use crate::{at, open, open_with, options, sidecar_uid};
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_proxy::firewall::{Class, FirewallOptions, Infrastructure, KernelFlow};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
-use std::net::{TcpListener, UdpSocket};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeSet;
+use std::net::{Ipv6Addr, SocketAddrV6, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -235,6 +237,58 @@ fn each_rule_of_the_infrastructure_can_be_switched_off() {
         // Without discovery the second family has no neighbour, so no lease either.
         let undiscovered = Infrastructure { neighbour_discovery: false, ..with_dhcp };
         assert_eq!(infrastructure_passes(&peer, undiscovered), [false, true, false]);
+    });
+}
+
+/// A message of ICMPv6 to a group of the link; the kernel writes its checksum.
+fn say_to_link(message: &[u8], group: u16, hops: u32) -> std::io::Result<usize> {
+    let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+    socket.set_multicast_hops_v6(hops)?;
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, group);
+    socket.send_to(message, &SocketAddrV6::new(group, 0, 0, device()).into())
+}
+
+/// The index of the link; both ends have one.
+fn device() -> u32 {
+    let link = run("ip", &["-o", "link", "show", "eth0"]);
+    link.split(':').next().and_then(|index| index.parse().ok()).expect("an index")
+}
+
+#[test]
+fn routers_and_groups_of_the_link_are_heard_and_answered_where_somebody_asked_for_it() {
+    let name = "reports::routers_and_groups_of_the_link_are_heard_and_answered_where_somebody_asked_for_it";
+    in_own_network(name, &[], || {
+        const ANNOUNCEMENT: [u8; 16] = [134, 0, 0, 0, 64, 0, 0, 30, 0, 0, 0, 0, 0, 0, 0, 0];
+        const SOLICITATION: [u8; 8] = [133, 0, 0, 0, 0, 0, 0, 0];
+        let peer = Peer::connect();
+        for asked_for in [false, true] {
+            let infrastructure = Infrastructure {
+                router_discovery: asked_for,
+                multicast_listeners: asked_for,
+                ..Infrastructure::default()
+            };
+            let mut firewall = open_with(FirewallOptions { infrastructure, ..options() });
+            firewall
+                .apply(&Rules::new().tcp(What::Allow, Direction::Egress, &PEER, 8000).judge())
+                .expect("applied");
+            peer.run(|| say_to_link(&ANNOUNCEMENT, 1, 255)).expect("sent");
+            let _ = say_to_link(&SOLICITATION, 2, 255);
+            let socket = UdpSocket::bind("[::]:0").expect("bind");
+            socket.join_multicast_v6(&"ff02::4242".parse().expect("a group"), device()).expect("joined");
+            let expected = match asked_for {
+                true => {
+                    ["router discovery in", "router discovery by a program out", "multicast listeners out"]
+                }
+                false => ["link noise in", "link noise out", "link noise out"],
+            };
+            let deadline = Instant::now() + 5 * crate::network::SILENCE;
+            let mut seen = BTreeSet::new();
+            while !expected.iter().all(|name| seen.contains(*name)) {
+                assert!(Instant::now() < deadline, "{expected:?} of {seen:?}");
+                let counters = firewall.counters().expect("dump").into_iter();
+                seen = counters.filter(|counter| counter.packets > 0).map(|counter| counter.name).collect();
+            }
+        }
     });
 }
 
