@@ -104,7 +104,7 @@ impl Conversation {
     /// What to do with bytes from the server that were not yet let go.
     pub fn server<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
         if let State::Detecting = self.state {
-            if bytes.is_empty() {
+            if bytes.is_empty() || detect::may_be_http2(bytes) {
                 return Step::NeedMore;
             }
             self.state = State::Opaque(detect::server(bytes));

@@ -124,6 +124,15 @@ pub fn server(bytes: &[u8]) -> Protocol {
     }
 }
 
+/// True if a server that says this first may speak HTTP/2: it need not wait for its client with its settings, and is told by
+/// what that says (RFC 9113 section 3.4).
+pub(crate) fn may_be_http2(bytes: &[u8]) -> bool {
+    let frame = [None, None, None, Some(4), Some(0), Some(0), Some(0), Some(0), Some(0)];
+    let begins = bytes.iter().zip(frame).all(|(byte, known)| known.is_none_or(|known| *byte == known));
+    let length = bytes.first_chunk().map(|[high, middle, low]| u32::from_be_bytes([0, *high, *middle, *low]));
+    begins && bytes.first() == Some(&0) && length.is_none_or(|length| length.is_multiple_of(6))
+}
+
 enum Told {
     Now(Protocol),
     Later,
@@ -366,6 +375,23 @@ mod tests {
         assert_eq!(server(b"220 FTP ready"), Protocol::Ftp);
         assert_eq!(server(b"INFO {\"server_id\""), Protocol::Nats);
         assert_eq!(server(b"hi"), Protocol::Unknown);
+    }
+
+    #[test]
+    fn a_server_of_http2_may_greet_first_and_no_other_is_taken_for_it() {
+        let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\xff\xff";
+        assert!((1..settings.len()).all(|length| may_be_http2(&settings[..length])));
+        let others: [&[u8]; 8] = [
+            b"",
+            b"J\0\0\0\n8.0.36\0",
+            b"\0\0\x07\x04",
+            b"\0\0\x06\x00",
+            b"\0\0\x06\x04\x01",
+            b"\0\0\x06\x04\0\0\0\0\x01",
+            b"SSH-2.0-x",
+            b"220 mail",
+        ];
+        assert!(others.iter().all(|greeting| !may_be_http2(greeting)));
     }
 
     #[test]

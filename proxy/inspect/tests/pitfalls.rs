@@ -3,7 +3,7 @@
 mod support;
 
 use bulkhead_facts::{HeaderField, Reason};
-use bulkhead_inspect::{Conversation, Step, Target};
+use bulkhead_inspect::{Conversation, Protocol, Step, Target};
 use support::{End, NOTICE, OK, Outcome, PLAIN, World, head, not_below_no, run, run_all_splits};
 
 const MALFORMED: End = End::Refused(Reason::Malformed, Some(400));
@@ -607,4 +607,19 @@ fn the_preface_of_http2_is_another_protocol_and_pri_is_no_method() {
     let get = "GET /a HTTP/1.1\r\nhost: a\r\n\r\n";
     let outcome = run_all_splits(&PLAIN, format!("{get}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").as_bytes());
     assert_eq!((outcome.end, outcome.released.as_slice()), (MALFORMED, get.as_bytes()));
+}
+
+#[test]
+fn a_server_of_http2_may_greet_before_its_client() {
+    let settings = b"\0\0\0\x04\0\0\0\0\0";
+    for length in 1..=settings.len() {
+        let mut conversation = Conversation::expecting([Protocol::Http1]);
+        conversation.hold(true, 0);
+        assert!(matches!(conversation.server(&settings[..length]), Step::NeedMore), "{length} bytes");
+        assert!(matches!(conversation.client(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), Step::Forward(24)));
+        // They are written anew, with our limits.
+        assert!(matches!(conversation.server(settings), Step::Discard(9)), "{length} bytes");
+    }
+    let mut other = Conversation::expecting([Protocol::Http1]);
+    assert!(matches!(other.server(b"SSH-2.0-x\r\n"), Step::Opaque));
 }

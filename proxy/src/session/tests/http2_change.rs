@@ -31,6 +31,33 @@ async fn under_the_tee_requests_pass_unchanged_and_are_reported() {
 }
 
 #[tokio::test]
+async fn a_server_that_greets_first_is_understood() {
+    let origin = origin::raw(|mut stream, seen| async move {
+        let _ = stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await;
+        let mut bytes = [0; 256];
+        while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+            seen.push(&bytes[..count]);
+            if bytes[..count].ends_with(b"/ok/1") {
+                // A response to stream 1 that is complete with its head.
+                let _ = stream.write_all(b"\0\0\x01\x01\x05\0\0\0\x01\x88").await;
+            }
+        }
+    })
+    .await;
+    let request = b"\0\0\x0c\x01\x05\0\0\0\x01\x82\x86\x41\x01a\x44\x05/ok/1";
+    let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".as_slice(), request].concat();
+    for hold in [Hold::Audit, Hold::Observe] {
+        let lab = Lab::inbound(hold, origin.address);
+        let mut client = lab.connect().await;
+        assert_eq!(client.read(9).await, b"\0\0\0\x04\0\0\0\0\0", "before the client has said anything");
+        client.send(&hello).await;
+        assert_eq!(client.read(10).await, b"\0\0\x01\x01\x05\0\0\0\x01\x88");
+        client.finish().await;
+        assert_eq!(lines(&lab.flows()), ["GET /ok/{id} 2 allow/allow allowed_by_rule x1"], "{hold:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_live_connection_goes_from_tee_to_gate_and_only_what_is_denied_ends() {
     let origin = Http2Origin::echo().await;
     let lab = Lab::inbound(Hold::Observe, origin.address);
