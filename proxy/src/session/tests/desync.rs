@@ -4,7 +4,7 @@
 //! How they are written: `|` ends a line; `@` is a whole request for a canary, `LEN` and `HEX` its length; characters up
 //! to U+00FF are single bytes.
 
-use super::evasion::{Log, cuts, each_origin, send};
+use super::evasion::{Late, Log, cuts, each_origin, send};
 use super::{Hold, Lab};
 use std::net::SocketAddr;
 
@@ -217,12 +217,12 @@ async fn no_origin_reads_what_takes_two_readers_apart() {
     let long = std::env::var_os("BULKHEAD_LONG").is_some();
     each_origin(async |name: &str, address: SocketAddr, log: Log<'_>| {
         let lab = Lab::inbound(Hold::Gate, address);
-        let mut wrong = Vec::new();
+        let (mut wrong, mut late) = (Vec::new(), Late::default());
         for (number, case) in cases().iter().enumerate() {
             // Whole, and in some of the places; with `BULKHEAD_LONG` in all of them.
             let places = cuts(case.len(), number);
             let some = if long || number % 4 == 0 { places.as_slice() } else { &places[..1] };
-            wrong.extend(send(&lab, name, case, some, log).await);
+            wrong.extend(send(&lab, name, case, some, log, &mut late).await);
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
     })
