@@ -1,13 +1,18 @@
 //! ICMP beyond echo, and SCTP: errors about an allowed flow arrive, other messages are judged by their type, each packet
 //! of a protocol without sockets here by its port.
 
-use crate::network::{OTHER_PEER, PEER, POD, Peer, SILENCE, accept, dial, with_timeout};
+use crate::inspector::Inspector;
+use crate::network::{OTHER_PEER, PEER, POD, Peer, SILENCE, accept, dial, talk, with_timeout};
 use crate::program::{Rules, What};
-use crate::support::{enter_new_network, in_own_network, ip, raw_socket};
+use crate::support::{enter_new_network, in_own_network, ip, raw_socket, skipped};
 use crate::{at, open};
 use bulkhead_facts::{Direction, L4Protocol};
+use bulkhead_proxy::firewall::Firewall;
+use bulkhead_proxy::intercept::{LocalLeg, Sockets};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Instant;
@@ -92,20 +97,25 @@ fn a_smaller_link_on_the_way_is_found_out_in_both_directions_and_families() {
         let peer = Peer::connect();
         let far = connect_far(&peer);
         let mut firewall = open();
-        let rules =
-            Direction::BOTH.into_iter().fold(Rules::new(), |r, d| r.tcp(What::Allow, d, &FAR, FAR_PORT));
-        firewall.apply(&rules.judge()).expect("applied");
-        for family in [0, 1] {
-            let there = in_far(&far, move || TcpListener::bind(at(FAR[family], FAR_PORT)).expect("listen"));
-            let outbound = dial(at(FAR[family], FAR_PORT)).expect("allowed");
-            let (server, _) = accept(&there).expect("arrives");
-            assert!(carries_much(outbound, server), "out to {}", FAR[family]);
+        for (what, port) in [(What::Allow, FAR_PORT), (What::Inspect, FAR_PORT + 1)] {
+            let rules = Direction::BOTH.into_iter().fold(Rules::new(), |r, d| r.tcp(what, d, &FAR, port));
+            firewall.apply(&rules.judge()).expect("applied");
+            let _inspector = Inspector::start(Sockets::new(firewall.marks(), LocalLeg::ClientAddress));
+            for family in [0, 1] {
+                let there = in_far(&far, move || TcpListener::bind(at(FAR[family], port)).expect("listen"));
+                let outbound = dial(at(FAR[family], port)).expect("allowed");
+                let (server, _) = accept(&there).expect("arrives");
+                assert!(carries_much(outbound, server), "out to {}", FAR[family]);
 
-            let app = TcpListener::bind(at(POD[family], FAR_PORT)).expect("listen");
-            let inbound =
-                in_far(&far, move || TcpStream::connect_timeout(&at(POD[family], FAR_PORT), 5 * SILENCE));
-            let (server, _) = accept(&app).expect("arrives");
-            assert!(carries_much(server, inbound.expect("allowed")), "back to {}", FAR[family]);
+                let app = TcpListener::bind(at(POD[family], port)).expect("listen");
+                let inbound =
+                    in_far(&far, move || TcpStream::connect_timeout(&at(POD[family], port), 5 * SILENCE));
+                let (server, _) = accept(&app).expect("arrives");
+                assert!(carries_much(server, inbound.expect("allowed")), "back to {}", FAR[family]);
+            }
+            // What is known of the way is forgotten, so that the next finds it out.
+            ip("route flush cache");
+            ip("-6 route flush cache");
         }
         // The router's words were about allowed flows: nothing was denied.
         let denied = firewall.denials().expect("dump").edges;
@@ -133,6 +143,69 @@ fn an_allowed_datagram_to_a_closed_port_is_told_of_and_a_denied_one_is_not() {
             assert!(told(at(PEER[family], 8001)), "the peer's kernel tells the pod");
             assert!(peer.run(move || told(at(POD[family], 8001))), "the pod's kernel tells the peer");
             assert!(!peer.run(move || told(at(POD[family], 8002))), "what is dropped is not told of");
+        }
+    });
+}
+
+#[test]
+fn a_datagram_of_many_packets_arrives_in_both_directions() {
+    in_own_network("messages::a_datagram_of_many_packets_arrives_in_both_directions", &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let rules = Direction::BOTH
+            .into_iter()
+            .fold(Rules::new(), |rules, d| rules.rule(What::Allow, d, &PEER, L4Protocol::UDP, 8001));
+        firewall.apply(&rules.judge()).expect("applied");
+        for family in [0, 1] {
+            let here = with_timeout(UdpSocket::bind(at(POD[family], 8001)).expect("bind"));
+            let there = peer.udp(PEER[family], 8001);
+            for (from, to) in [(&here, &there), (&there, &here)] {
+                from.send_to(&[7; 40_000], to.local_addr().expect("address")).expect("sent");
+                assert_eq!(to.recv(&mut [0; 50_000]).expect("arrives"), 40_000);
+            }
+        }
+    });
+}
+
+#[test]
+fn another_path_of_a_connection_is_judged_like_a_connection() {
+    let name = "messages::another_path_of_a_connection_is_judged_like_a_connection";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        let limits = ["mptcp", "limits", "set", "subflow", "2", "add_addr_accepted", "2"];
+        let here = Command::new("ip").args(limits).output().is_ok_and(|output| output.status.success());
+        let socket = |domain| Socket::new(domain, Type::STREAM, Some(Protocol::MPTCP));
+        if !here || socket(Domain::IPV4).is_err() {
+            return skipped(name, "needs multipath TCP in the kernel and in `ip`");
+        }
+        peer.run(|| OTHER_PEER.map(|other| ip(&format!("mptcp endpoint add {other} dev eth0 signal"))));
+        let mut firewall = open();
+        let rules = Rules::new().tcp(What::Allow, Direction::Egress, &PEER, 8000);
+        firewall.apply(&rules.judge()).expect("applied");
+        for family in [0, 1] {
+            let to = at(PEER[family], 8000);
+            let server: TcpListener = peer
+                .run(move || {
+                    let server = socket(Domain::for_address(to))?;
+                    server.bind(&to.into())?;
+                    server.listen(1).map(|()| server)
+                })
+                .expect("listen")
+                .into();
+            let client = socket(Domain::for_address(to)).expect("a socket");
+            client.connect_timeout(&to.into(), SILENCE).expect("allowed");
+            let (mut client, mut end) = (TcpStream::from(client), accept(&server).expect("arrives").0);
+            // With what is said the client learns of the other address, and tries it.
+            let deadline = Instant::now() + 5 * SILENCE;
+            let is_denied = |firewall: &mut Firewall| {
+                firewall.denials().expect("dump").edges.iter().any(|edge| edge.peer == OTHER_PEER[family])
+            };
+            while !is_denied(&mut firewall) {
+                talk(&mut client, &mut end).expect("allowed");
+                assert!(Instant::now() < deadline, "no other path was tried");
+            }
+            talk(&mut client, &mut end).expect("by the first path");
+            drop(server);
         }
     });
 }
