@@ -161,6 +161,9 @@ pub(crate) trait Inspector {
         false
     }
 
+    /// Another policy is in force: what was allowed before may not be.
+    fn policy_changed(&mut self) {}
+
     /// True after a refusal that concerns one request only: the connection goes on once it is rejected, or allowed
     /// under the tee.
     fn survives(&self) -> bool {

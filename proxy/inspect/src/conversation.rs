@@ -80,9 +80,10 @@ impl Conversation {
         Self { state: State::Detecting, named: Named::of(named), gate: false }
     }
 
-    /// The policy names other protocols now.
+    /// Another policy is in force, which names these protocols.
     pub fn expect(&mut self, named: impl IntoIterator<Item = Protocol>) {
         self.named = Named::of(named);
+        inspector!(&mut self.state, inspector => inspector.policy_changed(), ());
     }
 
     /// What to do with bytes from the client that were not yet let go.

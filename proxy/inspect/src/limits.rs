@@ -135,6 +135,8 @@ pub const KAFKA_REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const KAFKA_MESSAGE_BYTES_MAX: usize = 100 * 1024 * 1024;
 /// Topics of one request to Kafka, and of one fetch session. More: refused, and unknown.
 pub const KAFKA_TOPICS_MAX: usize = 4 * 1024;
+/// Topics of a fetch session that are asked about again with each fetch, beside those that are new, once all were allowed.
+pub const KAFKA_TOPICS_ASKED_AGAIN: usize = 16;
 /// Fetch sessions of one connection to Kafka that are followed. Of others the topics are unknown.
 pub const KAFKA_SESSIONS_MAX: usize = 8;
 /// Requests to Kafka that are not yet answered. More: further ones wait.

@@ -169,6 +169,8 @@ impl<'a> Question<'a> {
             Subject::Postgres(message) => {
                 message.user.len() + message.database.len() + message.classes.len() + PART_BYTES
             }
+            // What is not named cannot be asked about again.
+            Subject::Kafka(call) if call.partial => usize::MAX / 2,
             Subject::Kafka(call) => call.topics.iter().map(|topic| topic.len() + PART_BYTES).sum(),
         }
     }
@@ -277,7 +279,7 @@ impl Kept {
             }
             Self::Kafka { api, topics } => {
                 let topics = topics.iter().map(|topic| &**topic).collect();
-                Some(again(Subject::Kafka(Call { api: *api, topics })))
+                Some(again(Subject::Kafka(Call { api: *api, topics, partial: false })))
             }
         }
     }

@@ -241,6 +241,29 @@ fn what_a_session_goes_on_fetching_is_what_it_was_told_before() {
 }
 
 #[test]
+fn a_session_of_many_topics_is_asked_about_in_full_once_and_again_after_a_change_of_policy() {
+    let names: Vec<String> = (0..100).map(|number| format!("orders.{number:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut gate = gate::Gate::new(WORLD, 10_000);
+    let asked = |gate: &mut gate::Gate, request: &[u8]| {
+        gate.client(request);
+        gate.outcome.asked.last().expect("it is asked about").matches("orders.").count()
+    };
+    assert_eq!(asked(&mut gate, &fetch(0, 0, &names)), 100);
+    assert_eq!(asked(&mut gate, &fetch(5, 1, &[])), 100, "all that it goes on with, once");
+    assert_eq!(asked(&mut gate, &fetch(5, 2, &[])), 17);
+    assert_eq!(asked(&mut gate, &fetch(5, 3, &["orders.new"])), 18, "and what is new");
+    gate.conversation.expect([Protocol::Kafka]);
+    assert_eq!(asked(&mut gate, &fetch(5, 4, &[])), 101, "all under another policy");
+    assert_eq!(asked(&mut gate, &fetch(5, 5, &[])), 17);
+    assert_eq!(gate.outcome.end, End::Open);
+    let before = gate.outcome.to_server.len();
+    gate.client(&fetch(5, 6, &["secret"]));
+    let last = gate.outcome.asked.last().expect("it is asked about");
+    assert!(last.contains("secret") && gate.outcome.to_server.len() == before, "{last}");
+}
+
+#[test]
 fn a_request_that_asks_for_no_answer_gets_none() {
     let outcome = run(WORLD, &[produce(0, &["orders.a"]), request(12, 3, b"group")].concat(), 1_000);
     assert_eq!((outcome.asked.len(), outcome.end), (2, End::Open));

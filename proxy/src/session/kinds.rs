@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn kafka<'a>(api: u16, topics: Vec<&'a str>) -> Question<'a> {
-        question(Subject::Kafka(Call { api, topics }))
+        question(Subject::Kafka(Call { api, topics, partial: false }))
     }
 
     #[test]

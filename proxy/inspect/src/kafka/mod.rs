@@ -14,7 +14,7 @@ use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step
 use crate::cursor::Cursor;
 use crate::limits::{
     KAFKA_MESSAGE_BYTES_MAX, KAFKA_OUTSTANDING_MAX, KAFKA_REQUEST_BYTES_MAX, KAFKA_SESSIONS_MAX,
-    KAFKA_TOPICS_MAX,
+    KAFKA_TOPICS_ASKED_AGAIN, KAFKA_TOPICS_MAX,
 };
 use crate::question::{Question, Subject};
 use body::Body;
@@ -30,7 +30,7 @@ pub(crate) struct Kafka {
     /// Bytes of the open answer that are still to come.
     answer_left: usize,
     /// Topics of the fetch sessions that were begun here.
-    sessions: BTreeMap<i32, BTreeSet<Box<str>>>,
+    sessions: BTreeMap<i32, FetchSession>,
     /// An orderly end is all that can be said.
     closing: bool,
     gate: bool,
@@ -81,6 +81,14 @@ struct Asked {
     adds: Option<(i32, Vec<Box<str>>)>,
 }
 
+/// What a fetch session fetches.
+#[derive(Debug, Default)]
+struct FetchSession {
+    topics: BTreeSet<Box<str>>,
+    /// All of it was asked about and allowed under the policy in force.
+    allowed: bool,
+}
+
 /// An answer that is to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Expected {
@@ -100,6 +108,8 @@ pub struct Call<'a> {
     pub api: u16,
     /// The topics that it names, all of them, or none.
     pub topics: Vec<&'a str>,
+    /// It goes on with others, which were asked about before and allowed, so that these few stand for them.
+    pub partial: bool,
 }
 
 const SASL_HANDSHAKE: u16 = 17;
@@ -147,7 +157,17 @@ impl Inspector for Kafka {
             self.progress.completed = true;
         }
         if let State::Asked(asked) = &self.state {
+            let goes_on = asked.adds.as_ref().and_then(|(session, _)| self.sessions.get_mut(session));
+            if let Some(session) = goes_on {
+                session.allowed = true;
+            }
             self.state = State::Releasing(asked.clone());
+        }
+    }
+
+    fn policy_changed(&mut self) {
+        for session in self.sessions.values_mut() {
+            session.allowed = false;
         }
     }
 
@@ -325,13 +345,19 @@ impl Kafka {
         }
         let expected = Some(expected).filter(|_| !named.unanswered);
         self.state = State::Asked(Asked { length, expected, adds });
+        let known = goes_on.and_then(|session| self.sessions.get(&session));
+        let few = |known: &&FetchSession| {
+            self.gate && known.allowed && known.topics.len() > KAFKA_TOPICS_ASKED_AGAIN
+        };
+        let partial = known.filter(few).is_some();
         let topics = match goes_on {
             None => named.topics,
             // What a session fetches is what it was told until now; of one that began elsewhere nobody knows.
-            Some(session) => match self.sessions.get(&session) {
+            Some(_) => match known {
                 None => Vec::new(),
                 Some(known) => {
-                    let known = known.iter().map(|topic| &**topic);
+                    let count = if partial { KAFKA_TOPICS_ASKED_AGAIN + 1 } else { usize::MAX };
+                    let known = known.topics.iter().take(count).map(|topic| &**topic);
                     known.chain(named.topics).collect::<BTreeSet<_>>().into_iter().collect()
                 }
             },
@@ -340,7 +366,7 @@ impl Kafka {
             bytes: bytes.get(..length.min(bytes.len())).unwrap_or_default(),
             exchange: 0,
             lasting: false,
-            subject: Subject::Kafka(Call { api, topics }),
+            subject: Subject::Kafka(Call { api, topics, partial }),
         })
     }
 
@@ -408,7 +434,7 @@ impl Kafka {
 
     fn ask_about_one<'a>(&'a self, bytes: &'a [u8]) -> Step<'a> {
         let State::Sorting(Sorting { asked: Some(topic), .. }) = &self.state else { return Step::NeedMore };
-        let subject = Subject::Kafka(Call { api: topics::METADATA, topics: vec![topic] });
+        let subject = Subject::Kafka(Call { api: topics::METADATA, topics: vec![topic], partial: false });
         Step::Ask(Question { bytes, exchange: 0, lasting: false, subject })
     }
 
@@ -437,8 +463,8 @@ impl Kafka {
             return;
         }
         let known = self.sessions.entry(session).or_default();
-        known.extend(topics);
-        if known.len() > KAFKA_TOPICS_MAX {
+        known.topics.extend(topics);
+        if known.topics.len() > KAFKA_TOPICS_MAX {
             self.sessions.remove(&session);
         }
     }
