@@ -8,7 +8,7 @@ use crate::{at, open, sidecar_uid};
 use bulkhead_facts::{Direction, Reason};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
 use socket2::{Domain, SockRef, Socket, Type};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -122,6 +122,31 @@ fn who_gets_the_port_of_a_leg_that_was_reset_connects_by_the_second_try() {
             // The first packet is taken for one of the leg; the kernel sends another after a second.
             app.connect_timeout(&to.into(), 5 * SILENCE).expect("captured");
             talk(&mut app.into(), &mut accept(&server).expect("arrives").0).expect("through the inspector");
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_the_kernel_has_forgotten_is_judged_again_when_who_opened_it_speaks() {
+    let name = "ended::a_connection_that_the_kernel_has_forgotten_is_judged_again_when_who_opened_it_speaks";
+    in_own_network(name, &["conntrack"], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let _inspector = Inspector::start(Sockets::new(firewall.marks(), LocalLeg::ClientAddress));
+        for (what, port) in [(What::Allow, 45_005), (What::Inspect, 45_006)] {
+            for (way, family) in [(Direction::Ingress, 0), (Direction::Egress, 1)] {
+                firewall.apply(&both_ways(what).judge()).expect("applied");
+                let (mut client, mut server) = connect(&peer, way, family, port);
+                talk(&mut client, &mut server).expect("both ways");
+                run("conntrack", &["-F"]);
+                talk(&mut client, &mut server).expect("it is allowed, and goes where it went");
+                firewall.apply(&Rules::new().judge()).expect("applied");
+                run("conntrack", &["-F"]);
+                client.set_read_timeout(Some(SILENCE)).expect("timeout");
+                server.set_read_timeout(Some(SILENCE)).expect("timeout");
+                let _ = client.write_all(b"late");
+                assert!(!matches!(server.read(&mut [0; 4]), Ok(length) if length > 0), "it is denied");
+            }
         }
     });
 }
