@@ -73,8 +73,7 @@ fn measure(kind: Kind) -> (f64, String) {
             |bytes: usize| costs(entrance, &kind.ordinary, bytes, Manner { waits: true, ..manner });
         ordinary(manner.lengths[1]);
         let [(short, short_us), (long, long_us)] = manner.lengths.map(ordinary);
-        // A hello is sent once: then a connection is all there is.
-        let slope = if long > short { ((long_us - short_us) / (long - short)).max(0.0) } else { 0.0 };
+        let slope = ((long_us - short_us) / (long - short)).max(0.0);
         let connection = short_us - slope * short;
         println!("{:<12} {}", kind.protocol, manner.what);
         row(kind.protocol, "a connection", 0.0, connection, None);

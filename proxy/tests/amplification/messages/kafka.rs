@@ -45,7 +45,7 @@ pub(super) fn kind() -> Kind {
             client("fetches of many topics", long(&[], |_| fetch(0, 0, 90))),
             client("sessions that go on elsewhere", long(&[], |_| fetch(6, 1, 60))),
             session("a session of some topics", 60),
-            session("a session of many topics", 3_000),
+            session("a session of many topics", 1_000),
             client("denied topics", long(&[], |_| denied(190))),
             client("one denied topic", long(&[], |_| denied(1))),
             client("denied topics that are all different", long(&[], |_| denied(4_000))),

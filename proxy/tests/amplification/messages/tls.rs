@@ -1,6 +1,6 @@
 //! TLS, of which only the first message is read.
 
-use super::{Kind, answer_nothing, client};
+use super::{Kind, answer_nothing, client, long};
 use bulkhead_facts::NamePattern;
 use bulkhead_policies::model::{L7Section, TlsMatch};
 
@@ -33,7 +33,11 @@ pub(super) fn kind() -> Kind {
         section: L7Section::Tls(TlsMatch { sni: vec![name], ..TlsMatch::default() }),
         greeting: Vec::new(),
         answer: answer_nothing,
-        ordinary: client("ordinary", record(&hello("open.test", &[]))),
+        // What follows the hello is not read.
+        ordinary: client(
+            "ordinary",
+            long(&record(&hello("open.test", &[])), |_| [&[0x17, 3, 3, 0, 100][..], &[0; 100]].concat()),
+        ),
         hostile: vec![
             client("a denied name", record(&hello("secret.test", &[]))),
             client("records of one byte", bytewise(&hello("open.test", &many))),
