@@ -50,9 +50,29 @@ pub(super) fn inspects_datagrams(judge: &Judge) -> bool {
     judge.has_names() || learned || boxes.any(|b| holds_udp(b) && matches!(b.action, Action::Inspect { .. }))
 }
 
-/// What the kernel does with TCP of that peer, but for what is admitted or read by name.
-pub(super) fn class_of_stream(judge: &Judge, direction: Direction, peer: IpAddr, port: u16) -> Class {
-    class_of(judge.action(direction, peer, L4Protocol::TCP, port), Some(Carrier::Tcp), judge).0
+/// What the kernel does with an open connection of TCP with that peer; `named` are its classes by names, in the order in which
+/// they are asked.
+pub(super) fn class_of_stream(
+    judge: &Judge,
+    direction: Direction,
+    (peer, port): (IpAddr, u16),
+    named: impl Iterator<Item = ClassId>,
+) -> Class {
+    let box_of = |class: ClassId| {
+        let holds = |b: &&PortBox| {
+            let tcp = b.protocol_first <= L4Protocol::TCP && L4Protocol::TCP <= b.protocol_last;
+            b.class == class && tcp && b.ports.contains(port)
+        };
+        tables(judge, direction).boxes.iter().find(holds)
+    };
+    let by_name = named.filter_map(box_of).map(|b| b.action).next();
+    let action = by_name.unwrap_or_else(|| judge.action(direction, peer, L4Protocol::TCP, port));
+    let asks = direction == Direction::Egress && judge.has_names() && port == NAME_SERVER_PORT;
+    match class_of(action, Some(Carrier::Tcp), judge).0 {
+        // See [`parts`].
+        Class::KernelAllow if asks => Class::InspectTcp,
+        class => class,
+    }
 }
 
 /// True if questions to name servers are read to learn from them.
@@ -295,6 +315,25 @@ mod tests {
             parts(&one_box((0, 255), Action::Answer(AnswerId(0))), Direction::Egress, &judge).len(),
             1
         );
+    }
+
+    #[test]
+    fn an_open_connection_has_the_class_of_its_peer_by_name_before_that_by_address() {
+        let mut program = crate::test_program::allowing_egress_to([10, 0, 0, 9].into(), 1);
+        let allowed = program.egress.boxes[0].class;
+        let of = |judge: &Judge, port, named: &[ClassId]| {
+            let peer = ([10, 0, 0, 10].into(), port);
+            class_of_stream(judge, Direction::Egress, peer, named.iter().copied())
+        };
+        assert_eq!(of(&judge(), 5432, &[]), Class::Denied);
+        assert_eq!(of(&judge(), 5432, &[ClassId(7), allowed]), Class::KernelAllow);
+        assert_eq!(of(&judge(), 80, &[allowed]), Class::Denied);
+        program.egress.boxes[0].ports = PortRange::ALL;
+        program.egress.named =
+            vec![NamedClass { family: IpFamily::V4, base: None, rules: vec![], class: allowed }];
+        let with_names = Judge::new(program).expect("valid");
+        assert_eq!(of(&with_names, NAME_SERVER_PORT, &[allowed]), Class::InspectTcp);
+        assert_eq!(of(&with_names, 80, &[allowed]), Class::KernelAllow);
     }
 
     #[test]

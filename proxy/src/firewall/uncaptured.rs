@@ -34,21 +34,21 @@ impl Firewall {
         Ok(())
     }
 
-    /// Where the kernel cannot end the socket, and where rules by name admit, the flow loses its mark: it is judged, and
-    /// cut if need be, by its next packet.
+    /// Where the kernel cannot end the socket, the flow loses its mark: its next packet is refused.
     fn end_stream(&mut self, flow: &Flow, judge: &Judge) -> Result<(), FirewallError> {
         let Some(kernel_flow) = self.local.kernel_flow(flow) else { return Ok(()) };
-        let direction = kernel_flow.direction;
-        let class = elements::class_of_stream(judge, direction, kernel_flow.peer, kernel_flow.port);
+        let (direction, peer) = (kernel_flow.direction, kernel_flow.peer);
+        let places = [(peer, false), (peer, true)].into_iter().filter(|_| direction == Direction::Egress);
+        let named = places.filter_map(|place| self.named.get(&place)).map(|named| named.class);
+        let class = elements::class_of_stream(judge, direction, (peer, kernel_flow.port), named);
         let inspected = match class {
             Class::InspectTcp => self.options.hands_over && !self.options.fail_open,
             class => class == Class::Led,
         };
-        let by_name = direction == Direction::Egress && judge.has_names();
-        match inspected && !by_name && self.end_socket(flow, direction).is_ok() {
-            true => self.conntrack.delete(flow)?,
-            false if inspected || by_name => self.conntrack.set_mark(flow, 0)?,
-            false => {}
+        match inspected.then(|| self.end_socket(flow, direction)) {
+            Some(Ok(_)) => self.conntrack.delete(flow)?,
+            Some(Err(_)) => self.conntrack.set_mark(flow, 0)?,
+            None => {}
         }
         Ok(())
     }
