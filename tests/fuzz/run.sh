@@ -9,7 +9,7 @@ seconds="${1:?usage: run.sh SECONDS [TARGET...]}"
 shift
 targets=("$@")
 [ "${#targets[@]}" -gt 0 ] || targets=(documents inventory hosts paths cidrs templates dns http1 http1_servers program hpack http2 tls redis postgres kafka
-    http1_session http2_session tls_session redis_session postgres_session kafka_session dns_session sessions)
+    http1_session http2_session tls_session redis_session postgres_session kafka_session dns_session websocket_session sessions)
 suites="${BULKHEAD_SUITES:-../shared/suites}"
 triple="$(rustc -vV | sed -n 's/^host: //p')"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
@@ -68,6 +68,12 @@ seeds() { # seeds TARGET FOLDER
                 event 3 '\1\0\0\1\300\14\0\1\0\1\0\0\0\74\0\4\12\0\0\5'
                 event 3 '\0\0\0\1\300\14\0\101\0\1\0\0\0\74\0\13\0\1\0\0\4\0\4\313\0\161\7'; event 3 '\0\0\0\0'; } >"$2/stream"
             { printf '\3'; event 2 "kl$head$name"; event 4 '\0\14'; event 1 'SSH-2.0-x'; printf '\5\0'; } >"$2/tunnel"
+            ;;
+        websocket_session)
+            printf '\0\0\201\5hello\1\201\2hi\0\211\1p\0\1\1a\0\200\1b\1\212\0\0\210\2\3\350' >"$2/http1"
+            printf '\1\4\201\5hello\3\202\2hi\2\1\1a\4\200\1b\6\210\7\3\350ended\3\210\0' >"$2/http2"
+            printf '\2\0\301\3abc\1\302\3def\0\1\1a\0\200\1b\0\300\1c' >"$2/compressed"
+            printf '\0\0\201\2ok\16\201\1x\0\201\1y' >"$2/mask" && printf '\1\0\201\2ok\40\201\1x\0\201\1y' >"$2/length"
             ;;
         documents) find policies/examples policies/testdata -name '*.yaml' -size -16k -exec cp --backup=numbered {} "$2" \; ;;
         inventory) find policies/examples policies/testdata deploy -name 'inventory*.yaml' -size -16k -exec cp --backup=numbered {} "$2" \; ;;
