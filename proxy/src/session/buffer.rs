@@ -193,7 +193,8 @@ impl Buffer {
     /// Gives back memory that what is in it does not need: whoever sends half a head must not hold a whole buffer.
     pub(super) fn release(&mut self) {
         let held = self.end - self.sent.min(self.judged);
-        if held > 0 && held <= self.base / SHRINK_BELOW_SHARE && self.bytes.len() == self.base {
+        // Also of what was made smaller before, where most of it had to wait then.
+        if held > 0 && held <= self.bytes.len() / SHRINK_BELOW_SHARE && self.bytes.len() <= self.base {
             self.shrink();
         }
         if self.rewritten.is_empty() {
@@ -215,7 +216,10 @@ impl Buffer {
     fn shrink(&mut self) {
         let start = self.sent.min(self.judged);
         let held = self.bytes.get(start..self.end).unwrap_or_default().into();
-        put(std::mem::replace(&mut self.bytes, held));
+        let old = std::mem::replace(&mut self.bytes, held);
+        if old.len() == self.base {
+            put(old);
+        }
         (self.sent, self.judged, self.end) = (self.sent - start, self.judged - start, self.end - start);
     }
 
@@ -295,6 +299,21 @@ mod tests {
         assert!(!buffer.discard(2), "what has left cannot be held back");
         buffer.approve(4);
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_held_in_as_little_as_it_takes_again_and_again() {
+        let mut buffer = Buffer::new(1024);
+        let bytes: Vec<u8> = (0..200).collect();
+        read(&mut buffer, &bytes);
+        buffer.release();
+        assert_eq!((buffer.bytes.len(), buffer.unjudged()), (200, &bytes[..]));
+        buffer.approve(197);
+        buffer.sent(197);
+        buffer.release();
+        assert_eq!((buffer.bytes.len(), buffer.unjudged()), (3, &bytes[197..]));
+        assert_eq!(read(&mut buffer, b"more"), 4);
+        assert_eq!(buffer.unjudged(), [&bytes[197..], b"more"].concat());
     }
 
     #[test]
