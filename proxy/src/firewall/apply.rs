@@ -45,11 +45,13 @@ impl Firewall {
         }
         let before = self.generation;
         let means = self.replace(judge, named)?;
+        // To look at every connection takes longer than all else where they are many.
+        let inspects_more = self.judge.as_ref().is_none_or(|old| elements::inspects_more(old, judge));
         self.judge = Some(judge.clone());
         self.named = names::loaded(named);
         self.transactions = None;
         // The program is in force without: such conversations are cut by their next packet.
-        let _ = self.end_uncaptured(judge, self.generation != before);
+        let _ = self.end_uncaptured(judge, inspects_more && self.generation != before);
         if !captures {
             // The program is in force; what is left costs time only.
             let _ = self.end_capturing();

@@ -9,7 +9,8 @@ use bulkhead_facts::{Direction, Effect, IpFamily, L4Protocol, PortRange};
 use bulkhead_netfilter::{Element, Key, Set};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Action, AddressSpan, AnswerId, ClassId, DirectionProgram, PortBox};
-use std::net::IpAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The maps of that number with their elements.
 pub(super) fn of_program(number: u16, judge: &Judge) -> Vec<(Set, Vec<Element>)> {
@@ -78,6 +79,34 @@ pub(super) fn class_of_stream(
 /// True if questions to name servers are read to learn from them.
 fn learns_questions(egress: &[PortBox]) -> bool {
     egress.iter().any(|b| matches!(b.action, Action::Learn(_)) && b.ports.contains(NAME_SERVER_PORT))
+}
+
+/// True if TCP that was not inspected may be by the second program. By spans, whose cut may differ where their meaning does not;
+/// names lead to other addresses from moment to moment.
+pub(super) fn inspects_more(before: &Judge, after: &Judge) -> bool {
+    let changes = |d| !inspected_streams(after, d).is_subset(&inspected_streams(before, d));
+    before.has_names() || after.has_names() || Direction::BOTH.into_iter().any(changes)
+}
+
+/// First and last address, as IPv6 or mapped into it, and ports.
+type Span = (u128, u128, PortRange);
+
+fn inspected_streams(judge: &Judge, direction: Direction) -> HashSet<Span> {
+    let tables = tables(judge, direction);
+    let holds_tcp = |b: &PortBox| b.protocol_first <= L4Protocol::TCP && L4Protocol::TCP <= b.protocol_last;
+    let mut ports: HashMap<ClassId, Vec<PortRange>> = HashMap::new();
+    for b in tables.boxes.iter().filter(|b| holds_tcp(b)) {
+        if let Class::InspectTcp | Class::Led = class_of(b.action, Some(Carrier::Tcp), judge).0 {
+            ports.entry(b.class).or_default().push(b.ports);
+        }
+    }
+    let mapped = |address: u32| u128::from(Ipv4Addr::from(address).to_ipv6_mapped());
+    let v4 = tables.v4.iter().map(|span| (span.class, mapped(span.first), mapped(span.last)));
+    let v6 = tables.v6.iter().map(|span| (span.class, span.first, span.last));
+    v4.chain(v6)
+        .filter_map(|(class, first, last)| Some((ports.get(&class)?, first, last)))
+        .flat_map(|(ports, first, last)| ports.iter().map(move |ports| (first, last, *ports)))
+        .collect()
 }
 
 fn tables(judge: &Judge, direction: Direction) -> &DirectionProgram {
@@ -234,7 +263,7 @@ fn by_effect(answer: AnswerId, judge: &Judge) -> Class {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bulkhead_policies::program::NamedClass;
+    use bulkhead_policies::program::{L7Chain, L7ChainId, NamedClass};
 
     fn judge() -> Judge {
         Judge::new(crate::test_program::allowing_egress_to([10, 0, 0, 9].into(), 1)).expect("valid")
@@ -247,6 +276,33 @@ mod tests {
             protocol_last: L4Protocol(protocols.1),
             ports: PortRange::ALL,
             action,
+        }
+    }
+
+    #[test]
+    fn only_what_was_not_inspected_before_is_looked_for() {
+        const PORT: u16 = 5432;
+        let of = |address: [u8; 4], port, inspects: bool| {
+            let mut program = crate::test_program::allowing_egress_to(address.into(), 1);
+            let opaque = AnswerId(1);
+            program.l7_chains = vec![L7Chain { enforced: Vec::new(), shadow: Vec::new(), end: AnswerId(0) }];
+            program.egress.boxes[0].ports = PortRange::single(port);
+            if inspects {
+                program.egress.boxes[0].action = Action::Inspect { chain: L7ChainId(0), opaque };
+            }
+            Judge::new(program).expect("valid")
+        };
+        let (one, other) = ([10, 0, 0, 9], [10, 0, 0, 10]);
+        let inspected = of(one, PORT, true);
+        for (before, after, expected) in [
+            (of(one, PORT, false), &inspected, true),
+            (of(other, PORT, true), &inspected, true),
+            (of(one, PORT + 1, true), &inspected, true),
+            (of(one, PORT, true), &inspected, false),
+            (of(one, PORT, true), &of(one, PORT, false), false),
+            (of(one, PORT, true), &of(other, PORT, false), false),
+        ] {
+            assert_eq!(inspects_more(&before, after), expected);
         }
     }
 
@@ -285,10 +341,7 @@ mod tests {
 
     #[test]
     fn what_is_neither_tcp_nor_udp_gets_the_opaque_answer_where_inspection_is_asked_for() {
-        let inspect = |opaque| Action::Inspect {
-            chain: bulkhead_policies::program::L7ChainId(0),
-            opaque: AnswerId(opaque),
-        };
+        let inspect = |opaque| Action::Inspect { chain: L7ChainId(0), opaque: AnswerId(opaque) };
         assert_eq!(class_of(inspect(0), Some(Carrier::Tcp), &judge()).0, Class::InspectTcp);
         assert_eq!(class_of(inspect(0), Some(Carrier::Udp), &judge()).0, Class::InspectUdp);
         assert_eq!(class_of(inspect(0), None, &judge()).0, Class::Denied);

@@ -15,9 +15,9 @@ use std::net::SocketAddr;
 
 impl Firewall {
     /// Ends and forgets conversations that the program in force inspects and that are not captured. Of TCP there can be some
-    /// where everything open is judged again.
-    pub(super) fn end_uncaptured(&mut self, judge: &Judge, judges_again: bool) -> Result<(), FirewallError> {
-        let streams = judges_again && elements::captures(judge);
+    /// where everything open is judged again, by a program that inspects what the one before did not.
+    pub(super) fn end_uncaptured(&mut self, judge: &Judge, inspects_more: bool) -> Result<(), FirewallError> {
+        let streams = inspects_more && elements::captures(judge);
         let datagrams = elements::inspects_datagrams(judge);
         if !streams && !datagrams {
             return Ok(());
