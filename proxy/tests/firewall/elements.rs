@@ -4,7 +4,7 @@ use crate::network::{OTHER_PEER, PEER, POD, Peer, SILENCE, accept, dial, talk};
 use crate::program::{Rules, What};
 use crate::support::{enter_new_network, in_own_network, run};
 use crate::{at, documents, open};
-use bulkhead_facts::{Direction, L4Protocol};
+use bulkhead_facts::L4Protocol;
 use bulkhead_netfilter::{Batch, Connection, Element, FieldKind, Key, LoadedElement, Set, Table};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::Program;
@@ -16,9 +16,7 @@ use std::sync::Arc;
 
 /// Port 8000 from and to these, all of one class.
 fn open_to(peers: &[IpAddr]) -> Arc<Judge> {
-    let rules = Direction::BOTH
-        .into_iter()
-        .fold(Rules::new(), |rules, direction| rules.tcp(What::Allow, direction, &[far_away()], 8000));
+    let rules = Rules::both_ways(What::Allow, &[far_away()], L4Protocol::TCP, 8000);
     let mut program = rules.judge().program().clone();
     for tables in [&mut program.ingress, &mut program.egress] {
         let class = tables.v4[0].class;

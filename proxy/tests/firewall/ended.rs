@@ -5,7 +5,7 @@ use crate::network::{PEER, POD, Peer, SILENCE, accept, dial_from, reset, talk};
 use crate::program::{Rules, What};
 use crate::support::{as_user, in_own_network, run};
 use crate::{at, open, sidecar_uid};
-use bulkhead_facts::{Direction, Reason};
+use bulkhead_facts::{Direction, L4Protocol, Reason};
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
@@ -13,7 +13,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 fn both_ways(what: What) -> Rules {
-    Direction::BOTH.into_iter().fold(Rules::new(), |rules, d| rules.tcp(what, d, &PEER, 8000))
+    Rules::both_ways(what, &PEER, L4Protocol::TCP, 8000)
 }
 
 /// What an end that only waits is told.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// TCP of the peer on port 8000, both ways.
 fn both_ways(what: What) -> Rules {
-    Direction::BOTH.into_iter().fold(Rules::new(), |rules, d| rules.tcp(what, d, &PEER, 8000))
+    Rules::both_ways(what, &PEER, L4Protocol::TCP, 8000)
 }
 
 fn inspector(firewall: &Firewall, local_leg: LocalLeg) -> Inspector {

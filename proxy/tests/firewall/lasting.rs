@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
 fn rules(port: u16) -> Rules {
-    Direction::BOTH.into_iter().fold(Rules::new(), |rules, d| rules.tcp(What::Allow, d, &PEER, port))
+    Rules::both_ways(What::Allow, &PEER, L4Protocol::TCP, port)
 }
 
 #[test]

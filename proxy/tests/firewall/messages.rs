@@ -98,7 +98,7 @@ fn a_smaller_link_on_the_way_is_found_out_in_both_directions_and_families() {
         let far = connect_far(&peer);
         let mut firewall = open();
         for (what, port) in [(What::Allow, FAR_PORT), (What::Inspect, FAR_PORT + 1)] {
-            let rules = Direction::BOTH.into_iter().fold(Rules::new(), |r, d| r.tcp(what, d, &FAR, port));
+            let rules = Rules::both_ways(what, &FAR, L4Protocol::TCP, port);
             firewall.apply(&rules.judge()).expect("applied");
             let _inspector = Inspector::start(Sockets::new(firewall.marks(), LocalLeg::ClientAddress));
             for family in [0, 1] {
@@ -129,9 +129,7 @@ fn an_allowed_datagram_to_a_closed_port_is_told_of_and_a_denied_one_is_not() {
     in_own_network(name, &[], || {
         let peer = Peer::connect();
         let mut firewall = open();
-        let rules = Direction::BOTH
-            .into_iter()
-            .fold(Rules::new(), |rules, d| rules.rule(What::Allow, d, &PEER, L4Protocol::UDP, 8001));
+        let rules = Rules::both_ways(What::Allow, &PEER, L4Protocol::UDP, 8001);
         firewall.apply(&rules.judge()).expect("applied");
         let told = |to| {
             let socket = with_timeout(UdpSocket::bind(at(unspecified(to), 0)).expect("bind"));
@@ -152,9 +150,7 @@ fn a_datagram_of_many_packets_arrives_in_both_directions() {
     in_own_network("messages::a_datagram_of_many_packets_arrives_in_both_directions", &[], || {
         let peer = Peer::connect();
         let mut firewall = open();
-        let rules = Direction::BOTH
-            .into_iter()
-            .fold(Rules::new(), |rules, d| rules.rule(What::Allow, d, &PEER, L4Protocol::UDP, 8001));
+        let rules = Rules::both_ways(What::Allow, &PEER, L4Protocol::UDP, 8001);
         firewall.apply(&rules.judge()).expect("applied");
         for family in [0, 1] {
             let here = with_timeout(UdpSocket::bind(at(POD[family], 8001)).expect("bind"));
@@ -274,11 +270,7 @@ fn a_message_of_no_conversation_is_judged_by_its_type() {
             };
             firewall.apply(&Rules::new().judge()).expect("applied");
             assert_eq!(both_ways(), [false; 2], "{}", POD[family]);
-            let allow = |peers: &[IpAddr]| {
-                Direction::BOTH
-                    .into_iter()
-                    .fold(Rules::new(), |rules, d| rules.rule(What::Allow, d, peers, ICMP[family], 0))
-            };
+            let allow = |peers: &[IpAddr]| Rules::both_ways(What::Allow, peers, ICMP[family], 0);
             firewall.apply(&allow(&OTHER_PEER).judge()).expect("applied");
             assert_eq!(both_ways(), [false; 2], "allowed for somebody else");
             firewall.apply(&allow(&PEER).judge()).expect("applied");
@@ -299,9 +291,7 @@ fn sctp_is_allowed_by_its_port() {
     in_own_network("messages::sctp_is_allowed_by_its_port", &[], || {
         let peer = Peer::connect();
         let mut firewall = open();
-        let rules = Direction::BOTH
-            .into_iter()
-            .fold(Rules::new(), |rules, d| rules.rule(What::Allow, d, &PEER, L4Protocol(132), 8003));
+        let rules = Rules::both_ways(What::Allow, &PEER, L4Protocol(132), 8003);
         firewall.apply(&rules.judge()).expect("applied");
         for family in [0, 1] {
             let (here, there) = raw_pair(&peer, family, 132);

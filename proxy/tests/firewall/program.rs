@@ -30,6 +30,12 @@ impl Rules {
         Self::default()
     }
 
+    /// One rule for each direction.
+    pub(crate) fn both_ways(what: What, peers: &[IpAddr], protocol: L4Protocol, port: u16) -> Self {
+        let directions = Direction::BOTH.into_iter();
+        directions.fold(Self::new(), |rules, direction| rules.rule(what, direction, peers, protocol, port))
+    }
+
     pub(crate) fn rule(
         mut self,
         what: What,

@@ -30,7 +30,7 @@ fn flows(peer: &Peer) -> Vec<(TcpStream, TcpStream)> {
 }
 
 fn both_ways(what: What, port: u16) -> Rules {
-    Direction::BOTH.into_iter().fold(Rules::new(), |rules, d| rules.tcp(what, d, &PEER, port))
+    Rules::both_ways(what, &PEER, L4Protocol::TCP, port)
 }
 
 /// Means the same for every flow here each time, and takes a reload after the one before.
