@@ -22,11 +22,13 @@ pub struct Conversation {
     gate: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum State {
     /// Nothing came, or too little to tell.
-    #[default]
-    Detecting,
+    Detecting {
+        /// The server has said what may be the begin of HTTP/2.
+        greeted: bool,
+    },
     Http1(Http1),
     Http2(Box<Http2>),
     Tls(Tls),
@@ -34,6 +36,12 @@ enum State {
     Postgres(Box<Postgres>),
     Kafka(Box<Kafka>),
     Opaque(Protocol),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Detecting { greeted: false }
+    }
 }
 
 /// The protocols that the policy names, one bit each.
@@ -67,7 +75,7 @@ macro_rules! inspector {
             State::Redis($inspector) => $then,
             State::Postgres($inspector) => $then,
             State::Kafka($inspector) => $then,
-            State::Detecting | State::Opaque(_) => $otherwise,
+            State::Detecting { .. } | State::Opaque(_) => $otherwise,
         }
     };
 }
@@ -77,7 +85,7 @@ impl Conversation {
     /// open. Under the gate another one is opaque from its first byte on; HTTP/1 aside, of which nothing leaves before it is
     /// asked about.
     pub fn expecting(named: impl IntoIterator<Item = Protocol>) -> Self {
-        Self { state: State::Detecting, named: Named::of(named), gate: false }
+        Self { state: State::default(), named: Named::of(named), gate: false }
     }
 
     /// Another policy is in force, which names these protocols.
@@ -88,11 +96,13 @@ impl Conversation {
 
     /// What to do with bytes from the client that were not yet let go.
     pub fn client<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
-        if let State::Detecting = self.state {
+        if let State::Detecting { greeted } = self.state {
             match detect::client(bytes, self.named.only()) {
                 None => return Step::NeedMore,
                 Some(protocol) => {
-                    self.begin(protocol);
+                    // In no other protocol that is read does the server speak first.
+                    let agree = !greeted || protocol == Protocol::Http2;
+                    self.begin(if agree { protocol } else { Protocol::Unknown });
                     if self.gate && self.is_unnamed() {
                         return Step::Opaque;
                     }
@@ -104,8 +114,12 @@ impl Conversation {
 
     /// What to do with bytes from the server that were not yet let go.
     pub fn server<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
-        if let State::Detecting = self.state {
-            if bytes.is_empty() || detect::may_be_http2(bytes) {
+        if let State::Detecting { greeted } = &mut self.state {
+            if bytes.is_empty() {
+                return Step::NeedMore;
+            }
+            if detect::may_be_http2(bytes) {
+                *greeted = true;
                 return Step::NeedMore;
             }
             self.state = State::Opaque(detect::server(bytes));
@@ -115,7 +129,7 @@ impl Conversation {
 
     /// The client ends before its first bytes tell anything.
     pub fn give_up_detection(&mut self) {
-        if let State::Detecting = self.state {
+        if let State::Detecting { .. } = self.state {
             self.state = State::Opaque(Protocol::Unknown);
         }
     }
@@ -133,7 +147,7 @@ impl Conversation {
     /// What it speaks; `None` while that cannot be told.
     pub fn protocol(&self) -> Option<Protocol> {
         match &self.state {
-            State::Detecting => None,
+            State::Detecting { .. } => None,
             State::Http1(_) => Some(Protocol::Http1),
             State::Http2(_) => Some(Protocol::Http2),
             State::Tls(_) => Some(Protocol::Tls),
@@ -196,7 +210,7 @@ impl Conversation {
     /// Where it stands.
     pub fn standing(&self) -> Standing {
         match &self.state {
-            State::Detecting => Standing { idle: true, in_question: true, ..Standing::default() },
+            State::Detecting { .. } => Standing { idle: true, in_question: true, ..Standing::default() },
             State::Opaque(_) => Standing::default(),
             state => inspector!(state, inspector => inspector.standing(), Standing::default()),
         }
@@ -288,7 +302,7 @@ impl Conversation {
     /// How many further bytes of that side may leave without being looked at.
     pub fn passable(&self, side: Side) -> u64 {
         match &self.state {
-            State::Detecting => 0,
+            State::Detecting { .. } => 0,
             State::Opaque(_) => u64::MAX,
             state => inspector!(state, inspector => inspector.passable(side), 0),
         }

@@ -623,3 +623,25 @@ fn a_server_of_http2_may_greet_before_its_client() {
     let mut other = Conversation::expecting([Protocol::Http1]);
     assert!(matches!(other.server(b"SSH-2.0-x\r\n"), Step::Opaque));
 }
+
+#[test]
+fn who_greets_as_http2_serves_no_other_protocol_however_its_client_is_cut() {
+    let clients: [(Protocol, &[u8]); 3] = [
+        (Protocol::Http1, b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n"),
+        (Protocol::Redis, b"*1\r\n$4\r\nPING\r\n"),
+        (Protocol::Postgres, b"\0\0\0\x08\x04\xd2\x16\x2f"),
+    ];
+    for (protocol, request) in clients {
+        for gate in [false, true] {
+            for length in 1..=request.len() {
+                let mut conversation = Conversation::expecting([protocol]);
+                conversation.hold(gate, 0);
+                assert!(matches!(conversation.server(b"\0"), Step::NeedMore));
+                let cut = matches!(conversation.client(&request[..length]), Step::NeedMore);
+                assert!(cut || conversation.protocol() == Some(Protocol::Unknown), "{protocol:?}, {length}");
+                assert!(matches!(conversation.client(request), Step::Opaque), "{protocol:?}, {length}");
+                assert!(conversation.is_unnamed() && !conversation.is_judged());
+            }
+        }
+    }
+}
