@@ -38,7 +38,10 @@ fn agree(outcome: &Outcome) {
     while let [kind, _, _, high, low, ..] = *rest {
         if kind == HANDSHAKE {
             assert!(!outcome.to_client.is_empty(), "another hello left before the server's");
-            assert!(accepted(rest).is_none_or(|theirs| theirs == asked.line), "it says something else: {asked:?}");
+            assert!(
+                accepted(rest).is_none_or(|theirs| theirs == asked.line),
+                "it says something else: {asked:?}"
+            );
             return;
         }
         assert!(EARLY.contains(&kind), "a record of type {kind} left");
