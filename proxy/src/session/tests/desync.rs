@@ -215,7 +215,7 @@ fn written_out(case: &str, number: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_origin_reads_what_takes_two_readers_apart() {
     let long = std::env::var_os("BULKHEAD_LONG").is_some();
-    each_origin(async |name: &str, address: SocketAddr, log: Log<'_>| {
+    each_origin(async |name: &str, address: SocketAddr, log: &Log<'_>| {
         let lab = Lab::inbound(Hold::Gate, address);
         let (mut wrong, mut late) = (Vec::new(), Late::default());
         for (number, case) in cases().iter().enumerate() {

@@ -12,6 +12,7 @@ use crate::policy::Current;
 use bulkhead_facts::{Direction, Effect, PathTemplate};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::model::{HttpMatch, L7Section};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,8 +92,27 @@ const PAYLOADS: &[&str] = &[
 /// Revision of the program for cases that others wrote.
 const ALLOWING_ALL: u64 = 99;
 
-/// What an origin read, one line for each request.
-pub(super) type Log<'a> = &'a dyn Fn() -> Vec<String>;
+/// What an origin read, one line for each request; each line is handed out once.
+pub(super) struct Log<'a> {
+    /// What it has written from this byte on.
+    written: &'a dyn Fn(usize) -> Vec<u8>,
+    read_line: &'a dyn Fn(&str) -> Option<String>,
+    seen_bytes: Cell<usize>,
+}
+
+impl<'a> Log<'a> {
+    fn new(written: &'a dyn Fn(usize) -> Vec<u8>, read_line: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { written, read_line, seen_bytes: Cell::new(0) }
+    }
+
+    /// Whole lines since the last call.
+    fn take(&self) -> Vec<String> {
+        let bytes = (self.written)(self.seen_bytes.get());
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.seen_bytes.set(self.seen_bytes.get() + end);
+        String::from_utf8_lossy(&bytes[..end]).lines().filter_map(self.read_line).collect()
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_origin_reads_exactly_what_was_allowed() {
@@ -100,13 +120,14 @@ async fn an_origin_reads_exactly_what_was_allowed() {
 }
 
 /// Does this to every origin that is here.
-pub(super) async fn each_origin(attack: impl AsyncFn(&str, SocketAddr, Log<'_>)) {
+pub(super) async fn each_origin(attack: impl AsyncFn(&str, SocketAddr, &Log<'_>)) {
     let hyper = origin::http().await;
-    let log = || hyper.seen.text().lines().map(str::to_owned).collect();
-    attack("hyper", hyper.address, &log).await;
+    let (written, whole) = (|from| hyper.seen.bytes_from(from), |line: &str| Some(line.to_owned()));
+    attack("hyper", hyper.address, &Log::new(&written, &whole)).await;
     for program in Program::ALL {
         if let Some(running) = Running::start(program).await {
-            attack(program.name(), running.address, &|| running.log()).await;
+            let (written, line) = (|from| running.written(from), |line: &str| program.read_line(line));
+            attack(program.name(), running.address, &Log::new(&written, &line)).await;
         }
     }
 }
@@ -133,7 +154,7 @@ impl Late {
 }
 
 /// Every payload of ours, and the cases of llhttp where they are; then what the origin logged.
-async fn attack(name: &str, address: SocketAddr, log: Log<'_>) {
+async fn attack(name: &str, address: SocketAddr, log: &Log<'_>) {
     let mut open = TcpStream::connect(address).await.expect("the origin listens");
     open.write_all(b"GET /no/control HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.expect("room");
     let _ = timeout(Duration::from_secs(5), open.read_to_end(&mut Vec::new())).await;
@@ -162,13 +183,12 @@ pub(super) async fn send(
     name: &str,
     bytes: &[u8],
     places: &[usize],
-    log: Log<'_>,
+    log: &Log<'_>,
     late: &mut Late,
 ) -> Option<String> {
     let mut bytes = replaced(bytes);
     for &cut in places {
         let own = number(&mut bytes);
-        let before = log().len();
         let mut client = lab.connect().await;
         for part in [&bytes[..cut], &bytes[cut..]] {
             let _ = client.stream.write_all(part).await;
@@ -192,7 +212,7 @@ pub(super) async fn send(
             (0..flow.count).for_each(|_| requests.0.push((http.method.clone(), path.to_owned())));
         }
         let allowed = requests.0.len();
-        let mut read = read_since(log, before, allowed).await;
+        let mut read = read(log, allowed).await;
         if lab.policy.borrow().revision() == ALLOWING_ALL {
             read.retain(|line| !line.starts_with("BAD "));
         }
@@ -232,7 +252,11 @@ fn replaced(bytes: &[u8]) -> Vec<u8> {
 /// Numbers it, so that the requests of one connection are told from those of others.
 fn number(bytes: &mut [u8]) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(1);
-    let own = format!("/ok/{:07}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    if count.is_multiple_of(10_000) {
+        eprintln!("{count} connections of hostile clients until now");
+    }
+    let own = format!("/ok/{count:07}");
     for at in 0..bytes.len().saturating_sub(own.len()) {
         if bytes[at..].starts_with(b"/ok/0") {
             bytes[at..at + own.len()].copy_from_slice(own.as_bytes());
@@ -242,14 +266,16 @@ fn number(bytes: &mut [u8]) -> String {
 }
 
 /// The lines that came; so many are waited for in vain only where a request was left incomplete.
-async fn read_since(log: Log<'_>, before: usize, expected: usize) -> Vec<String> {
+async fn read(log: &Log<'_>, expected: usize) -> Vec<String> {
+    let mut lines = log.take();
     for _ in 0..20 {
-        if log().len() >= before + expected {
+        if lines.len() >= expected {
             break;
         }
         sleep(Duration::from_millis(2)).await;
+        lines.extend(log.take());
     }
-    log().split_off(before)
+    lines
 }
 
 /// Where to cut: not at all, and at some points or at all.
@@ -272,12 +298,14 @@ fn allowing_all() -> Arc<Current> {
     Arc::new(Current { judge: Arc::new(judge), generation: 1, named: Default::default() })
 }
 
-async fn wait_for(name: &str, log: Log<'_>, what: &str) {
+async fn wait_for(name: &str, log: &Log<'_>, what: &str) {
+    let mut lines = Vec::new();
     for _ in 0..500 {
-        if log().iter().any(|line| line.contains(what)) {
+        lines.extend(log.take());
+        if lines.iter().any(|line: &String| line.contains(what)) {
             return;
         }
         sleep(Duration::from_millis(10)).await;
     }
-    panic!("{name} never logged `{what}`: {:?}", log());
+    panic!("{name} never logged `{what}`: {lines:?}");
 }

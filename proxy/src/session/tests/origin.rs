@@ -31,6 +31,11 @@ impl Seen {
         String::from_utf8_lossy(&self.0.lock().expect("no panic").0).into_owned()
     }
 
+    /// What arrived from this byte on.
+    pub(super) fn bytes_from(&self, from: usize) -> Vec<u8> {
+        self.0.lock().expect("no panic").0.get(from..).unwrap_or_default().to_vec()
+    }
+
     pub(super) fn bytes(&self) -> Vec<u8> {
         self.0.lock().expect("no panic").0.clone()
     }

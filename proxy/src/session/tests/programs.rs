@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -105,7 +106,7 @@ impl Program {
     }
 
     /// What it read, from a line of its log: `METHOD TARGET`, or `BAD ...` for what it could not read.
-    fn read_line(self, line: &str) -> Option<String> {
+    pub(super) fn read_line(self, line: &str) -> Option<String> {
         match self {
             Self::Nginx | Self::Node | Self::Gunicorn => {
                 let invalid = line.contains("Invalid request").then(|| format!("BAD {line}"));
@@ -173,13 +174,17 @@ impl Running {
             }
             sleep(Duration::from_millis(10)).await;
         }
-        panic!("{} does not listen: {:?}", self.program.name(), self.log());
+        panic!("{} does not listen: {:?}", self.program.name(), String::from_utf8_lossy(&self.written(0)));
     }
 
-    /// What it read until now: `METHOD TARGET`, or `BAD ...`.
-    pub(super) fn log(&self) -> Vec<String> {
-        let text = fs::read(self.folder.join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&text).lines().filter_map(|line| self.program.read_line(line)).collect()
+    /// What it has written from this byte on; [`Program::read_line`] tells what that means.
+    pub(super) fn written(&self, from_bytes: usize) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Ok(mut file) = fs::File::open(self.folder.join("log")) {
+            file.seek(SeekFrom::Start(from_bytes as u64)).expect("a file");
+            file.read_to_end(&mut text).expect("a file");
+        }
+        text
     }
 }
 
