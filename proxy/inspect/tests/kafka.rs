@@ -284,6 +284,26 @@ fn clients_are_offered_versions_that_can_be_read() {
     assert_eq!(outcome.to_client[11..], [0, 1, 0, 4, 0, 12, 0]);
 }
 
+/// From version 5 on it also adds the offsets to the transaction, for which such clients do not ask beforehand.
+#[test]
+fn clients_of_kafka_4_may_commit_offsets_within_a_transaction_as_their_broker_expects() {
+    let offered = [0, 0, 0, 0, 0, 1, 0, 28, 0, 0, 0, 5];
+    let answer = |received: &[u8]| match received.is_empty() {
+        true => Vec::new(),
+        false => [&[0, 0, 0, 16], &CORRELATION, [0, 0, 0, 0, 0, 1, 0, 28, 0, 0, 0, 5].as_slice()].concat(),
+    };
+    let outcome = run_all_splits(World { answer, ..WORLD }, &request(18, 0, b""));
+    assert_eq!(outcome.to_client[8..], offered);
+    for (topic, asked, passes) in [("orders.a", "28 [orders.a]", true), ("secret", "28 [secret]", false)] {
+        let partition = [&[0, 0, 0, 1][..], &[0; 8], &[0xff; 4], &[0, 0]].concat();
+        let topic = [&[2][..], &compact(topic), &[2], &partition, &[0]].concat();
+        let body =
+            [&[0][..], &compact("t"), &compact("g"), &[0; 14], &compact("m"), &[0], &topic, &[0]].concat();
+        let end = if passes { End::Open } else { End::Told };
+        check(&[request(28, 5, &body)], &[asked], usize::from(passes), end);
+    }
+}
+
 #[test]
 fn what_does_not_read_as_its_version_says_is_refused() {
     let mut cut = produce(1, &["orders.a"]);
