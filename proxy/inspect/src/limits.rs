@@ -84,8 +84,9 @@ pub const INSERTED_BYTES_MAX: usize = 8 * 1024;
 pub const SETTINGS_UNACKNOWLEDGED_MAX: usize = 32;
 /// Time over which resets and faults of streams are counted.
 pub const RESET_INTERVAL_MS: u64 = 30_000;
-/// Streams that a client may give up in that time, or half of those that it opens. More: the connection is closed.
-pub const RESETS_MAX: u32 = 100;
+/// Streams that a client may give up in that time before they are answered, or half of those that it opens: calls with a
+/// deadline to a server that is late are all given up. More: the connection is closed.
+pub const RESETS_MAX: u32 = 500;
 /// Streams that may be reset in that time for what a client did on them. More: the connection is closed.
 pub const FAULTS_MAX: u32 = 100;
 /// Time over which control frames and empty frames are counted.

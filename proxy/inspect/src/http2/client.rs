@@ -258,8 +258,10 @@ impl Http2 {
         if header.stream == 0 || self.streams.past(header.stream) == Past::Idle {
             return self.fail(Code::Protocol, "RST_STREAM on an idle stream");
         }
-        // To end what was answered in full is no giving up.
-        if !self.streams.goes_on(header.stream)
+        // To end what was answered in full is no giving up, and whoever waits for an answer to begin floods nobody.
+        let waited = self.streams.peek(header.stream).is_some_and(|stream| stream.responded);
+        if !waited
+            && !self.streams.goes_on(header.stream)
             && let Some(detail) = self.spend(Spent::Reset)
         {
             return self.fail(Code::EnhanceYourCalm, detail);

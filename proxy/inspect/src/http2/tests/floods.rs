@@ -35,6 +35,27 @@ fn cve_2023_44487_rapid_resets_end_the_connection() {
     assert_eq!(count, RESETS_MAX);
 }
 
+/// A client of gRPC that watches and thinks better of it, again and again, ended the connection for everybody on it.
+#[test]
+fn streams_whose_answer_has_begun_may_all_be_given_up() {
+    let mut driver = Driver::open();
+    for number in 0..RESETS_MAX * 3 {
+        let id = number * 2 + 1;
+        driver.request(id, true, "/a");
+        driver.server(Kind::Headers, END_HEADERS, id, block(&[(":status", "200")]));
+        driver.client(Kind::Reset, 0, id, [0, 0, 0, 8]);
+        assert!(!driver.closed, "{number}: {:?}", driver.refused);
+    }
+    // What came behind the end of a stream is no answer to it.
+    let count = until_closed(&mut driver, |driver, number| {
+        let id = (RESETS_MAX * 3 + number) * 2 + 1;
+        driver.request(id, true, "/a");
+        driver.client(Kind::Reset, 0, id, [0, 0, 0, 8]);
+        driver.server(Kind::Headers, END_HEADERS, id, block(&[(":status", "200")]));
+    });
+    assert!(count <= RESETS_MAX * 3, "{count}");
+}
+
 /// CVE-2025-8671.
 #[test]
 fn cve_2025_8671_streams_that_the_server_is_made_to_reset_end_the_connection() {
