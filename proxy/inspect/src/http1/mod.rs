@@ -7,6 +7,7 @@
 
 mod chunked;
 mod head;
+mod pending;
 mod reply;
 mod request;
 mod response;
@@ -21,7 +22,8 @@ use crate::question::Question;
 use crate::websocket::Frames;
 use bulkhead_facts::HostName;
 use chunked::Chunked;
-use request::{Cuts, Intent};
+use pending::{CLOSE, Pending};
+use request::Intent;
 use response::refuse;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ use upgraded::WebSocket;
 /// One HTTP/1 connection.
 #[derive(Debug, Default)]
 pub(crate) struct Http1 {
+    /// Steps are obeyed.
+    gate: bool,
     requests: Requests,
     responses: Responses,
     /// Requests released and not yet answered to the end.
@@ -75,16 +79,6 @@ impl Default for Requests {
     fn default() -> Self {
         Self::Head { scanned: 0 }
     }
-}
-
-#[derive(Clone, Debug)]
-struct Pending {
-    head_bytes: u16,
-    cuts: Cuts,
-    body: Body,
-    then: After,
-    about: Outstanding,
-    close_after_denial: bool,
 }
 
 /// What comes after the body of a request.
@@ -193,7 +187,7 @@ struct Reply {
 /// Reads one complete request head again, as it was when it was first decided on.
 pub(crate) fn question(head: &[u8]) -> Option<Question<'_>> {
     let end = head::find_end(head, &mut 0).ok()??;
-    request::parse(head.get(..end)?, &mut HostCache::default()).ok().map(|parsed| parsed.question)
+    request::parse(head.get(..end)?, &mut HostCache::default(), false).ok().map(|parsed| parsed.question)
 }
 
 impl Inspector for Http1 {
@@ -202,7 +196,7 @@ impl Inspector for Http1 {
             match &mut self.requests {
                 Requests::Head { .. } => return self.request_head(bytes),
                 Requests::Asked(_) | Requests::Ended => return Step::NeedMore,
-                Requests::Releasing { pending, position } => match release(pending, position) {
+                Requests::Releasing { pending, position } => match pending.release(position) {
                     Some(step) => return step,
                     None => {
                         let (body, then) = (pending.body, pending.then);
@@ -283,11 +277,17 @@ impl Inspector for Http1 {
     fn insertion(&self, side: Side) -> &[u8] {
         match (&self.websocket, side) {
             (WebSocket::Checked(checked), Side::Server) => &checked.to_server,
+            (_, Side::Server) if self.has_to_close() => CLOSE,
             (_, _) => &[],
         }
     }
 
     fn inserted(&mut self, _: Side) {
+        if let Requests::Releasing { pending, position } = &mut self.requests
+            && pending.has_to_close(*position)
+        {
+            pending.closes = false;
+        }
         if let WebSocket::Checked(checked) = &mut self.websocket {
             checked.to_server.clear();
         }
@@ -368,6 +368,10 @@ impl Inspector for Http1 {
         }
     }
 
+    fn hold(&mut self, gate: bool, _: usize) {
+        self.gate = gate;
+    }
+
     fn end_after_exchange(&mut self) {
         match &mut self.requests {
             Requests::Body { then, .. } => *then = After::Ended,
@@ -413,6 +417,12 @@ impl Inspector for Http1 {
 }
 
 impl Http1 {
+    /// True where the server is told that the connection ends: behind the last line of a head.
+    fn has_to_close(&self) -> bool {
+        matches!(&self.requests, Requests::Releasing { pending, position }
+            if pending.has_to_close(*position))
+    }
+
     /// True while nobody waits for what comes of a body: its request was answered to the end, and is the last. A server that
     /// did not read it would take it for the next one.
     fn drops_body(&self) -> bool {
@@ -461,7 +471,7 @@ impl Http1 {
                 Some(head) => head,
             },
         };
-        match request::parse(head, &mut self.host) {
+        match request::parse(head, &mut self.host, self.gate) {
             Err(refusal) => Step::Refuse(refusal),
             Ok(parsed) => {
                 let (question, pending) = Pending::of(parsed, head.len());
@@ -540,44 +550,6 @@ impl Http1 {
         self.outstanding.pop_front();
         self.responses = Responses::default();
         self.progress.completed = true;
-    }
-}
-
-impl Pending {
-    fn of(parsed: request::RequestHead<'_>, head_bytes: usize) -> (Question<'_>, Self) {
-        let then = match parsed.intent {
-            Intent::Upgrade | Intent::Connect => After::Held,
-            Intent::Exchange if parsed.last => After::Ended,
-            Intent::Exchange => After::Head,
-        };
-        let pending = Self {
-            // A head is at most 16 KiB.
-            head_bytes: u16::try_from(head_bytes).unwrap_or(u16::MAX),
-            cuts: parsed.cuts,
-            body: parsed.body,
-            then,
-            about: Outstanding { to_head: parsed.to_head, intent: parsed.intent },
-            // What follows such a head cannot be told from a body that we would have to read to skip.
-            close_after_denial: parsed.body != Body::None || parsed.expects_continue || parsed.last,
-        };
-        (parsed.question, pending)
-    }
-}
-
-/// The next piece of an allowed head; `None` once it is out.
-fn release<'a>(pending: &Pending, position: &mut u16) -> Option<Step<'a>> {
-    let start = *position;
-    let cut = pending.cuts.iter().find(|cut| cut.end > start && !cut.is_empty());
-    let (end, dropped) = match cut {
-        Some(cut) if cut.start <= start => (cut.end, true),
-        Some(cut) => (cut.start, false),
-        None => (pending.head_bytes, false),
-    };
-    *position = end;
-    match usize::from(end.saturating_sub(start)) {
-        0 => None,
-        count if dropped => Some(Step::Discard(count)),
-        count => Some(Step::Forward(count)),
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct RequestHead<'a> {
     pub(super) last: bool,
     /// Lines that are left out when the head is released.
     pub(super) cuts: Cuts,
+    /// The server is to end the connection after it, and the client does not say so.
+    pub(super) closes: bool,
 }
 
 /// What becomes of the connection if the server agrees.
@@ -37,11 +39,21 @@ pub(super) enum Intent {
     Connect,
 }
 
-/// Ranges of a head, in order, that do not leave: the lines that ask for HTTP/2.
+/// Ranges of a head, in order, that do not leave: the lines that ask for HTTP/2, and what is said of the connection where
+/// something else is said instead.
 pub(super) type Cuts = [Range<u16>; 3];
 
-/// Reads the complete head in `head` (RFC 9112 sections 2 and 3).
-pub(super) fn parse<'a>(head: &'a [u8], cache: &mut HostCache) -> Result<RequestHead<'a>, Refusal> {
+/// Methods whose content means nothing (RFC 9110 section 9.3): servers leave it unread, and some then take it for the next
+/// request.
+const WITHOUT_CONTENT: [&str; 5] = ["GET", "HEAD", "DELETE", "OPTIONS", "TRACE"];
+
+/// Reads the complete head in `head` (RFC 9112 sections 2 and 3). Under the gate a server that may not read the body is told
+/// to end the connection.
+pub(super) fn parse<'a>(
+    head: &'a [u8],
+    cache: &mut HostCache,
+    gate: bool,
+) -> Result<RequestHead<'a>, Refusal> {
     let mut lines = Lines::new(head);
     let (_, line) = lines.next().ok_or(malformed("no request line"))?;
     let (method, target, minor) = request_line(line)?;
@@ -63,7 +75,7 @@ pub(super) fn parse<'a>(head: &'a [u8], cache: &mut HostCache) -> Result<Request
     }
     let port = cache.port.filter(|_| host.is_some());
     let target = parse_target(method, target, host.as_deref(), port)?;
-    let cuts = seen.cuts(&mut fields)?;
+    let mut cuts = seen.cuts(&mut fields)?;
     let intent = match &target {
         Target::Authority(_) => Intent::Connect,
         _ if minor == 1 && seen.upgrade.is_some() && seen.connection.upgrade && cuts == Cuts::default() => {
@@ -71,6 +83,16 @@ pub(super) fn parse<'a>(head: &'a [u8], cache: &mut HostCache) -> Result<Request
         }
         _ => Intent::Exchange,
     };
+    let body = seen.body();
+    let last = seen.connection.close || (minor == 0 && !seen.connection.keep_alive);
+    let unread = !last && body != Body::None && WITHOUT_CONTENT.contains(&method);
+    if unread {
+        if gate && (intent == Intent::Upgrade || seen.connection.lines > 1) {
+            return Err(malformed("content where it means nothing, and something asked of the connection"));
+        }
+        seen.cut_connection(&mut cuts, &mut fields)?;
+    }
+    let closes = gate && unread;
     Ok(RequestHead {
         to_head: method == "HEAD",
         question: Question {
@@ -79,11 +101,12 @@ pub(super) fn parse<'a>(head: &'a [u8], cache: &mut HostCache) -> Result<Request
             lasting: false,
             subject: Subject::Http(HttpHead { method, target, host, fields }),
         },
-        body: seen.body(),
+        body,
         intent,
         expects_continue: seen.expects_continue,
-        last: seen.connection.close || (minor == 0 && !seen.connection.keep_alive),
+        last: last || closes,
         cuts,
+        closes,
     })
 }
 
@@ -244,24 +267,43 @@ impl<'a> Seen<'a> {
         if !upgrade.eq_ignore_ascii_case(b"h2c") || self.connection.other || self.connection.lines > 1 {
             return Err(malformed("upgrade to HTTP/2 mixed with something else"));
         }
-        let mut kept = FieldList::new();
-        for field in fields.as_slice() {
-            let cut = ["upgrade", "http2-settings", "connection"];
-            if !cut.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_bytes())) {
-                kept.push(*field);
-            }
-        }
-        *fields = kept;
-        let narrow = |offset| u16::try_from(offset).map_err(|_| too_large(431, "head longer than 64 KiB"));
+        leave_out(fields, &["upgrade", "http2-settings", "connection"]);
         let mut cuts = Cuts::default();
         for (cut, line) in
             cuts.iter_mut().zip([&self.upgrade_line, &self.settings_line, &self.connection_line])
         {
-            *cut = narrow(line.start)?..narrow(line.end)?;
+            *cut = narrow(line)?;
         }
         cuts.sort_by_key(|cut| cut.start);
         Ok(cuts)
     }
+
+    /// Cuts the one line that speaks of the connection, if it is not cut already.
+    fn cut_connection(&self, cuts: &mut Cuts, fields: &mut FieldList<'a>) -> Result<(), Refusal> {
+        let line = narrow(&self.connection_line)?;
+        if let [cut, ..] = cuts
+            && *cut == Range::default()
+        {
+            *cut = line;
+            leave_out(fields, &["connection"]);
+        }
+        Ok(())
+    }
+}
+
+fn leave_out(fields: &mut FieldList<'_>, names: &[&str]) {
+    let mut kept = FieldList::new();
+    for field in fields.as_slice() {
+        if !names.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_bytes())) {
+            kept.push(*field);
+        }
+    }
+    *fields = kept;
+}
+
+fn narrow(line: &Range<usize>) -> Result<Range<u16>, Refusal> {
+    let narrow = |offset| u16::try_from(offset).map_err(|_| too_large(431, "head longer than 64 KiB"));
+    Ok(narrow(line.start)?..narrow(line.end)?)
 }
 
 impl Connection {

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use bulkhead_facts::Reason;
-use bulkhead_inspect::{Conversation, HttpHead, Notice, Protocol, Question, Step, Target};
+use bulkhead_inspect::{Conversation, HttpHead, Notice, Protocol, Question, Side, Step, Target};
 
 /// What became of a client's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +136,8 @@ impl Driver<'_> {
 
     fn client(&mut self) -> bool {
         loop {
+            self.outcome.released.extend_from_slice(self.conversation.insertion(Side::Server));
+            self.conversation.inserted(Side::Server);
             match self.conversation.client(&self.pending) {
                 Step::NeedMore => return true,
                 Step::Forward(count) => {

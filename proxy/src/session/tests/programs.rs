@@ -35,6 +35,22 @@ server.keepAliveTimeout = 60000;
 server.listen(process.argv[2], '127.0.0.1');
 ";
 
+/// Everything that is asked for is there, and no body is read: what follows an answer is the next request.
+const PYTHON: &str = "
+import sys
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+class Handler(SimpleHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+    def send_head(self):
+        self.send_response(200)
+        self.send_header('Content-Length', '3')
+        self.end_headers()
+    def do_GET(self):
+        self.send_head()
+        self.wfile.write(b'ok\\n')
+ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()
+";
+
 const GUNICORN: &str = "
 import sys
 def app(environ, start_response):
@@ -71,16 +87,7 @@ impl Program {
                 command.arg("-p").arg(folder).arg("-c").arg(write("nginx.conf", &nginx(folder, address)));
             }
             Self::Python => {
-                command.args([
-                    "-u",
-                    "-m",
-                    "http.server",
-                    "--protocol",
-                    "HTTP/1.1",
-                    "--bind",
-                    "127.0.0.1",
-                    &port,
-                ]);
+                command.arg("-u").arg(write("server.py", PYTHON)).arg(port);
             }
             Self::Node => {
                 command.arg(write("server.js", NODE)).arg(port);
