@@ -71,6 +71,12 @@ bench-decide: tools ## Instructions of a verdict, counted by callgrind; the same
 	@deploy/tools.sh count
 	$(CARGO) bench --locked -p bulkhead-benches --bench decide -- --instructions
 
+REQUESTS_ARGS ?=
+.PHONY: bench-requests
+bench-requests: tools ## Instructions of an inspected request of HTTP/1.1, HTTP/2 and gRPC, counted by callgrind; the same on a noisy machine
+	@deploy/tools.sh count
+	$(CARGO) bench --locked -p bulkhead-benches --bench requests -- $(REQUESTS_ARGS)
+
 KERNEL_ARGS ?=
 .PHONY: bench-kernel
 bench-kernel: tools ## What the kernel tier costs beside nothing, linear rules, a copying program and a queue; needs root

@@ -1,7 +1,7 @@
 //! Who is measured: each in a pod of its own, with an origin of its own, all started once.
 
 use super::cost::processor_seconds;
-use super::ground::{Ground, Running, client_address, pod_address, run, within};
+use super::ground::{Ground, Running, client_address, more_client_addresses, pod_address, run, within};
 use super::load::Workload;
 use super::program::{GRPC_PORT, HTTP1_PORT, HTTP2_PORT, program};
 use super::settings;
@@ -240,7 +240,8 @@ fn bulkhead(at: usize, ground: &Ground, programs: &Programs, folder: &Path) -> R
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     fs::write(&authority, parameters.self_signed(&KeyPair::generate()?)?.pem())?;
-    LastGood::within(&state).write(&program(at)?)?;
+    let clients = [&[client_address(at)][..], &more_client_addresses(at)].concat();
+    LastGood::within(&state).write(&program(pod_address(at), &clients)?)?;
     let command = |action: &str| {
         let mut command = within(&ground.pod(at), Some(1), &programs.bulkhead);
         command.arg(action).args(["--controller", &format!("{}:9443", client_address(at))]);

@@ -3,7 +3,6 @@
 //! Fifty rules on each port, of which the last one allows what is asked. The other contenders get the same fifty
 //! questions in their own words ([`super::settings`]).
 
-use super::ground::{client_address, more_client_addresses, pod_address};
 use anyhow::{Result, anyhow, bail};
 use bulkhead_policies::compile::Compiler;
 use bulkhead_policies::diagnostics::Source;
@@ -11,6 +10,7 @@ use bulkhead_policies::documents;
 use bulkhead_policies::inventory::ObjectName;
 use bulkhead_policies::program::Program;
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 /// Rules on each port.
 pub(crate) const RULES: usize = 50;
@@ -21,16 +21,16 @@ pub(crate) const HTTP2_PORT: u16 = 8081;
 /// gRPC.
 pub(crate) const GRPC_PORT: u16 = 8082;
 
-/// The program for the pod at this place.
+/// The program for a pod, which these addresses may ask.
 ///
 /// # Errors
 /// If the documents do not compile.
-pub(crate) fn program(at: usize) -> Result<Program> {
+pub(crate) fn program(pod: Ipv4Addr, clients: &[Ipv4Addr]) -> Result<Program> {
     let loaded = documents::load(&[source("policies.yaml", policies())]);
     if loaded.has_errors() {
         bail!("the benchmark's policies: {:?}", loaded.diagnostics);
     }
-    let inventory = documents::load_inventory(&[source("inventory.yaml", inventory(at))])
+    let inventory = documents::load_inventory(&[source("inventory.yaml", inventory(pod, clients))])
         .map_err(|found| anyhow!("the benchmark's inventory: {found:?}"))?;
     let compiler = Compiler::new(&loaded.set, &inventory)
         .map_err(|errors| anyhow!("the benchmark's policies: {errors:?}"))?;
@@ -68,7 +68,7 @@ fn policies() -> String {
     text
 }
 
-fn inventory(at: usize) -> String {
+fn inventory(server: Ipv4Addr, clients: &[Ipv4Addr]) -> String {
     let pod = |name: &str, app: &str, address| {
         format!(
             "  - apiVersion: v1\n    kind: Pod\n    metadata: {{name: {name}, namespace: bench, labels: {{app: {app}}}}}\n    \
@@ -76,12 +76,13 @@ fn inventory(at: usize) -> String {
              status: {{phase: Running, podIPs: [{{ip: {address}}}]}}\n"
         )
     };
-    let more = more_client_addresses(at).into_iter().enumerate();
+    let clients = clients.iter().enumerate();
     format!(
         "apiVersion: v1\nkind: List\nitems:\n  - apiVersion: v1\n    kind: Namespace\n    \
-         metadata: {{name: bench, labels: {{team: bench}}}}\n{}{}{}",
-        pod("server", "server", pod_address(at)),
-        pod("client", "client", client_address(at)),
-        more.map(|(number, address)| pod(&format!("client-{number}"), "client", address)).collect::<String>(),
+         metadata: {{name: bench, labels: {{team: bench}}}}\n{}{}",
+        pod("server", "server", server),
+        clients
+            .map(|(number, address)| pod(&format!("client-{number}"), "client", *address))
+            .collect::<String>(),
     )
 }

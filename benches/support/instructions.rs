@@ -19,14 +19,28 @@ pub fn instructions_per_iteration(case: usize) -> f64 {
 }
 
 fn instructions(case: usize, iterations: u64) -> u64 {
-    let own = std::env::current_exe().expect("this program has a path");
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(own)
-        .args(["--case", &case.to_string(), &iterations.to_string()])
-        .output()
-        .expect("valgrind can be started: `deploy/tools.sh count` installs it");
-    let text = String::from_utf8_lossy(&output.stderr);
+    let mut command = counted("/dev/null");
+    let output = command.args(["--case", &case.to_string(), &iterations.to_string()]).output();
+    let output = output.expect("valgrind can be started: `deploy/tools.sh count` installs it");
+    collected(&String::from_utf8_lossy(&output.stderr))
+}
+
+/// This program under callgrind, which writes what it saw to a file, and the count to standard error.
+///
+/// # Panics
+/// If this program has no path.
+pub fn counted(profile: &str) -> Command {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", &format!("--callgrind-out-file={profile}")]);
+    command.arg(std::env::current_exe().expect("this program has a path"));
+    command
+}
+
+/// The count in what callgrind writes to standard error.
+///
+/// # Panics
+/// If there is none.
+pub fn collected(text: &str) -> u64 {
     let count = text.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim());
     count
         .and_then(|count| count.parse().ok())

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 mod instructions;
 
-pub use instructions::{instructions_per_iteration, run_one};
+pub use instructions::{collected, counted, instructions_per_iteration, run_one};
 
 /// One thing to measure: a name and a closure that does the work `iterations` times.
 pub struct Case<'a> {
