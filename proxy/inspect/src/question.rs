@@ -284,9 +284,10 @@ impl Kept {
         }
     }
 
-    /// True if it is that question, but for the exchange; told of HTTP/2 only, where many are open at a time.
+    /// True if it is that question, but for the exchange; told of HTTP only.
     pub fn is_of(&self, question: &Question<'_>) -> bool {
         match (self, &question.subject) {
+            (Self::Http(head), Subject::Http(_)) => question.exchange == 0 && **head == *question.bytes,
             (Self::Http2(block, _), Subject::Http(_)) => question.exchange != 0 && **block == *question.bytes,
             (_, _) => false,
         }

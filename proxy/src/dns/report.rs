@@ -9,6 +9,7 @@ use bulkhead_inspect::dns::{Query, record_text};
 use bulkhead_inspect::signature;
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Answer, AnswerPair};
+use std::sync::Arc;
 
 /// What flows of the name system are called in reports.
 const APPLICATION: &str = "dns";
@@ -53,7 +54,7 @@ pub(super) fn record(
         local: way.local,
         protocol: way.protocol,
         port: way.port,
-        http: told.query.map(|query| told_as(query, told.outcome)),
+        http: told.query.map(|query| Arc::new(told_as(query, told.outcome))),
         request: None,
         application: APPLICATION,
         answers,

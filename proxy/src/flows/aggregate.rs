@@ -19,6 +19,7 @@ use bulkhead_facts::{Direction, Effect, L4Protocol};
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Answer, AnswerPair};
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -40,14 +41,14 @@ pub(super) enum Added {
     NoRoom,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 struct Key {
     direction: Direction,
     peer: IpAddr,
     local: IpAddr,
     protocol: L4Protocol,
     port: u16,
-    http: Option<HttpSignature>,
+    http: Option<Arc<HttpSignature>>,
     request: Option<Arc<RequestSignature>>,
     application: &'static str,
     answers: AnswerPair,
@@ -109,7 +110,7 @@ impl Aggregate {
             return has_place.then_some(key);
         }
         self.report_ids += usize::from(key.report_id.is_some());
-        self.names.learn_all(key.named_edge(), key.http.as_ref(), key.request.as_ref());
+        self.names.learn_all(key.named_edge(), key.http.as_deref(), key.request.as_ref());
         Some(key)
     }
 
@@ -135,7 +136,7 @@ impl Aggregate {
         self.report_ids = self.entries.keys().filter(|key| key.report_id.is_some()).count();
         self.names = Names::default();
         for key in self.entries.keys() {
-            self.names.learn_all(key.named_edge(), key.http.as_ref(), key.request.as_ref());
+            self.names.learn_all(key.named_edge(), key.http.as_deref(), key.request.as_ref());
         }
         flows.sort_by_key(|flow| flow.first_seen_ms);
         flows
@@ -167,6 +168,36 @@ impl Aggregate {
             sender_uid: observation.sender_uid,
             report_id,
             endpoint: observation.endpoint,
+        }
+    }
+}
+
+impl Hash for Key {
+    /// Of everything that somebody else can choose, and as little as that takes: each call costs, and this is done for each
+    /// request. What is left out has few values, and is compared.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let peer = match self.peer {
+            IpAddr::V4(address) => u128::from(u32::from(address)),
+            IpAddr::V6(address) => u128::from(address),
+        };
+        let rule = self.answers.enforced.rule.map_or(u32::MAX, |rule| rule.0);
+        let uid = self.sender_uid.unwrap_or_default();
+        let numbers = u128::from(self.port) | u128::from(rule) << 16 | u128::from(uid) << 48;
+        state.write([peer.to_ne_bytes(), numbers.to_ne_bytes()].as_flattened());
+        if let Some(http) = &self.http {
+            let HttpSignature { method, path_template, host, status } = &**http;
+            for text in [path_template, host, method] {
+                state.write(text.as_bytes());
+            }
+            // What ends where, so that no two divide the same bytes differently.
+            let ends = (path_template.len() << 32) ^ (host.len() << 16) ^ usize::from(*status);
+            state.write_usize(ends);
+        }
+        if let Some(request) = &self.request {
+            request.hash(state);
+        }
+        if self.report_id.is_some() || self.endpoint.is_some() {
+            (&self.report_id, self.endpoint).hash(state);
         }
     }
 }
@@ -222,7 +253,7 @@ fn flow(key: Key, totals: Totals) -> Flow {
         local: key.local,
         protocol: key.protocol,
         port: key.port,
-        http: key.http,
+        http: key.http.map(Arc::unwrap_or_clone),
         request: key.request,
         application: key.application.to_owned(),
         enforced: totals.enforced,
@@ -248,10 +279,16 @@ fn flow_answer(judge: &Judge, answer: &Answer) -> FlowAnswer {
 }
 
 /// A peer chose these texts: a batch of the longest must still fit into one message.
-fn cut_signature(mut http: HttpSignature) -> HttpSignature {
-    cut(&mut http.method, FLOW_METHOD_BYTES_MAX);
-    cut(&mut http.path_template, FLOW_PATH_BYTES_MAX);
-    cut(&mut http.host, HOST_BYTES_MAX);
+fn cut_signature(mut http: Arc<HttpSignature>) -> Arc<HttpSignature> {
+    let fits = http.method.len() <= FLOW_METHOD_BYTES_MAX
+        && http.path_template.len() <= FLOW_PATH_BYTES_MAX
+        && http.host.len() <= HOST_BYTES_MAX;
+    if !fits {
+        let http = Arc::make_mut(&mut http);
+        cut(&mut http.method, FLOW_METHOD_BYTES_MAX);
+        cut(&mut http.path_template, FLOW_PATH_BYTES_MAX);
+        cut(&mut http.host, HOST_BYTES_MAX);
+    }
     http
 }
 
@@ -322,8 +359,8 @@ mod tests {
         aggregate.add(&old, connection(&old, 1), 1);
         aggregate.add(&new, connection(&new, 1), 2);
         aggregate.add(&new, connection(&new, 0), 3);
-        aggregate.add(&new, Observation { http: Some(request("/a")), ..connection(&new, 1) }, 4);
-        aggregate.add(&new, Observation { http: Some(request("/b")), ..connection(&new, 1) }, 5);
+        aggregate.add(&new, Observation { http: Some(Arc::new(request("/a"))), ..connection(&new, 1) }, 4);
+        aggregate.add(&new, Observation { http: Some(Arc::new(request("/b"))), ..connection(&new, 1) }, 5);
         assert_eq!(aggregate.take(10).len(), 5);
     }
 
@@ -334,7 +371,7 @@ mod tests {
             host: host.to_owned(),
             status: 4,
         };
-        Observation { http: Some(http), ..connection(judge, answer) }
+        Observation { http: Some(Arc::new(http)), ..connection(judge, answer) }
     }
 
     fn to_port(judge: &Judge, answer: u16, port: usize) -> Observation {
@@ -470,7 +507,7 @@ mod tests {
             host: "h".repeat(1_000),
             status: 0,
         };
-        aggregate.add(&judge, Observation { http: Some(long), ..connection(&judge, 1) }, 1);
+        aggregate.add(&judge, Observation { http: Some(Arc::new(long)), ..connection(&judge, 1) }, 1);
         let http = aggregate.take(1).remove(0).http.expect("a request");
         assert_eq!((http.method.len(), http.host.len()), (FLOW_METHOD_BYTES_MAX, HOST_BYTES_MAX));
         assert_eq!(http.path_template, "\u{e9}".repeat(FLOW_PATH_BYTES_MAX / 2));

@@ -34,8 +34,8 @@ pub struct Observation {
     pub protocol: L4Protocol,
     /// Destination port; `type << 8 | code` for ICMP.
     pub port: u16,
-    /// The request of HTTP or question to a name server, where there was one.
-    pub http: Option<HttpSignature>,
+    /// The request of HTTP or question to a name server, where there was one. Those alike share it.
+    pub http: Option<Arc<HttpSignature>>,
     /// The request of another protocol. Those alike share it.
     pub request: Option<Arc<RequestSignature>>,
     /// What the bytes looked like, for example `http/1.1`, `tls`, `unknown`; empty where nobody looked.

@@ -32,12 +32,13 @@ struct EdgeNames {
 
 impl Names {
     /// Replaces host and path by [`ANY`] if one of them is new on an edge that has enough.
-    pub(super) fn bound(&self, edge: &NamedEdge, http: &mut HttpSignature) {
+    pub(super) fn bound(&self, edge: &NamedEdge, http: &mut Arc<HttpSignature>) {
         let Some(known) = self.edges.get(edge) else { return };
         let fits = |known: &HashSet<String>, name: &String| {
             known.len() < FLOW_NAMES_PER_EDGE_MAX || known.contains(name)
         };
         if !fits(&known.hosts, &http.host) || !fits(&known.paths, &http.path_template) {
+            let http = Arc::make_mut(http);
             ANY.clone_into(&mut http.host);
             ANY.clone_into(&mut http.path_template);
         }

@@ -8,7 +8,7 @@ use bulkhead_facts::Effect;
 use bulkhead_policies::decide::Judge;
 use bulkhead_policies::program::{Answer, RuleIndex};
 use prometheus::{IntCounter, IntCounterVec};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// Labels of every series, in their order.
@@ -38,7 +38,8 @@ pub struct RuleCounters {
 struct State {
     /// The program whose rule numbers are known.
     revision: u64,
-    known: HashMap<(Option<RuleIndex>, bool, bool), [IntCounter; 3]>,
+    // Found without a hash: this is asked for each request.
+    known: BTreeMap<(Option<RuleIndex>, bool, bool), [IntCounter; 3]>,
     series: BTreeSet<[String; 4]>,
 }
 

@@ -205,6 +205,7 @@ impl Connection {
                 timed.map(|()| Event::Timer)
             })
             .await;
+            self.report.flush();
             let result = match event {
                 Event::End(end) => Err(end),
                 Event::Dial => self.dial(dial).await,
@@ -269,6 +270,7 @@ impl Connection {
         if self.replies.is_empty() {
             self.replies = Vec::new();
         }
+        self.report.flush();
         Poll::Pending
     }
 

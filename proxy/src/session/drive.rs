@@ -6,7 +6,7 @@
 use super::connection::{Connection, End, Event, Reading};
 use super::counters::{COUNTERS, add};
 use super::denial::{Denial, denial, item, new_report_id};
-use super::report::Report;
+use super::report::{Asked, Report};
 use super::verdict::Verdicts;
 use bulkhead_facts::{Effect, Reason};
 use bulkhead_inspect::{Progress, Protocol, Question, Refusal, Side, Step};
@@ -286,9 +286,10 @@ impl Connection {
 
 /// Decides on a request and reports it; what the client is told if it may not pass.
 fn decide(verdicts: &Verdicts, report: &mut Report, gate: bool, question: &Question<'_>) -> Option<Denial> {
-    let answers = verdicts.request(question);
+    let known = report.known(&verdicts.current, question);
+    let answers = known.as_deref().map_or_else(|| verdicts.request(question), Asked::answers);
     if !gate || answers.enforced.effect == Effect::Allow {
-        report.released(&verdicts.current, answers, question);
+        report.released(&verdicts.current, answers, question, known);
         return None;
     }
     let about = report.about(Some(question), None);

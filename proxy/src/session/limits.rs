@@ -22,6 +22,8 @@ pub const REQUESTS_IN_FLIGHT_BYTES_MAX: usize = 48 * 1024;
 pub const REQUESTS_IN_FLIGHT_BYTES_MIN: usize = 3 * 1024;
 /// See [`REQUESTS_IN_FLIGHT_BYTES_MIN`].
 pub const REQUESTS_IN_FLIGHT_TIMES: usize = 3;
+/// Bytes kept of the request that was answered last, to know the next one again while the connection is idle. More: forgotten.
+pub const RECENT_BYTES_MAX: usize = 768;
 /// Subscriptions kept of one connection, to judge them again when the policy changes. More: such a change resets the
 /// connection if it can deny anything.
 pub const LASTING_REQUESTS_MAX: usize = 64;

@@ -3,8 +3,8 @@
 use super::denial::About;
 use super::kinds::Kinds;
 use super::limits::{
-    KINDS_KEPT_MAX, LASTING_REQUESTS_MAX, REQUESTS_IN_FLIGHT_BYTES_MAX, REQUESTS_IN_FLIGHT_BYTES_MIN,
-    REQUESTS_IN_FLIGHT_TIMES,
+    KINDS_KEPT_MAX, LASTING_REQUESTS_MAX, RECENT_BYTES_MAX, REQUESTS_IN_FLIGHT_BYTES_MAX,
+    REQUESTS_IN_FLIGHT_BYTES_MIN, REQUESTS_IN_FLIGHT_TIMES,
 };
 use super::verdict::Verdicts;
 use crate::flows::{HttpSignature, Observation, Recorder, RequestSignature};
@@ -31,6 +31,8 @@ pub(super) struct Report {
     kept_bytes: usize,
     /// Answered, and open until the end all the same: subscriptions.
     lasting: Vec<Released>,
+    /// The request that was answered last.
+    recent: Option<Recent>,
     /// What the bytes at the end belong to: a tunnel, or a protocol that we do not read.
     tail: Option<Box<(Released, &'static str)>>,
     /// Bytes since the last observation.
@@ -56,12 +58,25 @@ pub(super) struct Released {
     told: bool,
 }
 
+/// A request that was answered, and how many of those alike are still to be told: most requests are like the one before, so that one
+/// observation of all that came together says the same as one of each.
+struct Recent {
+    asked: Arc<Asked>,
+    status: u16,
+    application: &'static str,
+    /// Nothing is left to be told where there is none.
+    requests: u64,
+    count: u64,
+    bytes: [u64; 2],
+}
+
 /// What was asked about, and by which program it was let through.
 #[derive(Clone)]
-struct Asked {
+pub(super) struct Asked {
     current: Arc<Current>,
     answers: AnswerPair,
-    http: Option<HttpSignature>,
+    /// With the status of most answers: see [`Asked::told_as`].
+    http: Option<Arc<HttpSignature>>,
     request: Option<Arc<RequestSignature>>,
     /// See [`Question::lasting`].
     lasting: bool,
@@ -83,36 +98,44 @@ impl Asked {
     fn unkept(
         current: &Arc<Current>,
         answers: AnswerPair,
-        http: Option<HttpSignature>,
+        http: Option<Arc<HttpSignature>>,
         request: Option<Arc<RequestSignature>>,
     ) -> Self {
         Self { current: Arc::clone(current), answers, http, request, lasting: false, memory: Memory::Nothing }
     }
 
-    /// What a report says of it.
-    fn nameable(&self) -> Self {
-        Self::unkept(&self.current, self.answers, self.http.clone(), self.request.clone())
+    /// What holds for it.
+    pub(super) fn answers(&self) -> AnswerPair {
+        self.answers
+    }
+
+    /// What a report says of it with an answer of this class.
+    fn told_as(&self, status: u16) -> Option<Arc<HttpSignature>> {
+        let http = self.http.as_ref()?;
+        match http.status == status {
+            true => Some(Arc::clone(http)),
+            false => Some(Arc::new(HttpSignature { status, ..(**http).clone() })),
+        }
     }
 
     /// Bytes that it takes, and its place among those that are open.
     fn size(&self) -> usize {
         match &self.memory {
-            Memory::Kept(kept) => REQUEST_BYTES + self.http.as_ref().map_or(0, texts) + kept.size(),
+            Memory::Kept(kept) => REQUEST_BYTES + self.http.as_deref().map_or(0, texts) + kept.size(),
             Memory::Nothing | Memory::Forgotten => 0,
         }
     }
 
-    /// True for the same request, decided on in the same way.
-    fn is_of(&self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) -> bool {
-        let same = |kept: &Kept| kept.is_of(question);
-        self.answers == answers
-            && Arc::ptr_eq(&self.current, current)
-            && matches!(&self.memory, Memory::Kept(kept) if same(kept))
+    /// True for the same request, byte for byte, decided on by the same program.
+    fn is_of(&self, current: &Arc<Current>, question: &Question<'_>) -> bool {
+        Arc::ptr_eq(&self.current, current)
+            && matches!(&self.memory, Memory::Kept(kept) if kept.is_of(question))
     }
 }
 
-/// Bytes of a request that is kept, beside its texts: with the counts of an `Arc`.
-const REQUEST_BYTES: usize = size_of::<Released>() + size_of::<Asked>() + 2 * size_of::<usize>();
+/// Bytes of a request that is kept, beside its texts: with the counts of two `Arc`s.
+const REQUEST_BYTES: usize =
+    size_of::<Released>() + size_of::<Asked>() + size_of::<HttpSignature>() + 4 * size_of::<usize>();
 
 impl Released {
     fn new(asked: Asked, exchange: u32) -> Self {
@@ -175,6 +198,7 @@ impl Report {
             in_flight: VecDeque::new(),
             kept_bytes: 0,
             lasting: Vec::new(),
+            recent: None,
             tail: None,
             bytes_to_destination: 0,
             bytes_to_source: 0,
@@ -193,9 +217,15 @@ impl Report {
         About { direction: self.direction, peer: self.peer, port: self.port, question, detail }
     }
 
-    /// A request is let through.
-    pub(super) fn released(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) {
-        let released = match self.alike(current, answers, question) {
+    /// A request is let through. `known`: see [`Report::known`].
+    pub(super) fn released(
+        &mut self,
+        current: &Arc<Current>,
+        answers: AnswerPair,
+        question: &Question<'_>,
+        known: Option<Arc<Asked>>,
+    ) {
+        let released = match known {
             Some(asked) => {
                 Released { asked, exchange: question.exchange, repeats: 0, status: 0, told: false }
             }
@@ -214,25 +244,23 @@ impl Report {
         self.in_flight.push_back(released);
     }
 
-    /// The same request, if it is one of the last that are open beside each other.
-    fn alike(
-        &self,
-        current: &Arc<Current>,
-        answers: AnswerPair,
-        question: &Question<'_>,
-    ) -> Option<Arc<Asked>> {
-        let last = self.in_flight.iter().rev().take(KINDS_KEPT_MAX).filter(|_| question.exchange != 0);
-        let same = last.map(|released| &released.asked).find(|asked| asked.is_of(current, answers, question));
-        same.cloned()
+    /// The same request, if it is one of the last that are open beside each other, or the one that was answered last. On one
+    /// connection a program has one answer to the same bytes, so what holds for it is known too.
+    pub(super) fn known(&self, current: &Arc<Current>, question: &Question<'_>) -> Option<Arc<Asked>> {
+        let last = self.in_flight.iter().rev().take(KINDS_KEPT_MAX).map(|released| &released.asked);
+        let recent = self.recent.iter().map(|recent| &recent.asked);
+        last.chain(recent).find(|asked| asked.is_of(current, question)).cloned()
     }
 
     /// What has to be known of a request, as far as there is room.
     fn keep(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) -> Released {
+        // What comes next needs its room.
+        self.forget_recent();
         let request = self.kinds.of(question);
-        let http = question.http().map(|head| http(head));
+        let http = question.http().map(|head| Arc::new(http(head, OK_CLASS)));
         let asked = Asked { lasting: question.lasting, ..Asked::unkept(current, answers, http, request) };
         // Its own size is known only once it is kept.
-        let size = REQUEST_BYTES + asked.http.as_ref().map_or(0, texts) + question.size();
+        let size = REQUEST_BYTES + asked.http.as_deref().map_or(0, texts) + question.size();
         let memory = match self.kept_bytes + size <= self.room() {
             true => Memory::Kept(question.keep()),
             false => Memory::Forgotten,
@@ -245,7 +273,7 @@ impl Report {
     /// Tells of a request that is not kept what it was: soon it may be one of many that nobody can tell apart any more.
     /// What remains of it, if anything.
     fn tell(&mut self, released: Released, application: &'static str) -> Option<Released> {
-        self.observe(released.copy(), application, 1, None, [0, 0]);
+        self.observe(&released, application, 1, None, [0, 0]);
         let released = Released { told: true, ..released };
         if released.is_plain() {
             return if self.repeats_last(&released) { None } else { Some(released) };
@@ -256,10 +284,10 @@ impl Report {
         Some(Released { asked: Arc::clone(&like.unwrap_or(&released).asked), ..released })
     }
 
-    /// It is open no longer.
-    fn forget(&mut self, released: &Released) {
-        if Arc::strong_count(&released.asked) == 1 {
-            self.kept_bytes -= released.asked.size().min(self.kept_bytes);
+    /// It is open no longer. Whoever holds it last counts.
+    fn forget(&mut self, asked: &Arc<Asked>) {
+        if Arc::strong_count(asked) == 1 {
+            self.kept_bytes -= asked.size().min(self.kept_bytes);
         }
     }
 
@@ -286,16 +314,59 @@ impl Report {
         if let Some(several) = self.in_flight.get_mut(at).filter(|released| released.repeats > 0) {
             several.repeats -= 1;
             let one = several.copy();
-            return self.record(one, application, 1, None);
+            return self.record(&one, application, 1);
         }
         let Some(released) = self.in_flight.remove(at) else { return };
-        self.forget(&released);
         if released.asked.lasting {
             self.keep_lasting(&released);
         }
         match progress.tunnel {
-            true => self.record_tail(released, application),
-            false => self.record(released, application, 1, None),
+            true => {
+                self.forget(&released.asked);
+                self.record_tail(released, application);
+            }
+            false => self.answered(released, application),
+        }
+    }
+
+    /// It was answered: told with those before that were alike, or with those that follow.
+    fn answered(&mut self, released: Released, application: &'static str) {
+        let Released { asked, status, told, .. } = released;
+        let bytes = self.take_bytes();
+        let count = u64::from(!told);
+        if let Some(recent) = &mut self.recent
+            && Arc::ptr_eq(&recent.asked, &asked)
+            && (recent.status, recent.application) == (status, application)
+        {
+            recent.requests += 1;
+            recent.count += count;
+            recent.bytes = [recent.bytes[0] + bytes[0], recent.bytes[1] + bytes[1]];
+            return;
+        }
+        self.forget_recent();
+        self.recent = Some(Recent { asked, status, application, requests: 1, count, bytes });
+    }
+
+    /// Tells of what was answered. To be called before anything is waited for.
+    pub(super) fn flush(&mut self) {
+        let Some(recent) = self.recent.as_mut().filter(|recent| recent.requests > 0) else { return };
+        self.observations += recent.requests;
+        let (count, bytes) = (recent.count, recent.bytes);
+        (recent.requests, recent.count, recent.bytes) = (0, 0, [0, 0]);
+        let (asked, status, application) = (Arc::clone(&recent.asked), recent.status, recent.application);
+        let observation = self.observation(&asked, status, application, count, None, bytes);
+        self.recorder.record(&asked.current.judge, observation);
+        // An idle connection holds little.
+        if asked.size() > RECENT_BYTES_MAX {
+            drop(asked);
+            self.forget_recent();
+        }
+    }
+
+    fn forget_recent(&mut self) {
+        self.flush();
+        if let Some(recent) = self.recent.take() {
+            self.forget(&recent.asked);
         }
     }
 
@@ -343,11 +414,11 @@ impl Report {
         application: &'static str,
         report_id: Option<String>,
     ) {
-        let http = question.and_then(Question::http).map(|head| http(head));
+        let http = question.and_then(Question::http).map(|head| Arc::new(http(head, DENIED_CLASS)));
         let request = question.and_then(|question| self.kinds.of(question));
         let denied = Asked::unkept(current, answers, http, request);
-        let denied = Released { status: 4, ..Released::new(denied, 0) };
-        self.observe(denied, application, 1, report_id, [0, 0]);
+        let denied = Released { status: DENIED_CLASS, ..Released::new(denied, 0) };
+        self.observe(&denied, application, 1, report_id, [0, 0]);
     }
 
     /// Everything that was let through and is not over.
@@ -368,7 +439,7 @@ impl Report {
                 None => at += 1,
                 Some(answers) => {
                     let Some(released) = self.in_flight.remove(at) else { break };
-                    self.forget(&released);
+                    self.forget(&released.asked);
                     taken.push((released, answers));
                 }
             }
@@ -380,8 +451,9 @@ impl Report {
     pub(super) fn close(&mut self, application: &'static str, otherwise: Option<(Arc<Current>, AnswerPair)>) {
         while let Some(released) = self.in_flight.pop_front() {
             let count = u64::from(released.repeats) + 1;
-            self.record(released, application, count, None);
+            self.record(&released, application, count);
         }
+        self.flush();
         if self.observations == 0
             && let Some((current, answers)) = otherwise
         {
@@ -390,143 +462,88 @@ impl Report {
         let has_bytes = self.bytes_to_destination + self.bytes_to_source > 0;
         if let Some(tail) = self.tail.take().filter(|_| has_bytes) {
             let (released, application) = *tail;
-            self.record(released, application, 0, None);
+            self.record(&released, application, 0);
         }
     }
 
     fn record_tail(&mut self, released: Released, application: &'static str) {
-        let kept = released.copy();
-        self.record(released, application, 1, None);
-        self.tail = Some(Box::new((kept, application)));
+        self.record(&released, application, 1);
+        self.tail = Some(Box::new((released.copy(), application)));
     }
 
-    fn record(
-        &mut self,
-        released: Released,
-        application: &'static str,
-        count: u64,
-        report_id: Option<String>,
-    ) {
-        let bytes =
-            [std::mem::take(&mut self.bytes_to_destination), std::mem::take(&mut self.bytes_to_source)];
+    fn record(&mut self, released: &Released, application: &'static str, count: u64) {
+        let bytes = self.take_bytes();
         let count = if released.told { 0 } else { count };
-        self.observe(released, application, count, report_id, bytes);
+        self.observe(released, application, count, None, bytes);
+    }
+
+    /// Bytes since the last observation, to the destination and to the source.
+    fn take_bytes(&mut self) -> [u64; 2] {
+        [std::mem::take(&mut self.bytes_to_destination), std::mem::take(&mut self.bytes_to_source)]
     }
 
     fn observe(
         &mut self,
-        released: Released,
+        released: &Released,
+        application: &'static str,
+        count: u64,
+        report_id: Option<String>,
+        bytes: [u64; 2],
+    ) {
+        self.observations += 1;
+        let Released { asked, status, .. } = released;
+        let observation = self.observation(asked, *status, application, count, report_id, bytes);
+        self.recorder.record(&asked.current.judge, observation);
+    }
+
+    fn observation(
+        &self,
+        asked: &Asked,
+        status: u16,
         application: &'static str,
         count: u64,
         report_id: Option<String>,
         [bytes_to_destination, bytes_to_source]: [u64; 2],
-    ) {
-        self.observations += 1;
-        let status = released.status;
-        let Asked { current, answers, http, request, .. } = match Arc::try_unwrap(released.asked) {
-            Ok(alone) => alone,
-            Err(shared) => shared.nameable(),
-        };
-        let observation = Observation {
+    ) -> Observation {
+        Observation {
             direction: self.direction,
             peer: self.peer,
             local: self.local,
             protocol: L4Protocol::TCP,
             port: self.port,
-            http: http.map(|http| HttpSignature { status, ..http }),
-            request,
+            http: asked.told_as(status),
+            request: asked.request.clone(),
             application,
-            answers,
+            answers: asked.answers,
             bytes_to_destination,
             bytes_to_source,
             sender_uid: None,
             count,
             report_id,
             endpoint: self.endpoint.as_deref().copied(),
-        };
-        self.recorder.record(&current.judge, observation);
+        }
     }
 }
+
+/// Class of the status of most answers, and of a denial.
+const OK_CLASS: u16 = 2;
+const DENIED_CLASS: u16 = 4;
 
 /// Bytes of what a request is called.
 fn texts(http: &HttpSignature) -> usize {
     http.method.len() + http.path_template.len() + http.host.len()
 }
 
-fn http(head: &HttpHead<'_>) -> HttpSignature {
+fn http(head: &HttpHead<'_>, status: u16) -> HttpSignature {
     let target = head.target_text();
     HttpSignature {
         method: signature::method(head.method).to_owned(),
         path_template: if target.starts_with('/') { signature::template(target) } else { target.to_owned() },
         host: head.host.as_ref().map_or_else(String::new, |host| host.as_str().to_owned()),
-        status: 0,
+        status,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::{Hold, current};
-    use super::*;
-    use crate::metrics::Metrics;
-    use bulkhead_api::Flow;
-    use bulkhead_facts::{Effect, Reason};
-    use bulkhead_inspect::{Command, Subject};
-    use std::net::Ipv4Addr;
-
-    #[test]
-    fn commands_that_are_not_kept_are_told_each_as_what_it_is() {
-        let address = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let recorder = Arc::new(Recorder::new(Arc::new(Metrics::new().expect("metrics"))));
-        let current = current(Hold::Gate, Direction::Ingress);
-        let answers = Verdicts::new(Arc::clone(&current), Direction::Ingress, address, 80, None).opaque();
-        let mut report = Report::new(Arc::clone(&recorder), Direction::Ingress, address, address, 80);
-        report.client_bytes = u64::MAX;
-        let long = vec![b'k'; REQUESTS_IN_FLIGHT_BYTES_MAX - 2 * REQUEST_BYTES];
-        let mut ask = |name: &str, key: &[u8]| {
-            let command = Command { name, keys: vec![key], database: Some(0) };
-            let question =
-                Question { bytes: &[], exchange: 0, lasting: false, subject: Subject::Redis(command) };
-            report.released(&current, answers, &question);
-        };
-        ask("GET", &long);
-        for _ in 0..1_000 {
-            ask("SET", b"session:1");
-            ask("DEL", b"session:1");
-        }
-        assert!(report.in_flight.len() < 4, "{} are held", report.in_flight.len());
-        for _ in 0..1_000 {
-            report.progress(Progress { completed: true, ..Progress::default() }, "redis");
-        }
-        report.close("redis", None);
-        recorder.make_batch();
-        let flows = recorder.next_batch().expect("a batch").flows;
-        let told = |name: &str| -> u64 {
-            let is_named = |flow: &&Flow| match flow.request.as_deref() {
-                Some(RequestSignature::Redis(command)) => command.command == name,
-                other => panic!("{other:?}"),
-            };
-            flows.iter().filter(is_named).map(|flow| flow.count).sum()
-        };
-        assert_eq!([told("get"), told("set"), told("del")], [1, 1_000, 1_000]);
-    }
-
-    #[test]
-    fn what_cannot_be_asked_about_again_does_not_outlive_a_change() {
-        let peer = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let current = current(Hold::Gate, Direction::Ingress);
-        let verdicts = Verdicts::new(Arc::clone(&current), Direction::Ingress, peer, 80, None);
-        let verdict = |memory| {
-            let asked = Asked { memory, ..Asked::unkept(&current, verdicts.opaque(), None, None) };
-            let released = Released::new(asked, 0);
-            released.verdict(&verdicts).map(|answers| (answers.enforced.effect, answers.enforced.reason))
-        };
-        let kept = |head: &[u8]| Memory::Kept(Kept::Http(head.into()));
-        let unread = Some((Effect::Deny, Reason::TierChanged));
-        assert_eq!(
-            verdict(kept(b"GET /ok/1 HTTP/1.1\r\nhost: a\r\n\r\n")).map(|it| it.0),
-            Some(Effect::Allow)
-        );
-        assert_eq!((verdict(kept(b"no request")), verdict(Memory::Forgotten)), (unread, unread));
-        assert_eq!(verdict(Memory::Nothing), None);
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

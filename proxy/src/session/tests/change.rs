@@ -114,17 +114,19 @@ async fn another_protocol_is_reset_when_only_requests_may_pass() {
 async fn a_request_too_many_to_be_remembered_is_reset_when_something_can_be_denied() {
     let origin = silent("").await;
     let lab = Lab::inbound(Hold::Observe, origin.address);
-    let large = format!("GET /ok/1 HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(15_000));
+    // Those alike would share what is kept.
+    let large =
+        |number: usize| format!("GET /ok/{number} HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(15_000));
     let mut client = lab.connect().await;
     for count in 1..=3 {
-        client.send(&large).await;
-        while origin.seen.text().len() < count * large.len() {
+        client.send(&large(count)).await;
+        while origin.seen.text().len() < count * large(count).len() {
             tokio::task::yield_now().await;
         }
     }
     lab.change(Hold::Audit);
-    client.send(&large).await;
-    while origin.seen.text().len() < 4 * large.len() {
+    client.send(&large(4)).await;
+    while origin.seen.text().len() < 4 * large(4).len() {
         tokio::task::yield_now().await;
     }
     lab.change(Hold::Gate);
