@@ -461,7 +461,8 @@ const UPGRADE: &str =
 
 #[test]
 fn a_tunnel_opens_only_after_a_101_that_was_asked_for() {
-    let agrees = World { allow: not_below_no, answer: |_| "HTTP/1.1 101 Switching Protocols\r\n\r\n" };
+    let agrees =
+        World { allow: not_below_no, answer: |_| "HTTP/1.1 101 Agreed\r\nupgrade: websocket\r\n\r\n" };
     let outcome = run_all_splits(&agrees, format!("{UPGRADE}FRAME").as_bytes());
     assert_eq!(
         (outcome.end, outcome.released.as_slice()),
@@ -479,6 +480,19 @@ fn a_tunnel_opens_only_after_a_101_that_was_asked_for() {
 }
 
 #[test]
+fn a_101_that_agrees_to_nothing_that_was_asked_opens_no_tunnel() {
+    for answer in [
+        |_: &str| "HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        |_: &str| "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
+    ] {
+        let world = World { allow: not_below_no, answer };
+        let hidden = format!("{UPGRADE}GET /no HTTP/1.1\r\nhost: a\r\n\r\n");
+        let outcome = run_all_splits(&world, hidden.as_bytes());
+        assert_eq!((outcome.end, outcome.released.as_slice()), (BROKEN, UPGRADE.as_bytes()));
+    }
+}
+
+#[test]
 fn what_follows_a_declined_upgrade_is_judged() {
     let outcome = run_all_splits(&PLAIN, format!("{UPGRADE}GET /no HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
     assert_eq!(outcome.asked, ["GET /ws", "GET /no"]);
@@ -488,7 +502,7 @@ fn what_follows_a_declined_upgrade_is_judged() {
 
 #[test]
 fn an_upgrade_with_a_body_waits_for_both() {
-    let agrees = World { allow: not_below_no, answer: |_| "HTTP/1.1 101 Switching Protocols\r\n\r\n" };
+    let agrees = World { allow: not_below_no, answer: |_| "HTTP/1.1 101 Agreed\r\nupgrade: x\r\n\r\n" };
     let head =
         "POST /a HTTP/1.1\r\nhost: a\r\nConnection: upgrade\r\nUpgrade: x\r\ncontent-length: 4\r\n\r\nbody";
     let outcome = run_all_splits(&agrees, format!("{head}frame").as_bytes());
@@ -520,10 +534,13 @@ fn an_offer_of_clear_text_http2_is_cut_out_and_nothing_else() {
         "Connection: Upgrade\r\nUpgrade: h2",
         "Connection: Upgrade\r\nConnection: HTTP2-Settings\r\nUpgrade: h2c",
         "Upgrade: h2c\r\nUpgrade: h2c",
+        "Connection: Upgrade\r\nUpgrade: TLS/1.2",
+        "Connection: Upgrade\r\nUpgrade: websocket, tls/1.0",
+        "Upgrade: HTTP/2.0",
     ] {
         check_line_refused(line);
     }
-    let agrees = World { allow: not_below_no, answer: |_| "HTTP/1.1 101 Switching Protocols\r\n\r\n" };
+    let agrees = World { allow: not_below_no, answer: |_| "HTTP/1.1 101 Agreed\r\nupgrade: h2c\r\n\r\n" };
     assert_eq!(run(&agrees, offers[0].as_bytes(), 1000).end, BROKEN, "a 101 all the same");
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Http1 {
     progress: Progress,
     /// Nothing follows the exchange that is open.
     last_exchange: bool,
+    /// What the connection is to become, once that was asked.
+    upgrade: Option<Box<[u8]>>,
     websocket: WebSocket,
 }
 
@@ -242,7 +244,8 @@ impl Inspector for Http1 {
     }
 
     fn allow(&mut self) {
-        if let Requests::Asked(pending) = std::mem::replace(&mut self.requests, Requests::Ended) {
+        if let Requests::Asked(mut pending) = std::mem::replace(&mut self.requests, Requests::Ended) {
+            self.upgrade = pending.upgrade.take();
             self.outstanding.push_back(pending.about);
             self.requests = Requests::Releasing { pending, position: 0 };
         }
@@ -506,7 +509,14 @@ impl Http1 {
         };
         *scanned = 0;
         let agreed = match about.intent {
-            Intent::Upgrade => head.status == 101,
+            Intent::Upgrade if head.status == 101 => {
+                let asked = self.upgrade.as_deref().unwrap_or_default();
+                if !response::agrees(bytes.get(..length).unwrap_or_default(), asked) {
+                    return refuse("101 that does not agree to what was asked");
+                }
+                true
+            }
+            Intent::Upgrade => false,
             Intent::Connect => (200..300).contains(&head.status),
             Intent::Exchange => false,
         };

@@ -16,6 +16,8 @@ pub(super) struct Pending {
     pub(super) body: Body,
     pub(super) then: After,
     pub(super) about: Outstanding,
+    /// What it is to become, where that is asked.
+    pub(super) upgrade: Option<Box<[u8]>>,
     pub(super) close_after_denial: bool,
     /// The server has yet to be told that the connection ends with this request.
     pub(super) closes: bool,
@@ -38,6 +40,7 @@ impl Pending {
             body: parsed.body,
             then,
             about: Outstanding { to_head: parsed.to_head, intent: parsed.intent },
+            upgrade: parsed.upgrade.map(Box::from),
             // What follows such a head cannot be told from a body that we would have to read to skip.
             close_after_denial: parsed.body != Body::None || parsed.expects_continue || parsed.last,
             closes: parsed.closes,

@@ -18,6 +18,8 @@ pub(super) struct RequestHead<'a> {
     pub(super) body: Body,
     /// What the request asks of the connection.
     pub(super) intent: Intent,
+    /// What it is to become, where that is asked.
+    pub(super) upgrade: Option<&'a [u8]>,
     /// The client waits for an interim response before it sends the body.
     pub(super) expects_continue: bool,
     /// No further request follows on this connection.
@@ -103,6 +105,7 @@ pub(super) fn parse<'a>(
         },
         body,
         intent,
+        upgrade: seen.upgrade.filter(|_| intent == Intent::Upgrade),
         expects_continue: seen.expects_continue,
         last: last || closes,
         cuts,
@@ -177,8 +180,9 @@ fn parse_target<'a>(
 }
 
 pub(crate) fn path_and_query(text: &str) -> Result<Target<'_>, Refusal> {
-    let (path, query) = match text.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    let end = text.bytes().position(|byte| byte == b'?');
+    let (path, query) = match end.and_then(|end| text.split_at_checked(end)) {
+        Some((path, query)) => (path, query.get(1..)),
         None => (text, None),
     };
     match UrlPath::parse(path) {
@@ -258,9 +262,17 @@ impl<'a> Seen<'a> {
     }
 
     /// What has to be cut, and is then taken out of `fields`: an offer to go on in clear-text HTTP/2, where
-    /// nothing would be inspected. It is optional by nature, and clients send it on each first request.
+    /// nothing would be inspected. It is optional by nature, and clients send it on each first request. To go on with requests
+    /// inside of TLS, or of another version, is refused.
     fn cuts(&self, fields: &mut FieldList<'a>) -> Result<Cuts, Refusal> {
-        let is_http2 = |token: &[u8]| token.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2"));
+        let starts = |token: &[u8], start: &[u8]| {
+            token.get(..start.len()).is_some_and(|first| first.eq_ignore_ascii_case(start))
+        };
+        let hides = |token: &[u8]| starts(token, b"tls/") || starts(token, b"http/");
+        if self.upgrade.is_some_and(|value| elements(value).any(hides)) {
+            return Err(malformed("upgrade behind which requests go on unseen"));
+        }
+        let is_http2 = |token: &[u8]| starts(token, b"h2");
         let Some(upgrade) = self.upgrade.filter(|value| elements(value).any(is_http2)) else {
             return Ok(Cuts::default());
         };

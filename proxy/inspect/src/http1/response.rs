@@ -4,7 +4,7 @@
 //! controls a part of its answer, put words into the mouth of the next one.
 
 use super::Body;
-use super::head::{Lines, content_length, field, malformed};
+use super::head::{Lines, content_length, elements, field, malformed};
 use crate::contract::{Refusal, Step};
 use crate::limits::HEAD_FIELDS_MAX;
 use crate::websocket::is_compressed;
@@ -66,6 +66,18 @@ pub(super) fn parse(head: &[u8]) -> Result<ResponseHead, Refusal> {
     Ok(ResponseHead { status, body, compressed })
 }
 
+/// True if the head of a 101 names what the connection becomes (RFC 9110 section 15.2.2), and that was asked. A server that only
+/// passes on the status of somebody else goes on with HTTP, and would read requests that nobody judged.
+pub(super) fn agrees(head: &[u8], asked: &[u8]) -> bool {
+    let fields = Lines::new(head).skip(1).filter_map(|(_, line)| field(line).ok());
+    let mut named = fields
+        .filter(|field| field.name.eq_ignore_ascii_case(b"upgrade"))
+        .flat_map(|field| elements(field.value))
+        .peekable();
+    let was_asked = |protocol: &[u8]| elements(asked).any(|other| other.eq_ignore_ascii_case(protocol));
+    named.peek().is_some() && named.all(was_asked)
+}
+
 /// Some servers say 408 when they give up waiting for a request; anything else answers what was not seen here.
 pub(super) fn unasked<'a>(bytes: &[u8]) -> Step<'a> {
     let gives_up = bytes.starts_with(b"HTTP/1.1 408 ") || bytes.starts_with(b"HTTP/1.0 408 ");
@@ -100,6 +112,21 @@ fn status_line(line: &[u8]) -> Result<(u16, u8), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_101_agrees_only_to_what_was_asked() {
+        let agrees = |fields: &str, asked: &str| {
+            super::agrees(format!("HTTP/1.1 101 A\r\n{fields}\r\n").as_bytes(), asked.as_bytes())
+        };
+        assert!(agrees("connection: upgrade\r\nUpgrade: WebSocket\r\n", "websocket"));
+        assert!(agrees("upgrade: b\r\n", "a, B"));
+        for fields in
+            ["", "upgrade:\r\n", "upgrade: x\r\n", "upgrade: websocket, x\r\n", "connection: upgrade\r\n"]
+        {
+            assert!(!agrees(fields, "websocket"), "{fields:?}");
+        }
+        assert!(!agrees("upgrade: websocket\r\nupgrade: x\r\n", "websocket"));
+    }
 
     #[test]
     fn framing_of_a_response_is_exact() {
