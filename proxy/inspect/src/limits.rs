@@ -123,7 +123,8 @@ pub const POSTGRES_NAME_BYTES_MAX: usize = 63;
 pub const POSTGRES_STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a message of PostgreSQL (the server's own limit). More: the connection is closed.
 pub const POSTGRES_MESSAGE_BYTES_MAX: usize = 0x3fff_ffff;
-/// Prepared statements, and portals, of one session. More: refused.
+/// Prepared statements, and portals, of one session. More: those that were of no use for longest are forgotten, and what is
+/// executed of them is of no class that is known.
 pub const POSTGRES_NAMED_MAX: usize = 4 * 1024;
 /// Messages to PostgreSQL that are not yet answered. More: further ones wait.
 pub const POSTGRES_OUTSTANDING_MAX: usize = 8 * 1024;

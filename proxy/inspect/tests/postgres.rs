@@ -2,10 +2,13 @@
 
 #[path = "support/gate.rs"]
 mod gate;
+#[path = "support/postgres.rs"]
+mod messages;
 
 use bulkhead_facts::{PostgresStatement as Class, Reason};
 use bulkhead_inspect::{Conversation, Protocol, Question, Step, Subject};
 use gate::{End, Outcome, World, run, run_all_splits};
+use messages::*;
 
 const WORLD: World =
     World { expected: Some(Protocol::Postgres), allow: readers, answer: server, opaque: false };
@@ -17,49 +20,6 @@ fn readers(question: &Question<'_>) -> bool {
     message.user == "app"
         && message.database == "shop"
         && message.classes.iter().all(|class| allowed.contains(class))
-}
-
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len() + 4).expect("a length").to_be_bytes();
-    [&[kind], length.as_slice(), body].concat()
-}
-
-fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
-    let mut body = 0x0003_0000u32.to_be_bytes().to_vec();
-    for (name, value) in parameters {
-        body.extend(format!("{name}\0{value}\0").bytes());
-    }
-    body.push(0);
-    let length = u32::try_from(body.len() + 4).expect("a length").to_be_bytes();
-    [length.as_slice(), &body].concat()
-}
-
-fn app() -> Vec<u8> {
-    startup(&[("user", "app"), ("database", "shop")])
-}
-
-fn query(text: &str) -> Vec<u8> {
-    message(b'Q', format!("{text}\0").as_bytes())
-}
-
-fn parse(name: &str, text: &str) -> Vec<u8> {
-    message(b'P', format!("{name}\0{text}\0\0\0").as_bytes())
-}
-
-fn bind(portal: &str, name: &str) -> Vec<u8> {
-    message(b'B', format!("{portal}\0{name}\0\0\0\0\0\0\0").as_bytes())
-}
-
-fn execute(portal: &str) -> Vec<u8> {
-    message(b'E', format!("{portal}\0\0\0\0\0").as_bytes())
-}
-
-fn describe(portal: &str) -> Vec<u8> {
-    message(b'D', format!("P{portal}\0").as_bytes())
-}
-
-fn sync() -> Vec<u8> {
-    message(b'S', b"")
 }
 
 const SSL: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -244,7 +204,7 @@ fn what_is_executed_is_judged_again_by_what_was_prepared() {
     check(&messages, &["delete", "other"], "E42501 ZI E42501 ZI ");
     let messages = [query("prepare x as select 1"), query("execute x")];
     check(&messages, &["select", "select"], "CZI CZI ");
-    // A second statement under a name that is taken does not hide the first.
+    // One that the server took under a name is what is executed.
     let messages = [
         parse("x", "select 1"),
         sync(),
@@ -253,7 +213,7 @@ fn what_is_executed_is_judged_again_by_what_was_prepared() {
         execute(""),
         sync(),
     ];
-    check(&messages, &["select", "insert", "select insert"], "1ZI 12DCZI ");
+    check(&messages, &["select", "insert", "insert"], "1ZI 12DCZI ");
 }
 
 #[test]
@@ -397,15 +357,31 @@ fn a_password_belongs_to_the_beginning() {
 }
 
 #[test]
-fn prepared_statements_are_bounded() {
+fn of_too_many_prepared_statements_those_not_used_for_longest_are_forgotten() {
     let mut conversation = Conversation::expecting(Some(Protocol::Postgres));
     let ready = message(b'Z', b"I");
-    assert_eq!(talk(&mut conversation, &app(), &[message(b'R', &[0; 4]), ready.clone()].concat()), None);
-    let answer = [message(b'1', b""), ready].concat();
-    let refused = (0..=bulkhead_inspect::limits::POSTGRES_NAMED_MAX).find_map(|number| {
-        talk(&mut conversation, &[parse(&number.to_string(), "select 1"), sync()].concat(), &answer)
-    });
-    assert_eq!(refused, Some(Reason::Limit));
+    talk(&mut conversation, &app(), &[message(b'R', &[0; 4]), ready.clone()].concat());
+    let answer = [message(b'1', b""), message(b'2', b""), ready.clone()].concat();
+    for number in 0..=2 * bulkhead_inspect::limits::POSTGRES_NAMED_MAX {
+        let text = [parse(&number.to_string(), "select 1"), bind("", "0"), sync()].concat();
+        assert_eq!(talk(&mut conversation, &text, &answer), None, "{number}");
+    }
+    let last = (2 * bulkhead_inspect::limits::POSTGRES_NAMED_MAX).to_string();
+    for (name, known) in [("0", true), (last.as_str(), true), ("1", false)] {
+        let text = [bind("", name), execute("")].concat();
+        let mut text = text.as_slice();
+        let asked = loop {
+            match conversation.client(text) {
+                Step::Forward(count) => text = &text[count..],
+                Step::Ask(question) => break gate::describe(&question),
+                step => panic!("{step:?}"),
+            }
+        };
+        assert_eq!(asked == "app@shop [select]", known, "{name}: {asked}");
+        conversation.allow();
+        let answer = [message(b'2', b""), message(b'C', b"OK\0"), ready.clone()].concat();
+        talk(&mut conversation, &[text, &sync()].concat(), &answer);
+    }
 }
 
 /// Lets everything pass; why it was refused, if it was.

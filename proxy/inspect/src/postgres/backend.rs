@@ -3,20 +3,26 @@
 
 use crate::contract::Refusal;
 use crate::limits::{POSTGRES_OUTSTANDING_MAX, POSTGRES_REFUSALS_MAX};
+use crate::postgres::names::{Known, Names};
+use crate::postgres::statement::Classes;
 use crate::postgres::{frontend, malformed};
 use std::collections::VecDeque;
 
 /// What a message of the client has to be answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
+    /// A statement is prepared under a name, or a name is given up.
     Parse,
-    Bind,
-    Describe,
     Close,
-    Execute,
+    /// A portal is made, or given up.
+    Bind,
+    ClosePortal,
+    Describe,
+    /// True where it may be a `COPY`.
+    Execute(bool),
     Sync,
-    /// A simple query or a function call, which end like a sync.
-    Query,
+    /// A simple query or a function call, which end like a sync; true likewise.
+    Query(bool),
     /// Stands where the client's data of a `COPY` ended.
     CopyEnd,
     /// A statement that was denied and replaced by one that fails: this is what the client is told; true if its own end
@@ -26,14 +32,21 @@ pub(super) enum Expected {
 
 impl Expected {
     fn ends_with_ready(&self) -> bool {
-        matches!(self, Self::Sync | Self::Query | Self::Denied(true))
+        matches!(self, Self::Sync | Self::Query(_) | Self::Denied(true))
     }
 
     /// Asked about, so that its end is of interest to whoever counts requests.
     fn is_counted(&self) -> bool {
-        matches!(self, Self::Parse | Self::Execute | Self::Query)
+        matches!(self, Self::Parse | Self::Execute(_) | Self::Query(_))
+    }
+
+    fn may_copy(&self) -> bool {
+        matches!(self, Self::Execute(true) | Self::Query(true))
     }
 }
+
+/// Length of the message that says that the server is ready.
+const STATE_BYTES: usize = 6;
 
 /// Follows the messages of a server.
 #[derive(Debug, Default)]
@@ -45,6 +58,10 @@ pub(super) struct Backend {
     /// What the client is told when it is over.
     instead: Option<Box<[u8]>>,
     outstanding: VecDeque<Expected>,
+    /// What prepared statements do, by name; the one without a name is among them.
+    statements: Names,
+    /// What portals do, likewise.
+    portals: Names,
     /// What a client is told for those of them that are refusals of ours, in their order.
     refusals: VecDeque<Box<[u8]>>,
     /// Requests that were answered and not yet taken note of.
@@ -53,6 +70,8 @@ pub(super) struct Backend {
     skips: bool,
     /// The server reads data of a `COPY`, and no syncs.
     copies: bool,
+    /// Texts that may be a `COPY`, of which the server has not yet said whether it reads data, or that they are over.
+    may_copy: usize,
     /// The server was ready once: authentication is over.
     pub(super) ready: bool,
 }
@@ -77,6 +96,7 @@ impl Backend {
 
     /// A message of the client is on its way.
     pub(super) fn expect(&mut self, expected: Expected) {
+        self.may_copy += usize::from(expected.may_copy());
         match expected {
             Expected::CopyEnd => {
                 self.copies = false;
@@ -84,19 +104,57 @@ impl Backend {
                     self.outstanding.push_back(expected);
                 }
             }
-            Expected::Sync if self.copies => {}
             Expected::Sync => {
-                self.skips = false;
-                self.outstanding.push_back(expected);
+                self.statements.sync();
+                self.portals.sync();
+                if !self.copies {
+                    self.skips = false;
+                    self.outstanding.push_back(expected);
+                }
             }
-            expected if self.skips => self.completed += usize::from(expected.is_counted()),
+            expected if self.skips => self.end(&expected, false),
             expected => self.outstanding.push_back(expected),
+        }
+    }
+
+    /// A statement is on its way to be prepared, or with `None` its name to be given up.
+    pub(super) fn prepare(&mut self, name: &[u8], classes: Option<Classes>) {
+        self.statements.send(name, classes);
+        self.expect(if classes.is_some() { Expected::Parse } else { Expected::Close });
+    }
+
+    /// A portal is on its way to be made, or with `None` to be given up.
+    pub(super) fn bind(&mut self, name: &[u8], classes: Option<Classes>) {
+        self.portals.send(name, classes);
+        self.expect(if classes.is_some() { Expected::Bind } else { Expected::ClosePortal });
+    }
+
+    /// What a prepared statement does that is used now.
+    pub(super) fn statement(&mut self, name: &[u8]) -> Known {
+        self.statements.look_up(name)
+    }
+
+    /// What a portal does.
+    pub(super) fn portal(&mut self, name: &[u8]) -> Known {
+        self.portals.look_up(name)
+    }
+
+    /// A text is on its way that does all this: it may give names.
+    pub(super) fn carry_out(&mut self, classes: Classes) {
+        if classes.does(Classes::PREPARES) {
+            self.statements.given_by_sql(classes);
+        }
+        if classes.does(Classes::DECLARES) {
+            self.portals.given_by_sql(classes);
         }
     }
 
     /// True while so many refusals wait for their turn that further messages have to.
     pub(super) fn is_full(&self) -> bool {
-        self.outstanding.len() >= POSTGRES_OUTSTANDING_MAX || self.refusals.len() >= POSTGRES_REFUSALS_MAX
+        self.outstanding.len() >= POSTGRES_OUTSTANDING_MAX
+            || self.refusals.len() >= POSTGRES_REFUSALS_MAX
+            || self.statements.is_full()
+            || self.portals.is_full()
     }
 
     /// Messages that the server has to answer.
@@ -129,7 +187,15 @@ impl Backend {
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Passage, Refusal> {
         if self.left == 0 {
             let Some((kind, length)) = frontend::header(bytes)? else { return Ok(Passage::More) };
+            // Whether a transaction is open stands behind the header.
+            if kind == b'Z' && length == STATE_BYTES && bytes.len() < STATE_BYTES {
+                return Ok(Passage::More);
+            }
             self.begin(kind, length)?;
+            if (kind, bytes.get(frontend::HEADER_BYTES)) == (b'Z', Some(&b'I')) {
+                // Portals end with their transaction.
+                self.portals.end_settled();
+            }
             self.left = length;
         }
         let here = self.left.min(bytes.len());
@@ -152,35 +218,46 @@ impl Backend {
             (b'N' | b'S' | b'A', _) => {}
             // Authentication, the key for cancellations, and versions that are not spoken.
             (b'R' | b'K' | b'v', _) if !self.ready => {}
-            (b'Z', _) if length != 6 => return Err(malformed("state of an impossible length")),
+            (b'Z', _) if length != STATE_BYTES => return Err(malformed("state of an impossible length")),
             (b'Z', None) if !self.ready => {
                 self.ready = true;
                 // The message that began the session was asked about, and is answered now.
                 self.completed += 1;
             }
-            (b'Z', Some(front)) if front.ends_with_ready() => self.pop(),
+            (b'Z', Some(front)) if front.ends_with_ready() => self.pop(true),
             (b'E', _) => self.error(),
-            (b'1', Some(Expected::Parse)) | (b'2', Some(Expected::Bind)) | (b'3', Some(Expected::Close)) => {
-                self.pop();
-            }
-            (b'T' | b'n', Some(Expected::Describe)) => self.pop(),
+            (b'1', Some(Expected::Parse))
+            | (b'2', Some(Expected::Bind))
+            | (b'3', Some(Expected::Close | Expected::ClosePortal)) => self.pop(true),
+            (b'T' | b'n', Some(Expected::Describe)) => self.pop(true),
             (b't', Some(Expected::Describe)) => {}
-            (b'C' | b'I' | b's', Some(Expected::Execute)) => self.pop(),
-            (b'G' | b'W', Some(Expected::Execute)) => self.copy(),
-            (b'D' | b'H' | b'd' | b'c', Some(Expected::Execute)) => {}
-            (b'C' | b'I' | b'T' | b'D' | b'G' | b'H' | b'W' | b'd' | b'c' | b'V', Some(Expected::Query)) => {}
+            (b'C' | b'I' | b's', Some(Expected::Execute(_))) => self.pop(true),
+            (b'G' | b'W', Some(Expected::Execute(_) | Expected::Query(_))) => self.copy(),
+            (b'D' | b'H' | b'd' | b'c', Some(Expected::Execute(_))) => {}
+            (b'C' | b'I' | b'T' | b'D' | b'H' | b'd' | b'c' | b'V', Some(Expected::Query(_))) => {}
             _ => return Err(malformed("message of the server that nothing asked for")),
         }
         Ok(())
     }
 
-    fn pop(&mut self) {
+    fn pop(&mut self, done: bool) {
         if let Some(expected) = self.outstanding.pop_front() {
-            if let Expected::Denied(_) = expected {
+            self.end(&expected, done);
+        }
+    }
+
+    /// What was expected was carried out, or was not.
+    fn end(&mut self, expected: &Expected, done: bool) {
+        match expected {
+            Expected::Parse | Expected::Close => self.statements.answered(done),
+            Expected::Bind | Expected::ClosePortal => self.portals.answered(done),
+            Expected::Denied(_) => {
                 self.refusals.pop_front();
             }
-            self.completed += usize::from(expected.is_counted());
+            _ => {}
         }
+        self.may_copy -= usize::from(expected.may_copy());
+        self.completed += usize::from(expected.is_counted());
     }
 
     /// Of a simple query its end follows; else the server skips what comes before the next sync.
@@ -195,7 +272,7 @@ impl Backend {
                     false => self.skip(),
                 }
             }
-            Some(Expected::Query | Expected::Sync) | None => {}
+            Some(Expected::Query(_) | Expected::Sync) | None => self.copies = false,
             Some(_) => self.skip(),
         }
     }
@@ -206,20 +283,27 @@ impl Backend {
             if *front == Expected::Sync {
                 return;
             }
-            self.pop();
+            self.pop(false);
         }
         self.skips = true;
     }
 
     /// The server reads data now, and overlooks syncs until it ends.
     fn copy(&mut self) {
-        let end = self.outstanding.iter().position(|expected| *expected == Expected::CopyEnd);
-        let until = end.unwrap_or(self.outstanding.len());
-        let mut at = 0;
-        self.outstanding.retain(|expected| {
-            at += 1;
-            at > until || *expected != Expected::Sync
-        });
-        self.copies = end.is_none();
+        let behind = self.outstanding.iter().skip(1);
+        let syncs = behind.take_while(|expected| **expected == Expected::Sync).count();
+        self.outstanding.drain(1..=syncs);
+        self.copies = self.outstanding.len() == 1;
+    }
+
+    /// True while the server reads data of a `COPY`.
+    pub(super) fn copies(&self) -> bool {
+        self.copies
+    }
+
+    /// True while it may come to that. The server takes another message than data for an end of the data: that it errs then, and
+    /// what it does with the message, must not be in doubt where one is let go.
+    pub(super) fn may_copy(&self) -> bool {
+        self.may_copy > 0
     }
 }

@@ -1,7 +1,7 @@
 //! Messages of the client once a session was begun: what each is about, and how much of it has to be there to tell.
 
 use super::malformed;
-use super::statement::{Classes, Meaning, meaning};
+use super::statement::{Classes, classes};
 use crate::contract::Refusal;
 use crate::cursor::Cursor;
 use crate::limits::{POSTGRES_MESSAGE_BYTES_MAX, POSTGRES_NAME_BYTES_MAX, POSTGRES_STATEMENT_BYTES_MAX};
@@ -10,9 +10,9 @@ use bulkhead_facts::Reason;
 /// A message, borrowed from the bytes that it was read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Message<'a> {
-    Query(Meaning),
+    Query(Classes),
     /// A statement is prepared under a name.
-    Parse(&'a [u8], Meaning),
+    Parse(&'a [u8], Classes),
     /// A portal is made of a prepared statement.
     Bind {
         portal: &'a [u8],
@@ -21,8 +21,9 @@ pub(super) enum Message<'a> {
     /// A portal is executed.
     Execute(&'a [u8]),
     Describe,
-    /// A prepared statement is given up, or with `None` a portal.
-    Close(Option<&'a [u8]>),
+    /// A prepared statement is given up.
+    Close(&'a [u8]),
+    ClosePortal(&'a [u8]),
     Sync,
     Flush,
     /// A function is called by number.
@@ -35,6 +36,13 @@ pub(super) enum Message<'a> {
     Terminate,
 }
 
+impl Message<'_> {
+    /// The server expects it while it reads data of a `COPY`, or overlooks it.
+    pub(super) fn may_stand_in_data(&self) -> bool {
+        matches!(self, Self::CopyData | Self::CopyEnd | Self::Flush | Self::Sync | Self::Terminate)
+    }
+}
+
 /// A message, and how many bytes hold it.
 pub(super) struct Read<'a> {
     pub(super) message: Message<'a>,
@@ -45,7 +53,7 @@ pub(super) struct Read<'a> {
 pub(super) const HEADER_BYTES: usize = 5;
 
 /// Reads the message that `bytes` begins with; `None` while too little of it is there.
-pub(super) fn read(bytes: &[u8], prepared: Classes) -> Result<Option<Read<'_>>, Refusal> {
+pub(super) fn read(bytes: &[u8]) -> Result<Option<Read<'_>>, Refusal> {
     let Some((kind, length)) = header(bytes)? else { return Ok(None) };
     let message = match kind {
         b'd' => Message::CopyData,
@@ -67,7 +75,7 @@ pub(super) fn read(bytes: &[u8], prepared: Classes) -> Result<Option<Read<'_>>, 
                 return Err(Refusal { reason: Reason::Limit, status: None, detail });
             }
             let Some(body) = bytes.get(HEADER_BYTES..length) else { return Ok(None) };
-            whole(kind, body, prepared).ok_or(malformed("message cut short, or too long"))?
+            whole(kind, body).ok_or(malformed("message cut short, or too long"))?
         }
         _ => return Err(malformed("message of a type that no client sends")),
     };
@@ -87,15 +95,15 @@ pub(super) fn header(bytes: &[u8]) -> Result<Option<(u8, usize)>, Refusal> {
 }
 
 /// Reads a message that is there in full; `None` if it does not fill its length exactly.
-fn whole<'a>(kind: u8, body: &'a [u8], prepared: Classes) -> Option<Message<'a>> {
+fn whole(kind: u8, body: &[u8]) -> Option<Message<'_>> {
     let mut cursor = Cursor::new(body);
     let message = match kind {
-        b'Q' => Message::Query(meaning(cursor.c_string()?, prepared)),
+        b'Q' => Message::Query(classes(cursor.c_string()?)),
         b'P' => {
             let (name, text) = (cursor.c_string()?, cursor.c_string()?);
             let types = cursor.u16()?;
             cursor.take(4 * usize::from(types))?;
-            Message::Parse(name, meaning(text, prepared))
+            Message::Parse(name, classes(text))
         }
         b'E' => {
             let portal = cursor.c_string()?;
@@ -106,8 +114,8 @@ fn whole<'a>(kind: u8, body: &'a [u8], prepared: Classes) -> Option<Message<'a>>
             let (what, name) = (cursor.u8()?, cursor.c_string()?);
             match (kind, what) {
                 (b'D', b'S' | b'P') => Message::Describe,
-                (_, b'S') => Message::Close(Some(name)),
-                (_, b'P') => Message::Close(None),
+                (_, b'S') => Message::Close(name),
+                (_, b'P') => Message::ClosePortal(name),
                 _ => return None,
             }
         }
@@ -130,7 +138,10 @@ fn bind(body: &[u8]) -> Result<Option<Message<'_>>, Refusal> {
 /// Names that the server would cut off could be those of others.
 fn named(message: &Message<'_>) -> Result<(), Refusal> {
     let names: [&[u8]; 2] = match message {
-        Message::Parse(name, _) | Message::Execute(name) | Message::Close(Some(name)) => [name, b""],
+        Message::Parse(name, _)
+        | Message::Execute(name)
+        | Message::Close(name)
+        | Message::ClosePortal(name) => [name, b""],
         Message::Bind { portal, statement } => [portal, statement],
         _ => return Ok(()),
     };

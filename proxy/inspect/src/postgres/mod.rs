@@ -7,18 +7,19 @@
 mod backend;
 mod frontend;
 mod lexer;
+mod names;
 mod startup;
 mod statement;
 
 use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
-use crate::limits::{POSTGRES_NAMED_MAX, POSTGRES_STATEMENT_BYTES_MAX};
+use crate::limits::POSTGRES_STATEMENT_BYTES_MAX;
 use crate::question::{Question, Subject};
 use backend::{Backend, Expected, Passage};
 use bulkhead_facts::{PostgresStatement, Reason};
 use frontend::{HEADER_BYTES, Message, Read};
+use names::Known;
 use startup::{First, Session};
-use statement::{Classes, Meaning};
-use std::collections::HashMap;
+use statement::Classes;
 
 /// One connection to PostgreSQL.
 #[derive(Debug)]
@@ -26,12 +27,12 @@ pub(crate) struct Postgres {
     state: State,
     session: Option<Session>,
     backend: Backend,
-    /// What prepared statements do, by name; the one without a name is among them.
-    statements: HashMap<Box<[u8]>, Classes>,
-    /// What portals do, likewise.
-    portals: HashMap<Box<[u8]>, Classes>,
     /// What all statements did that were prepared until now, which `EXECUTE` may execute.
     prepared: Classes,
+    /// What all cursors and named portals did until now, with which `FETCH` may go on.
+    cursors: Classes,
+    /// The next message waits until the server has said what became of those before it.
+    waits_for_answer: bool,
     /// Kinds of encryption that were asked for.
     encryption_asked: u8,
     reply: Option<Vec<u8>>,
@@ -81,9 +82,9 @@ struct Asked {
 enum What {
     Session,
     Cancel,
-    Query(Meaning),
-    Parse(Box<[u8]>, Meaning),
-    Execute,
+    Query(Classes),
+    Parse(Box<[u8]>, Classes),
+    Execute(Classes),
     Function,
 }
 
@@ -104,9 +105,9 @@ impl Default for Postgres {
             state: State::First,
             session: None,
             backend: Backend::default(),
-            statements: HashMap::new(),
-            portals: HashMap::new(),
             prepared: Classes::default(),
+            cursors: Classes::default(),
+            waits_for_answer: false,
             encryption_asked: 0,
             reply: None,
             to_server: Vec::new(),
@@ -193,7 +194,7 @@ impl Inspector for Postgres {
             What::Cancel => return false,
             What::Session => return self.close(notice),
             What::Query(_) | What::Function => (*length, true),
-            What::Parse(..) | What::Execute => (*length, false),
+            What::Parse(..) | What::Execute(_) => (*length, false),
         };
         self.to_server = if simple { failing_query() } else { failing_parse() };
         self.backend.deny(error("ERROR", "42501", notice.line).into(), simple);
@@ -210,7 +211,9 @@ impl Inspector for Postgres {
     }
 
     fn reply(&self) -> Option<&[u8]> {
-        let in_turn = self.backend.is_between() && self.backend.outstanding() == 0;
+        // While it reads data, the server says nothing more.
+        let answered = self.backend.outstanding() == 0 || self.backend.copies();
+        let in_turn = self.backend.is_between() && answered;
         self.reply.as_deref().filter(|_| in_turn)
     }
 
@@ -279,7 +282,7 @@ impl Inspector for Postgres {
             dropping: matches!(self.state, State::Dropping { .. } | State::SkippingRest { .. }),
             in_response: !self.backend.is_between(),
             waits_for_server: match &self.state {
-                State::Messages => self.waits() || !self.backend.ready,
+                State::Messages => self.waits() || self.waits_for_answer || !self.backend.ready,
                 State::Asked(_) | State::Releasing(_) | State::Dropping { .. } => true,
                 _ => false,
             },
@@ -297,6 +300,32 @@ impl Inspector for Postgres {
 impl Postgres {
     fn waits(&self) -> bool {
         self.backend.is_full()
+    }
+
+    /// What a name stands for, as far as is known; `None` while that waits for the server.
+    fn known(&mut self, look_up: impl FnOnce(&mut Backend) -> Known) -> Option<Classes> {
+        let known = look_up(&mut self.backend);
+        self.waits_for_answer = known == Known::Waits;
+        match known {
+            Known::As(classes) => Some(classes),
+            Known::Unknown => Some(Classes::of(PostgresStatement::Other)),
+            Known::Waits => None,
+        }
+    }
+
+    fn resolved(&self, classes: Classes) -> Classes {
+        classes.resolved(self.prepared, self.cursors)
+    }
+
+    /// What does all this is on its way.
+    fn carry_out(&mut self, classes: Classes) {
+        if classes.does(Classes::PREPARES) {
+            self.prepared = self.prepared.union(classes);
+        }
+        if classes.does(Classes::DECLARES) {
+            self.cursors = self.cursors.union(classes);
+        }
+        self.backend.carry_out(classes);
     }
 
     fn first<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
@@ -366,7 +395,7 @@ impl Postgres {
         if !self.backend.ready && !matches!(bytes.first(), Some(b'p' | b'X')) {
             return Step::NeedMore;
         }
-        let Read { message, length } = match frontend::read(bytes, self.prepared) {
+        let Read { message, length } = match frontend::read(bytes) {
             Err(refusal) => return Step::Refuse(refusal),
             Ok(None) => return Step::NeedMore,
             Ok(Some(read)) => read,
@@ -374,12 +403,26 @@ impl Postgres {
         if message == Message::Password && self.backend.ready {
             return Step::Refuse(malformed("password in a session that is open"));
         }
+        if self.backend.may_copy() && !message.may_stand_in_data() {
+            self.waits_for_answer = true;
+            return match self.backend.copies() {
+                true => Step::Refuse(malformed("another message among the data of a copy")),
+                false => Step::NeedMore,
+            };
+        }
+        self.waits_for_answer = false;
         let (what, classes) = match message {
-            Message::Query(meaning) => (What::Query(meaning), meaning.classes),
-            Message::Parse(name, meaning) => (What::Parse(name.into(), meaning), meaning.classes),
+            Message::Query(classes) => {
+                let classes = self.resolved(classes);
+                (What::Query(classes), classes)
+            }
+            Message::Parse(name, classes) => (What::Parse(name.into(), classes), self.resolved(classes)),
             Message::Execute(portal) => {
-                let unknown = Classes::of(PostgresStatement::Other);
-                (What::Execute, self.portals.get(portal).copied().unwrap_or(unknown))
+                let Some(classes) = self.known(|backend| backend.portal(portal)) else {
+                    return Step::NeedMore;
+                };
+                let classes = self.resolved(classes);
+                (What::Execute(classes), classes)
             }
             Message::Function => (What::Function, Classes::of(PostgresStatement::Call)),
             plain => return self.plain(plain, length, bytes.len()),
@@ -394,28 +437,18 @@ impl Postgres {
     fn plain<'a>(&mut self, message: Message<'_>, length: usize, shown: usize) -> Step<'a> {
         match message {
             Message::Bind { portal, statement } => {
-                if self.portals.len() >= POSTGRES_NAMED_MAX && !self.portals.contains_key(portal) {
-                    return Step::Refuse(too_many());
+                let Some(classes) = self.known(|backend| backend.statement(statement)) else {
+                    return Step::NeedMore;
+                };
+                if !portal.is_empty() {
+                    self.cursors = self.cursors.union(classes);
                 }
-                let unknown = Classes::of(PostgresStatement::Other);
-                let classes = self.statements.get(statement).copied().unwrap_or(unknown);
-                self.portals.insert(portal.into(), classes);
-                self.backend.expect(Expected::Bind);
+                self.backend.bind(portal, Some(classes));
             }
-            Message::Close(name) => {
-                if let Some(name) = name {
-                    self.statements.remove(name);
-                }
-                self.backend.expect(Expected::Close);
-            }
+            Message::Close(name) => self.backend.prepare(name, None),
+            Message::ClosePortal(name) => self.backend.bind(name, None),
             Message::Describe => self.backend.expect(Expected::Describe),
-            Message::Sync => {
-                // Portals live as long as their transaction; those of an open one are bound anew or unknown.
-                if self.portals.len() >= POSTGRES_NAMED_MAX / 2 {
-                    self.portals.clear();
-                }
-                self.backend.expect(Expected::Sync);
-            }
+            Message::Sync => self.backend.expect(Expected::Sync),
             Message::CopyEnd => self.backend.expect(Expected::CopyEnd),
             Message::Terminate => self.state = State::Ended,
             _ => {}
@@ -440,26 +473,20 @@ impl Postgres {
         match what {
             What::Session => {}
             What::Cancel => self.state = State::Ended,
-            What::Query(meaning) => {
-                if meaning.prepares {
-                    self.prepared = self.prepared.union(meaning.classes);
-                }
-                self.backend.expect(Expected::Query);
+            What::Query(classes) => {
+                self.carry_out(classes);
+                self.backend.expect(Expected::Query(classes.may_copy()));
             }
-            What::Parse(name, meaning) => {
-                if self.statements.len() >= POSTGRES_NAMED_MAX && !self.statements.contains_key(&name) {
-                    return Step::Refuse(too_many());
-                }
-                self.prepared = self.prepared.union(meaning.classes);
-                // A name that is taken already keeps its statement, since the server refuses the second one.
-                let kept =
-                    self.statements.get(&name).filter(|_| !name.is_empty()).copied().unwrap_or_default();
-                self.statements.insert(name, kept.union(meaning.classes));
-                self.backend.expect(Expected::Parse);
+            What::Parse(name, classes) => {
+                self.prepared = self.prepared.union(classes);
+                self.backend.prepare(&name, Some(classes));
             }
-            What::Execute => self.backend.expect(Expected::Execute),
+            What::Execute(classes) => {
+                self.carry_out(classes);
+                self.backend.expect(Expected::Execute(classes.may_copy()));
+            }
             What::Function => {
-                self.backend.expect(Expected::Query);
+                self.backend.expect(Expected::Query(false));
                 if length > HEADER_BYTES {
                     self.state = State::Passing { left: length - HEADER_BYTES };
                 }
@@ -521,10 +548,6 @@ fn failing_parse() -> Vec<u8> {
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
     [&[kind], length.to_be_bytes().as_slice(), body].concat()
-}
-
-fn too_many() -> Refusal {
-    Refusal { reason: Reason::Limit, status: None, detail: "more prepared statements than are kept" }
 }
 
 fn malformed(detail: &'static str) -> Refusal {

@@ -8,21 +8,58 @@
 use super::lexer::{Lexer, Token, Unreadable};
 use bulkhead_facts::PostgresStatement as Class;
 
-/// A set of classes.
+/// A set of classes, and of what else a text does with what the session has by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Classes(u16);
+pub(super) struct Classes(u32);
 
 impl Classes {
+    /// `EXECUTE`: it does what was prepared.
+    pub(super) const EXECUTES: Self = Self(1 << 31);
+    /// `FETCH`, `MOVE`: it goes on with a cursor.
+    pub(super) const FETCHES: Self = Self(1 << 30);
+    /// `PREPARE`: a name stands for a statement.
+    pub(super) const PREPARES: Self = Self(1 << 29);
+    /// `DECLARE`: a name stands for a cursor.
+    pub(super) const DECLARES: Self = Self(1 << 28);
+
+    /// What a name stands for that stands for nothing.
+    pub(super) const NOTHING: Self = Self(1 << 27);
+
     pub(super) fn of(class: Class) -> Self {
-        Self(1 << (class as u16))
+        Self(1 << (class as u32))
+    }
+
+    pub(super) fn does(self, what: Self) -> bool {
+        self.0 & what.0 != 0
+    }
+
+    /// With all that it may do where `EXECUTE` may execute what is `prepared`, and `FETCH` may go on with any of `cursors`.
+    pub(super) fn resolved(self, prepared: Self, cursors: Self) -> Self {
+        let mut all = self;
+        // What is executed may fetch, and the other way round.
+        for _ in 0..2 {
+            if all.does(Self::EXECUTES) {
+                all = all.union(if prepared.is_none() { Self::of(Class::Other) } else { prepared });
+            }
+            if all.does(Self::FETCHES) {
+                all = all.union(cursors);
+            }
+        }
+        all
+    }
+
+    /// The server may read data of the client's for it.
+    pub(super) fn may_copy(self) -> bool {
+        self.contains(Class::Copy) || self.contains(Class::Other)
+    }
+
+    /// Of no class at all.
+    fn is_none(self) -> bool {
+        self.0 & 0xffff == 0
     }
 
     pub(super) fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
-    }
-
-    pub(super) fn is_empty(self) -> bool {
-        self.0 == 0
     }
 
     fn contains(self, class: Class) -> bool {
@@ -39,45 +76,34 @@ impl Classes {
     }
 }
 
-/// What a text does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Meaning {
-    pub(super) classes: Classes,
-    /// It prepares something under a name of SQL.
-    pub(super) prepares: bool,
-}
-
-/// Reads a text with any number of statements. `prepared` is what `EXECUTE` may execute.
-pub(super) fn meaning(text: &[u8], prepared: Classes) -> Meaning {
-    let mut meaning = read(text, false, prepared);
-    if memchr::memchr(b'\\', text).is_some() {
-        // Whether a backslash escapes is a setting of the server: both readings count.
-        let other = read(text, true, prepared);
-        meaning.classes = meaning.classes.union(other.classes);
-        meaning.prepares |= other.prepares;
+/// Reads a text with any number of statements.
+pub(super) fn classes(text: &[u8]) -> Classes {
+    let plain = read(text, false);
+    if memchr::memchr(b'\\', text).is_none() {
+        return plain;
     }
-    meaning
+    // Whether a backslash escapes is a setting of the server: both readings count.
+    plain.union(read(text, true))
 }
 
-fn read(text: &[u8], escapes: bool, prepared: Classes) -> Meaning {
-    let mut meaning = Meaning::default();
+fn read(text: &[u8], escapes: bool) -> Classes {
+    let mut classes = Classes::default();
     let mut lexer = Lexer::new(text, escapes);
     let mut statement = Statement::default();
     loop {
         let token = match lexer.token() {
             Err(Unreadable) => {
-                meaning.classes.add(Class::Other);
-                return meaning;
+                classes.add(Class::Other);
+                return classes;
             }
             Ok(token) => token,
         };
         match token {
             Some(token) if token != Token::Symbol(b';') => statement.take(token),
             end => {
-                meaning.prepares |= statement.prepares;
-                meaning.classes = meaning.classes.union(std::mem::take(&mut statement).classes(prepared));
+                classes = classes.union(std::mem::take(&mut statement).classes());
                 if end.is_none() {
-                    return meaning;
+                    return classes;
                 }
             }
         }
@@ -95,7 +121,6 @@ struct Statement<'a> {
     /// What was seen apart from the first words.
     seen: Classes,
     front: Front,
-    prepares: bool,
     /// A list of queries says in which order to search (`) SEARCH`, `) CYCLE`): the statement behind it follows a name.
     ordered: bool,
     /// What was read last ends a value, or is a part of one: of `(a).b`, not of `a.b`.
@@ -186,7 +211,11 @@ impl<'a> Statement<'a> {
                     () if is(word, "declare") => Front::UntilFor,
                     () => self.front,
                 };
-                self.prepares |= is(word, "prepare");
+                match self.front {
+                    Front::UntilAs => self.seen = self.seen.union(Classes::PREPARES),
+                    Front::UntilFor => self.seen = self.seen.union(Classes::DECLARES),
+                    _ => {}
+                }
             }
             (Some(_), None) => self.second = Some(word),
             (Some(_), Some(_)) => {}
@@ -198,6 +227,9 @@ impl<'a> Statement<'a> {
         let behind = |text: &str| matches!(self.previous, Some(Token::Word(word)) if is(word, text));
         let bracket = matches!(self.previous, Some(Token::Symbol(b'(' | b')')));
         self.ordered |= bracket && (is(word, "search") || is(word, "cycle"));
+        if is(word, "execute") && behind("as") && self.begins("create") {
+            self.seen = self.seen.union(Classes::EXECUTES);
+        }
         let class = match () {
             () if is(word, "insert") => Class::Insert,
             () if is(word, "update") => Class::Update,
@@ -264,7 +296,7 @@ impl<'a> Statement<'a> {
         self.first.is_some_and(|first| is(first, text))
     }
 
-    fn classes(self, prepared: Classes) -> Classes {
+    fn classes(self) -> Classes {
         let mut classes = self.seen;
         if let Front::Explain { analyzes: false } | Front::Explained { analyzes: false } = self.front {
             return Classes::of(Class::Select);
@@ -279,11 +311,14 @@ impl<'a> Statement<'a> {
         let second = self.second.unwrap_or_default();
         match class(&first.to_ascii_lowercase(), second) {
             // `WITH` alone says nothing; what stands behind it was seen, or is a query.
-            None if is(first, "with") && !classes.is_empty() => {}
+            None if is(first, "with") && !classes.is_none() => {}
             None if is(first, "with") => classes.add(Class::Select),
-            None if is(first, "execute") && !prepared.is_empty() => classes = classes.union(prepared),
+            None if is(first, "execute") => classes = classes.union(Classes::EXECUTES),
             None => classes.add(Class::Other),
             Some(class) => classes.add(class),
+        }
+        if is(first, "fetch") || is(first, "move") {
+            classes = classes.union(Classes::FETCHES);
         }
         if self.settings && classes.contains(Class::Update) {
             // To update that view is what `SET` is.
@@ -378,7 +413,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
-        let names = meaning(text.as_bytes(), Classes::default()).classes.to_vec();
+        let names = classes(text.as_bytes()).resolved(Classes::default(), Classes::default()).to_vec();
         let names: Vec<&str> = names.into_iter().map(Class::as_str).collect();
         assert_eq!(names.join(" "), expected, "{text}");
     }
@@ -543,17 +578,29 @@ mod tests {
         // Each plain reading of this one is wrong: what goes on escapes as what it goes on with.
         check("select '\\' /*' , $q$ */ , E'a'\n'\\'' ; delete from a; --' -- $q$", "select delete");
         let doubtful = b"select E'\x95\\'; delete from a; --'";
-        assert_eq!(meaning(doubtful, Classes::default()).classes.to_vec(), [Class::Other]);
+        assert_eq!(classes(doubtful).to_vec(), [Class::Other]);
         let doubtful = b"select '\x95\\'; delete from a; --'";
-        assert!(meaning(doubtful, Classes::default()).classes.to_vec().contains(&Class::Other));
+        assert!(classes(doubtful).to_vec().contains(&Class::Other));
     }
 
     #[test]
-    fn what_was_prepared_can_be_executed() {
-        let prepared = meaning(b"PREPARE a AS DELETE FROM b", Classes::default());
-        assert!(prepared.prepares);
-        assert_eq!(meaning(b"EXECUTE a", prepared.classes).classes.to_vec(), [Class::Delete]);
-        assert_eq!(meaning(b"EXPLAIN ANALYZE EXECUTE a", prepared.classes).classes.to_vec(), [Class::Delete]);
-        assert!(!meaning(b"select 1", Classes::default()).prepares);
+    fn what_has_a_name_can_be_executed_or_gone_on_with() {
+        let nothing = Classes::default();
+        let prepared = classes(b"PREPARE a AS DELETE FROM b");
+        assert!(prepared.does(Classes::PREPARES) && !classes(b"select 1").does(Classes::PREPARES));
+        for text in ["EXECUTE a", "EXPLAIN ANALYZE EXECUTE a"] {
+            assert_eq!(classes(text.as_bytes()).resolved(prepared, nothing).to_vec(), [Class::Delete]);
+        }
+        let made = classes(b"CREATE TABLE c AS EXECUTE a").resolved(prepared, nothing);
+        assert_eq!(made.to_vec(), [Class::Delete, Class::Define]);
+        let cursor = classes(b"DECLARE c CURSOR FOR SELECT pg_read_file('a')");
+        assert!(cursor.does(Classes::DECLARES) && !cursor.does(Classes::PREPARES));
+        for text in ["FETCH ALL FROM c", "move c"] {
+            let fetched = classes(text.as_bytes()).resolved(nothing, cursor);
+            assert_eq!(fetched.to_vec(), [Class::Select, Class::Call]);
+        }
+        // What is executed goes on with a cursor.
+        let executed = classes(b"EXECUTE a").resolved(classes(b"FETCH c"), cursor);
+        assert_eq!(executed.to_vec(), [Class::Select, Class::Call]);
     }
 }

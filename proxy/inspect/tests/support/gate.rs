@@ -74,6 +74,12 @@ impl Gate {
         }
     }
 
+    /// From here on another policy is in force.
+    pub(crate) fn judge_by(&mut self, allow: fn(&Question<'_>) -> bool) {
+        self.world.allow = allow;
+        self.conversation.expect(self.world.expected);
+    }
+
     /// The client says this.
     pub(crate) fn client(&mut self, bytes: &[u8]) {
         self.from_client.extend_from_slice(bytes);

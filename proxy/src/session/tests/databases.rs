@@ -87,9 +87,9 @@ fn as_nobody(mut command: Command) -> Command {
     command
 }
 
-async fn postgres() -> Option<Server> {
+async fn postgres(name: &str) -> Option<Server> {
     let (program, prepare) = (installed("postgres")?, installed("initdb")?);
-    let (folder, address) = (folder("postgres"), free_address().await);
+    let (folder, address) = (folder(name), free_address().await);
     let data = folder.join("data");
     let mut command = as_nobody(Command::new(prepare));
     command.args(["--no-sync", "-U", "postgres", "-A", "trust", "-D"]).arg(&data).current_dir(&folder);
@@ -232,7 +232,7 @@ async fn a_pipeline_to_redis_is_answered_in_order() {
 
 #[tokio::test]
 async fn postgres_serves_what_is_allowed_and_never_hears_of_the_rest() {
-    let (Some(server), Some(psql)) = (postgres().await, installed("psql")) else { return };
+    let (Some(server), Some(psql)) = (postgres("postgres").await, installed("psql")) else { return };
     let direct = server.address.port().to_string();
     let connect = |port: &str, user: &str| format!("host=127.0.0.1 port={port} user={user} dbname=postgres");
     let own = connect(&direct, "postgres");
@@ -316,6 +316,90 @@ async fn extended(port: &str) {
         assert_eq!(said.contains("denied by bulkhead"), !fine, "{mode}: {said}");
     }
     fs::remove_dir_all(folder).expect("a folder");
+}
+
+/// What a real server skips behind an error, and what it keeps, decides what is executed.
+#[tokio::test]
+async fn postgres_executes_nothing_under_a_name_that_the_policy_allows_no_more() {
+    let (Some(server), Some(psql)) = (postgres("postgres-names").await, installed("psql")) else { return };
+    let port = server.address.port().to_string();
+    let own = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
+    client(&psql, &["-Xqc", "create table t (n int); insert into t values (1), (2)", &own], "").await;
+    let section = |statements: &[PostgresStatement]| {
+        let statements = statements.to_vec();
+        L7Section::Postgres(vec![PostgresMatch { statements, ..PostgresMatch::default() }])
+    };
+    use PostgresStatement::{Delete, Select, Session, Transaction};
+    let narrow = gated(server.address, Direction::Ingress, section(&[Select, Session, Transaction]));
+    let narrow = narrow.policy.borrow().clone();
+    let message = |kind: char, body: &str| {
+        let length = u32::try_from(body.len() + 4).expect("short").to_be_bytes();
+        [&[u8::try_from(kind).expect("ASCII")], length.as_slice(), body.as_bytes()].concat()
+    };
+    let parse = |name: &str, text: &str| message('P', &format!("{name}\0{text}\0\0\0"));
+    let bind = |portal: &str, name: &str| message('B', &format!("{portal}\0{name}\0\0\0\0\0\0\0"));
+    let execute = |portal: &str| message('E', &format!("{portal}\0\0\0\0\0"));
+    let query = |text: &str| message('Q', &format!("{text}\0"));
+    let sync = || message('S', "");
+    // What is said before the policy narrows, after it, and how often the server is ready then.
+    let talks = [
+        (
+            vec![parse("", "delete from t"), sync()],
+            vec![bind("", "never"), parse("", "select 1"), sync()],
+            "",
+        ),
+        (
+            vec![parse("x", "delete from t"), sync()],
+            vec![bind("", "never"), message('C', "Sx\0"), parse("x", "select 1"), sync()],
+            "x",
+        ),
+        (vec![parse("x", "delete from t"), sync()], vec![parse("x", "select 1"), sync()], "x"),
+        (
+            vec![parse("x", "select 1"), sync(), query("deallocate x"), query("prepare x as delete from t")],
+            vec![],
+            "x",
+        ),
+    ];
+    for (before, after, name) in talks {
+        let lab = gated(server.address, Direction::Ingress, section(&[Delete, Select, Session, Transaction]));
+        let mut client = lab.connect().await;
+        client.send(b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0").await;
+        said(&mut client, b"Z\0\0\0\x05I").await;
+        for message in before {
+            let ready = matches!(message[0], b'Q' | b'S');
+            client.send(message).await;
+            if ready {
+                said(&mut client, b"Z\0\0\0\x05I").await;
+            }
+        }
+        lab.policy.send_replace(Arc::clone(&narrow));
+        let used = [after.concat(), bind("", name), execute(""), sync(), query("select 'last'")].concat();
+        client.send(used).await;
+        let told = said(&mut client, b"last").await;
+        assert!(told.contains("denied by bulkhead"), "{told}");
+        client.finish().await;
+    }
+    // What the server took is executed.
+    let lab = gated(server.address, Direction::Ingress, section(&[Select, Session, Transaction]));
+    let mut client = lab.connect().await;
+    client.send(b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0").await;
+    said(&mut client, b"Z\0\0\0\x05I").await;
+    let named = [parse("y", "select 'taken'"), sync(), bind("", "y"), execute(""), sync()];
+    client.send(named.concat()).await;
+    said(&mut client, b"taken").await;
+    client.finish().await;
+    assert_eq!(self::client(&psql, &["-XtAc", "select count(*) from t", &own], "").await.trim(), "2");
+}
+
+/// What a server says until it says this.
+async fn said(client: &mut Client, end: &[u8]) -> String {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(end) {
+        let byte = client.read(1).await;
+        assert!(!byte.is_empty(), "ended: {}", bytes.escape_ascii());
+        bytes.extend(byte);
+    }
+    bytes.escape_ascii().to_string()
 }
 
 /// CVE-2026-25949: what a client says first does not take its deadline away.
