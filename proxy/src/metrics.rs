@@ -321,6 +321,16 @@ fn dns_counters(make: &Maker<'_>) -> Result<Vec<(IntCounter, &'static AtomicU64)
             "Answers replaced by a failure since their addresses could not be admitted.",
             &DNS_COUNTERS.not_admitted,
         ),
+        (
+            "bulkhead_dns_hello_keys_taken_out_total",
+            "Answers that keys for encrypted hellos (ECH) were taken out of.",
+            &DNS_COUNTERS.hello_keys_taken_out,
+        ),
+        (
+            "bulkhead_dns_hello_keys_left_total",
+            "Signed answers with keys for encrypted hellos (ECH), passed on as they are.",
+            &DNS_COUNTERS.hello_keys_left,
+        ),
     ];
     named.into_iter().map(|(name, help, source)| Ok((make.counter(name, help)?, source))).collect()
 }

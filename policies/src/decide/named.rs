@@ -4,9 +4,13 @@
 //! addresses asks here which class one has now, and the kernel and [`Judge`] use that class instead of its own.
 
 use super::{Judge, NOTHING_MATCHED, box_at};
-use crate::program::{Action, AddressSpan, ClassId, NamedClass, RuleIndex};
-use bulkhead_facts::{Direction, HostName, IpFamily, L4Protocol};
+use crate::program::{Action, AddressSpan, ClassId, L7ChainId, NamedClass, RuleIndex};
+use bulkhead_facts::{Direction, Effect, HostName, IpFamily, L4Protocol, Request, TlsHello, TlsVersion};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+/// Application protocols that clients offer: a rule may ask for some.
+const OFFERS: [&[&str]; 4] = [&[], &["h2", "http/1.1"], &["h2"], &["http/1.1"]];
 
 impl Judge {
     /// True if some rule allows traffic to names: then answers of the name system have to be seen.
@@ -22,6 +26,34 @@ impl Judge {
         rules.sort_unstable();
         rules.dedup();
         rules
+    }
+
+    /// True where the pod may greet this host by TLS in clear, and not by a hello that hides its name, as far as what is enforced
+    /// says: then keys for such hellos would only make it fail.
+    pub fn wants_name_in_clear(&self, name: &HostName) -> bool {
+        let endpoints = self.program.choices.iter().flat_map(|choice| &choice.endpoints);
+        let boxes = self.program.egress.boxes.iter().map(|one| one.action);
+        let chains =
+            boxes.chain(endpoints.map(|endpoint| endpoint.action)).filter_map(|action| match action {
+                Action::Inspect { chain, .. } => Some(chain),
+                Action::Answer(_) | Action::Learn(_) | Action::Choose { .. } => None,
+            });
+        let chains: BTreeSet<L7ChainId> = chains.collect();
+        chains.into_iter().any(|chain| {
+            OFFERS.iter().any(|offer| {
+                let may = |encrypted| {
+                    let hello = TlsHello {
+                        server_name: Some(name),
+                        lowest: TlsVersion::V1_3,
+                        highest: TlsVersion::V1_3,
+                        application_protocols: offer,
+                        encrypted,
+                    };
+                    self.decide_l7(chain, &Request::Tls(hello)).enforced.effect == Effect::Allow
+                };
+                may(false) && !may(true)
+            })
+        })
     }
 
     /// The class of an address that names of these rules (in order, each once) lead to; `None` if none of them means it: it

@@ -24,6 +24,10 @@ pub struct DnsCounters {
     pub no_room: AtomicU64,
     /// Answers replaced by a failure since their addresses could not be admitted.
     pub not_admitted: AtomicU64,
+    /// Answers that keys for encrypted hellos were taken out of.
+    pub hello_keys_taken_out: AtomicU64,
+    /// Answers with such keys that are signed, and were passed on as they are.
+    pub hello_keys_left: AtomicU64,
 }
 
 impl DnsCounters {
@@ -37,6 +41,8 @@ impl DnsCounters {
             unanswered: AtomicU64::new(0),
             no_room: AtomicU64::new(0),
             not_admitted: AtomicU64::new(0),
+            hello_keys_taken_out: AtomicU64::new(0),
+            hello_keys_left: AtomicU64::new(0),
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::flows::Recorder;
 use crate::policy::Current;
 use bulkhead_facts::{Direction, Effect, HostName, Reason};
 use bulkhead_inspect::dns::{
-    Answer, AnswerFault, ExtendedError, Query, QueryFault, Refusal, ResponseCode, is_internal, refusal,
+    Answer, AnswerFault, ExtendedError, HelloKeys, Query, QueryFault, Refusal, ResponseCode, is_internal,
+    refusal, take_out_hello_keys,
 };
 use bulkhead_policies::program::{self, AnswerPair};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -144,7 +145,19 @@ impl QuestionJudge {
     /// Decides on a message that came for a question.
     pub fn answered(&self, way: Way, open: &Open, mut bytes: Vec<u8>) -> Came {
         let Some(query) = &open.query else { return Came::Pass(self.pass(way, open, bytes)) };
-        let answer = match Answer::parse(query, open.id, &bytes) {
+        let mut read = Answer::parse(query, open.id, &bytes);
+        if read.as_ref().is_ok_and(|answer| answer.names_service) && must_be_readable(way, open, query) {
+            match take_out_hello_keys(&mut bytes) {
+                HelloKeys::None => {}
+                HelloKeys::Signed => count(&DNS_COUNTERS.hello_keys_left),
+                HelloKeys::TakenOut => {
+                    count(&DNS_COUNTERS.hello_keys_taken_out);
+                    // What is decided on is what is passed on.
+                    read = Answer::parse(query, open.id, &bytes);
+                }
+            }
+        }
+        let answer = match read {
             Ok(answer) => answer,
             Err(AnswerFault::Foreign) => {
                 count(&DNS_COUNTERS.foreign_answers);
@@ -245,6 +258,13 @@ impl Open {
     pub(super) fn is_transfer(&self) -> bool {
         self.query.as_ref().is_some_and(|query| bulkhead_inspect::dns::is_transfer(query.record))
     }
+}
+
+/// True where some rule lets the pod greet by TLS in clear whoever is asked for, and not by an encrypted hello.
+fn must_be_readable(way: Way, open: &Open, query: &Query) -> bool {
+    let outbound = way.direction == Direction::Egress;
+    let host = query.service_host().filter(|_| outbound);
+    host.is_some_and(|host| open.current.judge.wants_name_in_clear(&host))
 }
 
 fn failure(query: &Query) -> Vec<u8> {

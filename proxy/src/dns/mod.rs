@@ -13,6 +13,8 @@ mod conversation_tests;
 mod counters;
 mod datagrams;
 mod exchange;
+#[cfg(test)]
+mod hello_tests;
 mod keeper;
 pub mod limits;
 mod names;

@@ -27,6 +27,8 @@ pub struct Answer {
     pub inside: Option<(IpAddr, AddressKind)>,
     /// It is [`truncated`](Self::truncated), and not even what there is of it can be read.
     pub broken: bool,
+    /// Some record, wherever in it, says how to reach a service, perhaps by an encrypted hello.
+    pub names_service: bool,
 }
 
 /// Why bytes are no answer to the question.
@@ -48,7 +50,14 @@ impl Answer {
         }
         let [_, low] = (header.flags & RESPONSE_CODE).to_be_bytes();
         let truncated = header.flags & TRUNCATED != 0;
-        let nothing = Self { code: low, truncated, addresses: Vec::new(), inside: None, broken: false };
+        let nothing = Self {
+            code: low,
+            truncated,
+            addresses: Vec::new(),
+            inside: None,
+            broken: false,
+            names_service: false,
+        };
         // Some servers repeat no question where they refuse.
         if header.questions == 0 && low != 0 && header.answers == 0 {
             return Ok(nothing);
@@ -59,7 +68,9 @@ impl Answer {
             return Err(AnswerFault::Foreign);
         }
         match read_records(query, header, cursor) {
-            Ok((addresses, inside)) => Ok(Self { addresses, inside, ..nothing }),
+            Ok(Read { addresses, inside, names_service }) => {
+                Ok(Self { addresses, inside, names_service, ..nothing })
+            }
             // What was cut off may be cut in the middle of a record.
             Err(_) if truncated => Ok(Self { broken: true, ..nothing }),
             Err(Malformed(detail)) => Err(AnswerFault::Malformed(detail)),
@@ -93,11 +104,14 @@ fn is_question(query: &Query, cursor: &mut Cursor<'_>) -> Result<bool, Malformed
 /// Addresses with the seconds that they may be kept.
 type Addresses = Vec<(IpAddr, u32)>;
 
-fn read_records(
-    query: &Query,
-    header: Header,
-    mut cursor: Cursor<'_>,
-) -> Result<(Addresses, Option<(IpAddr, AddressKind)>), Malformed> {
+/// What the records say.
+struct Read {
+    addresses: Addresses,
+    inside: Option<(IpAddr, AddressKind)>,
+    names_service: bool,
+}
+
+fn read_records(query: &Query, header: Header, mut cursor: Cursor<'_>) -> Result<Read, Malformed> {
     let all = [header.answers, header.authorities, header.additionals].map(usize::from);
     if all.iter().sum::<usize>() > DNS_RECORDS_MAX {
         return Err(Malformed("more records than an answer needs"));
@@ -106,8 +120,10 @@ fn read_records(
     for _ in 0..all[0] {
         records.push(Record::read(&mut cursor)?);
     }
+    let is_service = |record: &Record<'_>| matches!(record.kind, SVCB | HTTPS);
+    let mut names_service = records.iter().any(is_service);
     for _ in 0..all[1] + all[2] {
-        Record::read(&mut cursor)?;
+        names_service |= is_service(&Record::read(&mut cursor)?);
     }
     if !cursor.is_at_end() {
         return Err(Malformed("bytes behind the message"));
@@ -128,7 +144,7 @@ fn read_records(
         inside = inside.or_else(|| not_public.find(|(_, kind)| *kind != AddressKind::Public));
     }
     records.retain(|record| record.class == IN);
-    Ok((chained_addresses(query, &records)?, inside))
+    Ok(Read { addresses: chained_addresses(query, &records)?, inside, names_service })
 }
 
 /// What readers take for an address that look at the lower byte of the type and at no class, as C libraries for containers do.

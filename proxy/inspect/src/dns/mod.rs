@@ -12,6 +12,7 @@ mod name;
 mod query;
 mod record;
 mod refusal;
+mod service;
 mod stream;
 
 pub use address::{AddressKind, is_internal};
@@ -22,4 +23,5 @@ pub use record::{
     A, AAAA, ANY, AXFR, CNAME, HTTPS, IN, IXFR, MX, NS, PTR, SOA, SRV, SVCB, TXT, is_transfer, record_text,
 };
 pub use refusal::{ExtendedError, Refusal, ResponseCode, refusal};
+pub use service::{HelloKeys, take_out_hello_keys};
 pub use stream::{Frame, frame};

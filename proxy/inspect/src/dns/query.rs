@@ -87,6 +87,15 @@ impl Query {
         self.host.as_ref()
     }
 
+    /// The host whose service it may ask for: without the labels in front that say port and protocol (RFC 9460 section 2.3).
+    pub fn service_host(&self) -> Option<HostName> {
+        let mut name = self.host.as_ref()?.as_str();
+        while let Some((_, rest)) = name.split_once('.').filter(|(label, _)| label.starts_with('_')) {
+            name = rest;
+        }
+        HostName::parse(name).ok()
+    }
+
     /// The question as it leaves, under another identifier.
     pub fn released(&self, id: u16) -> Vec<u8> {
         let flags = self.flags & (RECURSION_DESIRED | AUTHENTIC_DATA | CHECKING_DISABLED);

@@ -24,6 +24,8 @@ pub const AAAA: u16 = 28;
 pub const SRV: u16 = 33;
 /// Options of the message itself (RFC 6891).
 pub(super) const OPT: u16 = 41;
+/// A signature (RFC 4034).
+pub(super) const RRSIG: u16 = 46;
 /// Where and how a service is (RFC 9460).
 pub const SVCB: u16 = 64;
 /// The same for HTTPS.
@@ -52,7 +54,7 @@ const NAMES: [(u16, &str); 26] = [
     (39, "DNAME"),
     (43, "DS"),
     (44, "SSHFP"),
-    (46, "RRSIG"),
+    (RRSIG, "RRSIG"),
     (47, "NSEC"),
     (48, "DNSKEY"),
     (52, "TLSA"),

@@ -2,6 +2,7 @@
 
 mod advisories;
 mod answers;
+mod hello_keys;
 mod message;
 mod questions;
 mod scenarios;
