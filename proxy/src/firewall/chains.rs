@@ -84,6 +84,7 @@ pub(super) fn lasting(options: &FirewallOptions, captures: bool) -> Vec<Rules> {
         regular(DEPARTURE_V6, departure_v6(options)),
         regular(ASTRAY, astray()),
         regular(hooks::LISTENER, hooks::listener(options)),
+        regular(hooks::AGREEING, hooks::agreeing(options)),
         regular(hooks::LEG, hooks::leg(options)),
         regular(hooks::BOUND, hooks::bound(options)),
         regular(OWN, own(options)),
@@ -280,11 +281,21 @@ fn discovery_by_a_program() -> Rule {
     discovery.field::<u32>(Field::SenderUser).is_there()
 }
 
+const SYNCHRONISES: u8 = 2;
+const ACKNOWLEDGES: u8 = 16;
+
 /// The packet by which a connection of TCP begins.
 pub(super) fn opening(rule: Rule) -> Rule {
-    const SYNCHRONISES: u8 = 2;
-    const ACKNOWLEDGES: u8 = 16;
-    rule.protocol(TCP).field::<u8>(Field::TCP_FLAGS).mask(SYNCHRONISES | ACKNOWLEDGES).equals(SYNCHRONISES)
+    with_flags(rule, SYNCHRONISES)
+}
+
+/// The packet by which whoever listens agrees to one.
+pub(super) fn agreeing(rule: Rule) -> Rule {
+    with_flags(rule, SYNCHRONISES | ACKNOWLEDGES)
+}
+
+fn with_flags(rule: Rule, flags: u8) -> Rule {
+    rule.protocol(TCP).field::<u8>(Field::TCP_FLAGS).mask(SYNCHRONISES | ACKNOWLEDGES).equals(flags)
 }
 
 fn invalid() -> Rule {

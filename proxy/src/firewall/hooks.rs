@@ -3,7 +3,7 @@
 //! Every packet pays for every hook, and for each rule that it meets there. So a hook decides with its first rule what concerns
 //! most packets, and those that only captured flows need are there only while there can be some.
 
-use super::chains::{Rules, by_sidecar, confirmed, count, of_sidecar, opening};
+use super::chains::{self, Rules, by_sidecar, confirmed, count, of_sidecar, opening};
 use super::mark::{Class, Guard, Mark};
 use super::options::{
     DNS_PORT, FirewallOptions, INBOUND_PORT, INBOUND_UDP_PORT, LOCAL_LEG_ZONE, OUTBOUND_PORT, QUESTION_ZONE,
@@ -28,6 +28,8 @@ pub(super) const ZONE: &str = "zone";
 const REDIRECT: &str = "redirect_";
 /// Guards of our listeners.
 pub(super) const LISTENER: &str = "listener";
+/// Guards of what agrees to connections in the name of our listeners.
+pub(super) const AGREEING: &str = "agreeing";
 /// Where captured packets end that would leave the pod.
 pub(super) const BOUND: &str = "bound";
 /// Guard of our legs to other pods.
@@ -61,7 +63,11 @@ pub(super) fn capturing(options: &FirewallOptions) -> Vec<Rules> {
             Hook::Output,
             priority::RAW,
             Policy::Accept,
-            vec![local_leg_zone(options), question_zone(options)],
+            vec![
+                local_leg_zone(options),
+                question_zone(options),
+                chains::agreeing(near_own_ports(Field::SOURCE_PORT, options)).jump(AGREEING),
+            ],
         ),
         (
             Chain::base("answer_route", ChainType::Route, Hook::Output, after_output, Policy::Accept),
@@ -145,6 +151,17 @@ pub(super) fn listener(options: &FirewallOptions) -> Vec<Rule> {
 pub(super) fn stolen_port(carrier: u8, port: u16, options: &FirewallOptions) -> Rule {
     let to = Rule::new().named("listener of somebody else").protocol(carrier).to_port(port);
     to.field(Field::SocketMark).not_equals(options.marks.listener).counter().drop_packet()
+}
+
+/// A first packet that meets the remains of a closed connection has no listener yet when it is delivered, and reaches whoever
+/// listens then. What that answers carries the listener's mark, which nobody else knows.
+pub(super) fn agreeing(options: &FirewallOptions) -> Vec<Rule> {
+    let from = |port: u16| {
+        let other = Rule::new().named("somebody else in the place of a listener");
+        let other = other.field::<u16>(Field::SOURCE_PORT).equals(port);
+        other.packet_mark().not_equals(options.marks.listener).counter().drop_packet()
+    };
+    [INBOUND_PORT, OUTBOUND_PORT, options.admin_port].map(from).into()
 }
 
 /// The leg to the app has the client's address and may get its port: a zone keeps it apart from the client's own

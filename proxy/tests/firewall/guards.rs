@@ -1,7 +1,7 @@
 //! What an app or a peer may try against the table itself.
 
 use crate::network::{
-    OTHER_PEER, PEER, POD, Peer, SILENCE, datagram_arrives, dial, dial_from, reset, with_timeout,
+    OTHER_PEER, PEER, POD, Peer, SILENCE, accept, datagram_arrives, dial, dial_from, reset, with_timeout,
 };
 use crate::program::{Rules, What};
 use crate::support::{
@@ -14,6 +14,8 @@ use bulkhead_proxy::firewall::{
     Capability, Firewall, FirewallOptions, INBOUND_PORT, OUTBOUND_PORT, Recognition,
 };
 use bulkhead_proxy::intercept::{LocalLeg, Sockets};
+use socket2::{Domain, Socket, Type};
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 
@@ -259,6 +261,49 @@ fn an_app_that_takes_our_port_while_we_are_down_receives_nothing() {
             assert!(thief.accept().is_err(), "nothing arrived");
         }
     });
+}
+
+/// The kernel hands a first packet that meets the remains of a closed connection to whoever listens now.
+#[test]
+fn an_app_that_takes_our_port_receives_nobody_whose_last_connection_the_kernel_remembers() {
+    let name =
+        "guards::an_app_that_takes_our_port_receives_nobody_whose_last_connection_the_kernel_remembers";
+    in_own_network(name, &[], || {
+        let peer = Peer::connect();
+        let mut firewall = open();
+        let rules = Rules::new().tcp(What::Inspect, Direction::Ingress, &PEER, 8000);
+        firewall.apply(&rules.judge()).expect("applied");
+        for family in [0, 1] {
+            let port = 40_000;
+            let (from, to) = (at(PEER[family], port), at(POD[family], 8000));
+            let dial = || peer.run(move || dial_from(from, to, 0));
+            let listen = |mark| listening(at(POD[family], INBOUND_PORT), mark);
+            let ours = listen(firewall.marks().listener);
+            for again in [false, true] {
+                let mut client = dial().unwrap_or_else(|error| panic!("captured, again {again}: {error}"));
+                // Who ends first remembers.
+                drop(accept(&ours).expect("captured"));
+                assert_eq!(client.read(&mut [0]).expect("the end"), 0);
+            }
+            drop(ours);
+            let thief = listen(0);
+            assert!(dial().is_err(), "nobody answers");
+            thief.set_nonblocking(true).expect("option");
+            assert!(thief.accept().is_err(), "nothing arrived");
+        }
+    });
+}
+
+/// A listener with a mark.
+fn listening(address: SocketAddr, mark: u32) -> TcpListener {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+    socket.set_reuse_address(true).expect("an option");
+    if mark != 0 {
+        set_mark(&socket, mark).expect("may mark");
+    }
+    socket.bind(&address.into()).expect("the port is free");
+    socket.listen(16).expect("listens");
+    socket.into()
 }
 
 #[test]
