@@ -349,7 +349,7 @@ fn a_reset_of_a_denied_flow_carries_no_payload() {
             firewall.apply(&rules.judge()).expect("applied");
             let server = peer.listen(PEER[family], 8000);
             let client = dial(at(PEER[family], 8000)).expect("allowed");
-            let _open = crate::network::accept(&server).expect("arrives");
+            let _open = accept(&server).expect("arrives");
             firewall.apply(&Rules::new().judge()).expect("applied");
             let all = with_timeout(peer.run(move || raw_socket(family == 0, 6).expect("a socket")));
             let port = client.local_addr().expect("address").port();
