@@ -4,6 +4,7 @@ use super::Http2;
 use super::client::{Fate, InMessages};
 use super::frame::{self, ACK, END_HEADERS, END_STREAM, HEADER_BYTES, Header, Kind, PADDED, PRIORITY};
 use super::settings::Settings;
+use super::streams::Past;
 use crate::contract::{Refusal, Side, Step};
 use crate::limits::{CONTROL_FRAME_BYTES_MAX, HEADER_BLOCK_BYTES_MAX};
 use bulkhead_facts::Reason;
@@ -177,6 +178,10 @@ impl Http2 {
     fn server_headers<'a>(&mut self, header: Header, bytes: &[u8]) -> Step<'a> {
         if header.kind == Kind::PushPromise && self.gate {
             return refuse("pushed response, which was not allowed");
+        }
+        if self.gate && self.streams.past(header.stream) == Past::Idle {
+            // It would be there before the request, and its client would take it for the answer whatever is decided.
+            return refuse("response to no request");
         }
         let padded = usize::from(header.has(PADDED));
         let between = match header.kind {

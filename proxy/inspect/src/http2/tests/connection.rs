@@ -230,6 +230,8 @@ fn what_a_server_may_not_send_closes_both_sides() {
         (Kind::Continuation, END_HEADERS, 1, &[0x88]),
         (Kind::Settings, 0, 0, &[0; 5]),
         (Kind::Headers, END_HEADERS | PADDED, 1, &[9, 0x88]),
+        (Kind::Headers, END_HEADERS | END_STREAM, 3, &[0x88]),
+        (Kind::Headers, END_HEADERS | END_STREAM, 0x7fff_ffff, &[0x88]),
     ] {
         let mut driver = opened(1, true);
         driver.server(wrong, flags, stream, payload);
