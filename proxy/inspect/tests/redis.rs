@@ -221,6 +221,17 @@ fn what_servers_guess_or_skip_is_refused() {
     assert_eq!(outcome.end, End::Reset(Reason::Malformed), "a value that goes on behind its end");
 }
 
+/// `redis-cli --pipe` ends what it was given with one, and asks for an echo.
+#[test]
+fn an_empty_line_before_a_command_is_left_out_and_what_follows_is_judged() {
+    let ping = "*1\r\n$4\r\nPING\r\n";
+    let outcome = run_all_splits(WORLD, format!("GET a\r\n\r\n{ping}\r\n\r\nPING\r\n\r\n").as_bytes());
+    assert_eq!(text(&outcome.to_server), format!("GET a\r\n{ping}PING\r\n"));
+    assert_eq!((outcome.asked.len(), outcome.end), (3, End::Open), "{outcome:?}");
+    let outcome = run_all_splits(WORLD, b"PING\r\n\r\nFLUSHALL\r\n");
+    assert_eq!((text(&outcome.to_server), outcome.asked.len()), ("PING\r\n".to_owned(), 2));
+}
+
 #[test]
 fn replies_of_every_kind_are_followed() {
     const REPLIES: [&str; 14] = [

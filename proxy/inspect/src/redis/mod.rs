@@ -340,6 +340,11 @@ impl Redis {
     }
 
     fn command<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
+        if bytes.starts_with(b"\r\n") {
+            // Clients put it before a command to end a line that may be open; servers say nothing to it.
+            self.state = State::default();
+            return Step::Discard(2);
+        }
         let State::Command(reader) = &mut self.state else { return Step::NeedMore };
         let head = match reader.read(bytes, keys::needed) {
             Err(refusal) => return Step::Refuse(refusal),
