@@ -316,6 +316,46 @@ fn first_messages_that_servers_could_read_differently_are_refused() {
     }
 }
 
+/// What a server says that tells the encoding of texts: at the beginning, and where it is ready after it was set.
+fn telling(received: &[u8]) -> Vec<u8> {
+    let setting = |name: &str| message(b'S', format!("client_encoding\0{name}\0").as_bytes());
+    let mut out = answers(received, b'N');
+    let has = |text: &[u8]| received.windows(text.len()).any(|window| window == text);
+    if out.is_empty() {
+        return out;
+    }
+    let places: Vec<usize> = (0..out.len()).filter(|at| out[*at..].starts_with(b"Z\0\0\0\x05")).collect();
+    for (number, at) in places.into_iter().enumerate().rev() {
+        match number {
+            0 => drop(out.splice(at..at, setting("UTF8"))),
+            1 if has(b"SJIS") => drop(out.splice(at..at, setting("SJIS"))),
+            _ => {}
+        }
+    }
+    out
+}
+
+#[test]
+fn what_reads_otherwise_in_another_encoding_is_told_only_where_the_server_has_told_it() {
+    let text = "select größé[1] from a";
+    let asked = |world: World, messages: &[Vec<u8>]| -> Vec<String> {
+        let asked = run_all_splits(world, &[app(), messages.concat()].concat()).asked;
+        asked[1..].iter().map(|line| line.trim_start_matches("app@shop ").to_owned()).collect()
+    };
+    let told = World { answer: telling, ..WORLD };
+    assert_eq!(asked(told, &[query(text), query(text)]), ["[select]", "[select]"]);
+    assert_eq!(asked(WORLD, &[query(text)]), ["[other]"], "nobody has told");
+    // In another one from here on, and whatever is set after that: the end of a transaction may bring it back.
+    let set = query("set client_encoding to 'SJIS'");
+    let back = query("set client_encoding to 'UTF8'");
+    assert_eq!(asked(told, &[set.clone(), back, query(text)]), ["[session]", "[session]", "[other]"]);
+    // The server tells what was set once it is ready.
+    let in_parts =
+        [parse("", "set client_encoding to 'SJIS'"), bind("", ""), execute(""), message(b'H', b"")];
+    let first = [in_parts.concat(), parse("x", text), sync()];
+    assert_eq!(asked(told, &first), ["[session]", "[session]", "[other]"]);
+}
+
 #[test]
 fn replication_is_none_of_the_classes() {
     let replica = startup(&[("user", "app"), ("database", "shop"), ("replication", "true")]);

@@ -3,8 +3,8 @@
 
 use crate::contract::Refusal;
 use crate::limits::{POSTGRES_OUTSTANDING_MAX, POSTGRES_REFUSALS_MAX};
+use crate::postgres::classes::Classes;
 use crate::postgres::names::{Known, Names};
-use crate::postgres::statement::Classes;
 use crate::postgres::{frontend, malformed};
 use std::collections::VecDeque;
 
@@ -18,16 +18,30 @@ pub(super) enum Expected {
     Bind,
     ClosePortal,
     Describe,
-    /// True where it may be a `COPY`.
-    Execute(bool),
+    Execute(Effects),
     Sync,
-    /// A simple query or a function call, which end like a sync; true likewise.
-    Query(bool),
+    /// A simple query or a function call, which end like a sync.
+    Query(Effects),
     /// Stands where the client's data of a `COPY` ended.
     CopyEnd,
     /// A statement that was denied and replaced by one that fails: this is what the client is told; true if its own end
     /// follows.
     Denied(bool),
+}
+
+/// What a text may do that matters for how those behind it are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Effects {
+    /// It may be a `COPY`.
+    copies: bool,
+    /// It may set the encoding of the client.
+    sets: bool,
+}
+
+impl Effects {
+    pub(super) fn of(classes: Classes) -> Self {
+        Self { copies: classes.may_copy(), sets: classes.may_set() }
+    }
 }
 
 impl Expected {
@@ -40,9 +54,22 @@ impl Expected {
         matches!(self, Self::Parse | Self::Execute(_) | Self::Query(_))
     }
 
-    fn may_copy(&self) -> bool {
-        matches!(self, Self::Execute(true) | Self::Query(true))
+    fn effects(&self) -> Option<Effects> {
+        match self {
+            Self::Execute(effects) | Self::Query(effects) => Some(*effects),
+            _ => None,
+        }
     }
+}
+
+/// Bytes of a message about a setting that hold the name and the value of an encoding.
+const SETTING_BYTES: usize = 64;
+
+/// True for encodings in which no byte of ASCII is a part of a longer character.
+fn is_plain(encoding: &[u8]) -> bool {
+    const FRONTS: [&[u8]; 8] =
+        [b"UTF8", b"UNICODE", b"SQL_ASCII", b"LATIN", b"WIN", b"ISO_8859_", b"KOI8", b"EUC_"];
+    FRONTS.iter().any(|front| encoding.to_ascii_uppercase().starts_with(front))
 }
 
 /// Length of the message that says that the server is ready.
@@ -72,6 +99,12 @@ pub(super) struct Backend {
     copies: bool,
     /// Texts that may be a `COPY`, of which the server has not yet said whether it reads data, or that they are over.
     may_copy: usize,
+    /// Texts that may set the encoding of the client, and are not yet over.
+    may_set: usize,
+    /// One is over, and the server has not been ready since: then it tells what changed.
+    may_have_set: bool,
+    /// Whether in each encoding that the server has told, what looks like ASCII is ASCII.
+    plain: Option<bool>,
     /// The server was ready once: authentication is over.
     pub(super) ready: bool,
 }
@@ -96,7 +129,10 @@ impl Backend {
 
     /// A message of the client is on its way.
     pub(super) fn expect(&mut self, expected: Expected) {
-        self.may_copy += usize::from(expected.may_copy());
+        if let Some(effects) = expected.effects() {
+            self.may_copy += usize::from(effects.copies);
+            self.may_set += usize::from(effects.sets);
+        }
         match expected {
             Expected::CopyEnd => {
                 self.copies = false;
@@ -187,11 +223,20 @@ impl Backend {
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Passage, Refusal> {
         if self.left == 0 {
             let Some((kind, length)) = frontend::header(bytes)? else { return Ok(Passage::More) };
-            // Whether a transaction is open stands behind the header.
-            if kind == b'Z' && length == STATE_BYTES && bytes.len() < STATE_BYTES {
+            // Whether a transaction is open stands behind the header, and so does what a setting is now.
+            let told = match kind {
+                b'Z' if length == STATE_BYTES => STATE_BYTES,
+                b'S' => length.min(SETTING_BYTES),
+                _ => 0,
+            };
+            if bytes.len() < told {
                 return Ok(Passage::More);
             }
+            if kind == b'S' {
+                self.setting(bytes.get(frontend::HEADER_BYTES..told).unwrap_or_default());
+            }
             self.begin(kind, length)?;
+            self.may_have_set &= kind != b'Z';
             if (kind, bytes.get(frontend::HEADER_BYTES)) == (b'Z', Some(&b'I')) {
                 // Portals end with their transaction.
                 self.portals.end_settled();
@@ -206,6 +251,20 @@ impl Backend {
         let instead = if self.left == 0 { self.instead.take() } else { None };
         self.hidden = self.left > 0;
         Ok(Passage::Hide(here, instead))
+    }
+
+    /// The server tells how a setting is now.
+    fn setting(&mut self, body: &[u8]) {
+        let mut parts = body.split(|byte| *byte == 0);
+        if let (Some(b"client_encoding"), Some(encoding)) = (parts.next(), parts.next()) {
+            self.plain = Some(self.plain != Some(false) && is_plain(encoding));
+        }
+    }
+
+    /// True if texts are in an encoding in which what looks like ASCII is ASCII. One that was set before may come back with the
+    /// end of a transaction.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain == Some(true) && self.may_set == 0 && !self.may_have_set
     }
 
     /// What the beginning of a message says about what was expected.
@@ -256,7 +315,11 @@ impl Backend {
             }
             _ => {}
         }
-        self.may_copy -= usize::from(expected.may_copy());
+        if let Some(effects) = expected.effects() {
+            self.may_copy -= usize::from(effects.copies);
+            self.may_set -= usize::from(effects.sets);
+            self.may_have_set |= effects.sets;
+        }
         self.completed += usize::from(expected.is_counted());
     }
 

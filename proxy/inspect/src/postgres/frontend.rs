@@ -1,7 +1,8 @@
 //! Messages of the client once a session was begun: what each is about, and how much of it has to be there to tell.
 
+use super::classes::Classes;
 use super::malformed;
-use super::statement::{Classes, classes};
+use super::statement::classes;
 use crate::contract::Refusal;
 use crate::cursor::Cursor;
 use crate::limits::{POSTGRES_MESSAGE_BYTES_MAX, POSTGRES_NAME_BYTES_MAX, POSTGRES_STATEMENT_BYTES_MAX};
@@ -52,8 +53,8 @@ pub(super) struct Read<'a> {
 /// Length of the header: type, and a length that counts itself but not the type.
 pub(super) const HEADER_BYTES: usize = 5;
 
-/// Reads the message that `bytes` begins with; `None` while too little of it is there.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Read<'_>>, Refusal> {
+/// Reads the message that `bytes` begins with; `None` while too little of it is there. `plain`: as for [`classes`].
+pub(super) fn read(bytes: &[u8], plain: bool) -> Result<Option<Read<'_>>, Refusal> {
     let Some((kind, length)) = header(bytes)? else { return Ok(None) };
     let message = match kind {
         b'd' => Message::CopyData,
@@ -75,7 +76,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Read<'_>>, Refusal> {
                 return Err(Refusal { reason: Reason::Limit, status: None, detail });
             }
             let Some(body) = bytes.get(HEADER_BYTES..length) else { return Ok(None) };
-            whole(kind, body).ok_or(malformed("message cut short, or too long"))?
+            whole(kind, body, plain).ok_or(malformed("message cut short, or too long"))?
         }
         _ => return Err(malformed("message of a type that no client sends")),
     };
@@ -95,15 +96,15 @@ pub(super) fn header(bytes: &[u8]) -> Result<Option<(u8, usize)>, Refusal> {
 }
 
 /// Reads a message that is there in full; `None` if it does not fill its length exactly.
-fn whole(kind: u8, body: &[u8]) -> Option<Message<'_>> {
+fn whole(kind: u8, body: &[u8], plain: bool) -> Option<Message<'_>> {
     let mut cursor = Cursor::new(body);
     let message = match kind {
-        b'Q' => Message::Query(classes(cursor.c_string()?)),
+        b'Q' => Message::Query(classes(cursor.c_string()?, plain)),
         b'P' => {
             let (name, text) = (cursor.c_string()?, cursor.c_string()?);
             let types = cursor.u16()?;
             cursor.take(4 * usize::from(types))?;
-            Message::Parse(name, classes(text))
+            Message::Parse(name, classes(text, plain))
         }
         b'E' => {
             let portal = cursor.c_string()?;

@@ -1,7 +1,8 @@
 //! Tokens of SQL as PostgreSQL reads them (documentation, section 4.1), as far as it takes to see where statements, strings
 //! and comments end.
 //!
-//! What the server's settings decide is the caller's to ask both ways: whether a backslash escapes in a plain string.
+//! What the server's settings decide is the caller's to ask both ways: whether a backslash escapes in a plain string. In some
+//! encodings of clients (Shift JIS, Big5, GBK and their like) the second byte of a character may look like a symbol of ASCII.
 
 /// One token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +27,13 @@ pub(super) struct Lexer<'a> {
     rest: &'a [u8],
     /// A backslash escapes in plain strings too (`standard_conforming_strings = off`).
     escapes: bool,
+    /// What looks like ASCII is ASCII.
+    plain: bool,
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a [u8], escapes: bool) -> Self {
-        Self { rest: text, escapes }
+    pub(super) fn new(text: &'a [u8], escapes: bool, plain: bool) -> Self {
+        Self { rest: text, escapes, plain }
     }
 
     /// The next token; `None` at the end.
@@ -103,6 +106,13 @@ impl<'a> Lexer<'a> {
     /// A word, or the string or name that a prefix belongs to: `E''`, `U&""` and the like.
     fn word(&mut self) -> Result<Token<'a>, Unreadable> {
         let word = self.while_true(|byte| begins_word(byte) || byte.is_ascii_digit() || byte == b'$');
+        if let (Some(0x80..), Some(b'@' | b'['..=b'^' | b'`' | b'{'..=b'~')) =
+            (word.last(), self.rest.first())
+            && !self.plain
+        {
+            // Where the word ends, and whether what follows in it quotes, cannot be told.
+            return Err(Unreadable);
+        }
         let prefix = word.first().filter(|_| word.len() == 1).map(u8::to_ascii_lowercase);
         match (prefix, self.rest) {
             (Some(b'e'), [b'\'', ..]) => self.string(true),
@@ -125,9 +135,10 @@ impl<'a> Lexer<'a> {
         while self.skip_to_next_part() {
             self.part(escapes)?;
         }
-        // In some encodings of clients a backslash is the second byte of a character, which no reader of bytes can tell.
+        // Perhaps a backslash is the second byte of a character.
         let text = before.get(..before.len() - self.rest.len()).unwrap_or_default();
-        let doubtful = escapes && text.windows(2).any(|pair| matches!(pair, [0x80..=0xff, b'\\']));
+        let doubtful =
+            escapes && !self.plain && text.windows(2).any(|pair| matches!(pair, [0x80..=0xff, b'\\']));
         if doubtful { Err(Unreadable) } else { Ok(Token::Value) }
     }
 

@@ -5,6 +5,7 @@
 //! every refusal, and the client is told ours in its place, in order. After an agreement on TLS nothing can be read.
 
 mod backend;
+mod classes;
 mod frontend;
 mod lexer;
 mod names;
@@ -14,12 +15,12 @@ mod statement;
 use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
 use crate::limits::POSTGRES_STATEMENT_BYTES_MAX;
 use crate::question::{Question, Subject};
-use backend::{Backend, Expected, Passage};
+use backend::{Backend, Effects, Expected, Passage};
 use bulkhead_facts::{PostgresStatement, Reason};
+use classes::Classes;
 use frontend::{HEADER_BYTES, Message, Read};
 use names::Known;
 use startup::{First, Session};
-use statement::Classes;
 
 /// One connection to PostgreSQL.
 #[derive(Debug)]
@@ -395,7 +396,7 @@ impl Postgres {
         if !self.backend.ready && !matches!(bytes.first(), Some(b'p' | b'X')) {
             return Step::NeedMore;
         }
-        let Read { message, length } = match frontend::read(bytes) {
+        let Read { message, length } = match frontend::read(bytes, self.backend.is_plain()) {
             Err(refusal) => return Step::Refuse(refusal),
             Ok(None) => return Step::NeedMore,
             Ok(Some(read)) => read,
@@ -475,7 +476,7 @@ impl Postgres {
             What::Cancel => self.state = State::Ended,
             What::Query(classes) => {
                 self.carry_out(classes);
-                self.backend.expect(Expected::Query(classes.may_copy()));
+                self.backend.expect(Expected::Query(Effects::of(classes)));
             }
             What::Parse(name, classes) => {
                 self.prepared = self.prepared.union(classes);
@@ -483,10 +484,10 @@ impl Postgres {
             }
             What::Execute(classes) => {
                 self.carry_out(classes);
-                self.backend.expect(Expected::Execute(classes.may_copy()));
+                self.backend.expect(Expected::Execute(Effects::of(classes)));
             }
             What::Function => {
-                self.backend.expect(Expected::Query(false));
+                self.backend.expect(Expected::Query(Effects::of(Classes::of(PostgresStatement::Call))));
                 if length > HEADER_BYTES {
                     self.state = State::Passing { left: length - HEADER_BYTES };
                 }

@@ -4,7 +4,7 @@
 //! syncs takes effect in order or not at all, so it may already be counted on until the next sync; behind that a name may stand
 //! for what it was before. Where that makes a difference, whoever asks has to wait for the answer.
 
-use super::statement::Classes;
+use super::classes::Classes;
 use crate::limits::POSTGRES_NAMED_MAX;
 use std::collections::{HashMap, VecDeque};
 
@@ -95,6 +95,10 @@ impl Names {
 
     /// What a name stands for where it is used now.
     pub(super) fn look_up(&mut self, name: &[u8]) -> Known {
+        // In another encoding other bytes are the same name.
+        if !name.is_ascii() {
+            return Known::Unknown;
+        }
         let place = self.places.get(name).map(|place| usize::from(*place));
         let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) else { return Known::Unknown };
         entry.used = self.round;
@@ -202,6 +206,17 @@ impl Names {
 mod tests {
     use super::*;
     use bulkhead_facts::PostgresStatement as Class;
+
+    #[test]
+    fn names_that_are_other_bytes_in_another_encoding_stand_for_nothing_known() {
+        let mut names = Names::default();
+        for name in ["a", "é"] {
+            names.send(name.as_bytes(), Some(Classes::of(Class::Select)));
+            names.answered(true);
+            let known = names.look_up(name.as_bytes());
+            assert_eq!(known == Known::Unknown, name == "é", "{name}: {known:?}");
+        }
+    }
 
     #[test]
     fn moments_that_are_counted_anew_make_nothing_certain() {

@@ -1,7 +1,7 @@
 //! The first message of a connection (protocol documentation, section 55.7): a session, a cancellation, or a question whether
 //! encryption is spoken.
 
-use super::{malformed, statement::Classes};
+use super::{classes::Classes, malformed};
 use crate::contract::Refusal;
 use crate::cursor::Cursor;
 use crate::limits::{POSTGRES_NAME_BYTES_MAX, POSTGRES_STARTUP_BYTES_MAX};

@@ -5,90 +5,23 @@
 //! matches. Names of functions are known for those of the server that do more than read; what others do is the database's to
 //! restrict.
 
+use super::classes::Classes;
 use super::lexer::{Lexer, Token, Unreadable};
 use bulkhead_facts::PostgresStatement as Class;
 
-/// A set of classes, and of what else a text does with what the session has by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Classes(u32);
-
-impl Classes {
-    /// `EXECUTE`: it does what was prepared.
-    pub(super) const EXECUTES: Self = Self(1 << 31);
-    /// `FETCH`, `MOVE`: it goes on with a cursor.
-    pub(super) const FETCHES: Self = Self(1 << 30);
-    /// `PREPARE`: a name stands for a statement.
-    pub(super) const PREPARES: Self = Self(1 << 29);
-    /// `DECLARE`: a name stands for a cursor.
-    pub(super) const DECLARES: Self = Self(1 << 28);
-
-    /// What a name stands for that stands for nothing.
-    pub(super) const NOTHING: Self = Self(1 << 27);
-
-    pub(super) fn of(class: Class) -> Self {
-        Self(1 << (class as u32))
-    }
-
-    pub(super) fn does(self, what: Self) -> bool {
-        self.0 & what.0 != 0
-    }
-
-    /// With all that it may do where `EXECUTE` may execute what is `prepared`, and `FETCH` may go on with any of `cursors`.
-    pub(super) fn resolved(self, prepared: Self, cursors: Self) -> Self {
-        let mut all = self;
-        // What is executed may fetch, and the other way round.
-        for _ in 0..2 {
-            if all.does(Self::EXECUTES) {
-                all = all.union(if prepared.is_none() { Self::of(Class::Other) } else { prepared });
-            }
-            if all.does(Self::FETCHES) {
-                all = all.union(cursors);
-            }
-        }
-        all
-    }
-
-    /// The server may read data of the client's for it.
-    pub(super) fn may_copy(self) -> bool {
-        self.contains(Class::Copy) || self.contains(Class::Other)
-    }
-
-    /// Of no class at all.
-    fn is_none(self) -> bool {
-        self.0 & 0xffff == 0
-    }
-
-    pub(super) fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    fn contains(self, class: Class) -> bool {
-        self.0 & Self::of(class).0 != 0
-    }
-
-    pub(super) fn add(&mut self, class: Class) {
-        *self = self.union(Self::of(class));
-    }
-
-    pub(super) fn to_vec(self) -> Vec<Class> {
-        let known = Class::NAMED.into_iter().chain([Class::Other]);
-        known.filter(|class| self.contains(*class)).collect()
-    }
-}
-
-/// Reads a text with any number of statements.
-pub(super) fn classes(text: &[u8]) -> Classes {
-    let plain = read(text, false);
+/// Reads a text with any number of statements. `plain`: in the encoding of the client, what looks like ASCII is ASCII.
+pub(super) fn classes(text: &[u8], plain: bool) -> Classes {
+    let classes = read(text, false, plain);
     if memchr::memchr(b'\\', text).is_none() {
-        return plain;
+        return classes;
     }
     // Whether a backslash escapes is a setting of the server: both readings count.
-    plain.union(read(text, true))
+    classes.union(read(text, true, plain))
 }
 
-fn read(text: &[u8], escapes: bool) -> Classes {
+fn read(text: &[u8], escapes: bool, plain: bool) -> Classes {
     let mut classes = Classes::default();
-    let mut lexer = Lexer::new(text, escapes);
+    let mut lexer = Lexer::new(text, escapes, plain);
     let mut statement = Statement::default();
     loop {
         let token = match lexer.token() {
@@ -227,6 +160,10 @@ impl<'a> Statement<'a> {
         let behind = |text: &str| matches!(self.previous, Some(Token::Word(word)) if is(word, text));
         let bracket = matches!(self.previous, Some(Token::Symbol(b'(' | b')')));
         self.ordered |= bracket && (is(word, "search") || is(word, "cycle"));
+        if is(word, "grant") && self.begins("create") {
+            // Within `CREATE SCHEMA`.
+            self.seen.add(Class::Grant);
+        }
         if is(word, "execute") && behind("as") && self.begins("create") {
             self.seen = self.seen.union(Classes::EXECUTES);
         }
@@ -362,7 +299,7 @@ fn class(first: &[u8], second: &[u8]) -> Option<Class> {
 const SETTING: [&[u8]; 2] = [b"set_config", b"pg_notify"];
 
 /// How functions begin that write, reach files, other servers or sessions, or carry out a text.
-const ACTING: [&[u8]; 39] = [
+const ACTING: [&[u8]; 40] = [
     b"connectby",
     b"crosstab",
     b"cursor_to_xml",
@@ -389,6 +326,7 @@ const ACTING: [&[u8]; 39] = [
     b"pg_replication_",
     b"pg_restore_",
     b"pg_rotate_logfile",
+    b"pg_set_",
     b"pg_start_",
     b"pg_stat_file",
     b"pg_stat_reset",
@@ -413,7 +351,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: &str) {
-        let names = classes(text.as_bytes()).resolved(Classes::default(), Classes::default()).to_vec();
+        let names = classes(text.as_bytes(), false).resolved(Classes::default(), Classes::default()).to_vec();
         let names: Vec<&str> = names.into_iter().map(Class::as_str).collect();
         assert_eq!(names.join(" "), expected, "{text}");
     }
@@ -439,6 +377,7 @@ mod tests {
             ("ALTER SYSTEM SET a = 1", "other"),
             ("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO a", "grant"),
             ("REVOKE ALL ON a FROM b", "grant"),
+            ("CREATE SCHEMA a CREATE TABLE b (c int) GRANT SELECT ON b TO d", "define grant"),
             ("BEGIN; COMMIT", "transaction"),
             ("SET TRANSACTION READ ONLY", "transaction"),
             ("PREPARE TRANSACTION 'x'", "transaction"),
@@ -578,29 +517,51 @@ mod tests {
         // Each plain reading of this one is wrong: what goes on escapes as what it goes on with.
         check("select '\\' /*' , $q$ */ , E'a'\n'\\'' ; delete from a; --' -- $q$", "select delete");
         let doubtful = b"select E'\x95\\'; delete from a; --'";
-        assert_eq!(classes(doubtful).to_vec(), [Class::Other]);
+        assert_eq!(classes(doubtful, false).to_vec(), [Class::Other]);
         let doubtful = b"select '\x95\\'; delete from a; --'";
-        assert!(classes(doubtful).to_vec().contains(&Class::Other));
+        assert!(classes(doubtful, false).to_vec().contains(&Class::Other));
+    }
+
+    /// Shift JIS, where these are characters of names: what a server does with them was seen on one.
+    #[test]
+    fn what_may_be_a_character_of_two_bytes_ends_no_word() {
+        for doubtful in [
+            b"select $\x95[$ ' $\x95[$; delete from t; --'".as_slice(),
+            b"select 1 as \x95[$x$; delete from t; select 1 as \x95[$x$",
+            b"select 1 as a\x95|$x$; delete from t; select 1 as a\x95|$x$",
+            b"select \x95@E '\\'; delete from t; --'",
+        ] {
+            let told = classes(doubtful, false);
+            assert!(told.to_vec().contains(&Class::Other), "{}", doubtful.escape_ascii());
+        }
+        for text in
+            ["select größé[1] from a", "select имя||' '||фамилия from a", "select E'é\\'; delete from a; --'"]
+        {
+            assert_eq!(classes(text.as_bytes(), true).to_vec(), [Class::Select], "{text}");
+        }
+        for text in ["select 'é[', \"é|\", é.a, é::text /* é| */ from é", "select $é$[$é$"] {
+            assert_eq!(classes(text.as_bytes(), false).to_vec(), [Class::Select], "{text}");
+        }
     }
 
     #[test]
     fn what_has_a_name_can_be_executed_or_gone_on_with() {
         let nothing = Classes::default();
-        let prepared = classes(b"PREPARE a AS DELETE FROM b");
-        assert!(prepared.does(Classes::PREPARES) && !classes(b"select 1").does(Classes::PREPARES));
+        let prepared = classes(b"PREPARE a AS DELETE FROM b", false);
+        assert!(prepared.does(Classes::PREPARES) && !classes(b"select 1", false).does(Classes::PREPARES));
         for text in ["EXECUTE a", "EXPLAIN ANALYZE EXECUTE a"] {
-            assert_eq!(classes(text.as_bytes()).resolved(prepared, nothing).to_vec(), [Class::Delete]);
+            assert_eq!(classes(text.as_bytes(), false).resolved(prepared, nothing).to_vec(), [Class::Delete]);
         }
-        let made = classes(b"CREATE TABLE c AS EXECUTE a").resolved(prepared, nothing);
+        let made = classes(b"CREATE TABLE c AS EXECUTE a", false).resolved(prepared, nothing);
         assert_eq!(made.to_vec(), [Class::Delete, Class::Define]);
-        let cursor = classes(b"DECLARE c CURSOR FOR SELECT pg_read_file('a')");
+        let cursor = classes(b"DECLARE c CURSOR FOR SELECT pg_read_file('a')", false);
         assert!(cursor.does(Classes::DECLARES) && !cursor.does(Classes::PREPARES));
         for text in ["FETCH ALL FROM c", "move c"] {
-            let fetched = classes(text.as_bytes()).resolved(nothing, cursor);
+            let fetched = classes(text.as_bytes(), false).resolved(nothing, cursor);
             assert_eq!(fetched.to_vec(), [Class::Select, Class::Call]);
         }
         // What is executed goes on with a cursor.
-        let executed = classes(b"EXECUTE a").resolved(classes(b"FETCH c"), cursor);
+        let executed = classes(b"EXECUTE a", false).resolved(classes(b"FETCH c", false), cursor);
         assert_eq!(executed.to_vec(), [Class::Select, Class::Call]);
     }
 }

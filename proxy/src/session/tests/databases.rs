@@ -388,6 +388,22 @@ async fn postgres_executes_nothing_under_a_name_that_the_policy_allows_no_more()
     client.send(named.concat()).await;
     said(&mut client, b"taken").await;
     client.finish().await;
+    // In Shift JIS, `\x95[` is one character of a name.
+    let begin = b"\0\0\0\x2c\0\x03\0\0user\0postgres\0client_encoding\0SJIS\0\0";
+    for text in [
+        b"select $\x95[$ ' $\x95[$; delete from t; --'\0".as_slice(),
+        b"select 1 as \x95[$x$; delete from t; select 1 as \x95[$x$\0",
+    ] {
+        let lab = gated(server.address, Direction::Ingress, section(&[Select, Session, Transaction]));
+        let mut client = lab.connect().await;
+        client.send(begin).await;
+        said(&mut client, b"Z\0\0\0\x05I").await;
+        let length = u32::try_from(text.len() + 4).expect("short").to_be_bytes();
+        client.send([b"Q".as_slice(), &length, text, &query("select 'last'")].concat()).await;
+        let told = said(&mut client, b"last").await;
+        assert!(told.contains("denied by bulkhead"), "{told}");
+        client.finish().await;
+    }
     assert_eq!(self::client(&psql, &["-XtAc", "select count(*) from t", &own], "").await.trim(), "2");
 }
 
