@@ -29,7 +29,8 @@ impl AddressKind {
 
 /// Beside those on the link: where clouds that use other addresses hand out credentials.
 const CREDENTIALS_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
-const CREDENTIALS_V6: [Ipv6Addr; 3] = [
+const CREDENTIALS_V6: [Ipv6Addr; 4] = [
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
@@ -60,10 +61,12 @@ fn of_v6(address: Ipv6Addr) -> AddressKind {
         || CREDENTIALS_V6.contains(&address);
     match segments {
         _ if never => AddressKind::Never,
-        // Translated (RFC 6052), 6to4 (RFC 3056), and the form that mapped addresses replaced (RFC 4291 section 2.5.5.1).
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] | [0, 0, 0, 0, 0, 0, high, low] => {
-            v4(high, low)
-        }
+        // Translated (RFC 6052, RFC 2765), 6to4 (RFC 3056), and the form that mapped addresses replaced (RFC 4291 section
+        // 2.5.5.1).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x2002, high, low, ..]
+        | [0, 0, 0, 0, 0, 0, high, low] => v4(high, low),
         [0x64, 0xff9b, 1, ..] => of_translated(address),
         // Unique local, and site local.
         [first, ..] => kind(false, first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfec0),
@@ -143,6 +146,7 @@ mod tests {
             ],
         );
         check(AddressKind::Private, &["2002:a00:5::1", "::a00:5", "64:ff9b:1::a00:5", "198.18.0.1"]);
+        check(AddressKind::Private, &["::ffff:0:a00:5", "fec0::1"]);
         // Translated by one's own network, whichever prefix it uses.
         check(AddressKind::Public, &["64:ff9b:1::808:808", "64:ff9b:1:0:1::cb00:7107"]);
         check(AddressKind::Private, &["64:ff9b:1:a00:0:500:808:808", "64:ff9b:1:a:0:5:808:808"]);
@@ -162,6 +166,7 @@ mod tests {
             ],
         );
         check(AddressKind::Never, &["::ffff:127.0.0.1", "64:ff9b::7f00:1", "ff02::1", "fd00:ec2::254"]);
+        check(AddressKind::Never, &["::ffff:0:a9fe:a9fe", "fd00:42::42"]);
         check(AddressKind::Never, &["100.100.100.200", "168.63.129.16", "64:ff9b::a9fe:a9fe"]);
     }
 
