@@ -64,8 +64,12 @@ impl<'a> UrlPath<'a> {
         if raw.len() > PATH_BYTES_MAX {
             return Err(PathError::TooLong);
         }
-        if raw.bytes().any(|b| !is_path_byte(b)) {
+        let (has_bad, has_escape, is_resolved) = look(raw);
+        if has_bad {
             return Err(if raw.contains(';') { PathError::Parameter } else { PathError::BadByte });
+        }
+        if !has_escape && is_resolved {
+            return Ok(Self { raw, normal: Cow::Borrowed(raw) });
         }
         let decoded = decode_unreserved(raw)?;
         let normal = match decoded {
@@ -86,8 +90,45 @@ impl<'a> UrlPath<'a> {
     }
 }
 
+/// All that most paths have to be asked, in one look: whether there is a byte that no path carries bare, whether there is an escape,
+/// and whether no segment is empty or begins with a dot.
+fn look(path: &str) -> (bool, bool, bool) {
+    let (mut seen, mut is_resolved, mut behind_slash) = (0, true, false);
+    for byte in path.bytes() {
+        let kind = BYTES[usize::from(byte)];
+        seen |= kind;
+        is_resolved &= !(behind_slash & (kind & (SLASH | DOT) != 0));
+        behind_slash = kind == SLASH;
+    }
+    (seen & BAD != 0, seen & ESCAPE != 0, is_resolved)
+}
+
+const BAD: u8 = 1;
+const ESCAPE: u8 = 2;
+const SLASH: u8 = 4;
+const DOT: u8 = 8;
+
+/// What each byte is.
+static BYTES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = u8::MAX;
+    loop {
+        table[byte as usize] = match byte {
+            b'%' => ESCAPE,
+            b'/' => SLASH,
+            b'.' => DOT,
+            _ if is_path_byte(byte) => 0,
+            _ => BAD,
+        };
+        if byte == 0 {
+            break table;
+        }
+        byte -= 1;
+    }
+};
+
 /// Bytes that may stand bare in a path: RFC 3986 `pchar` and `/`, without `;`.
-fn is_path_byte(byte: u8) -> bool {
+const fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
@@ -298,6 +339,16 @@ mod tests {
                 prop_assert_eq!(again.as_ref(), Ok(&text));
                 prop_assert!(!text.contains("//") && !text.split('/').any(|s| s == "." || s == ".."));
             }
+        }
+
+        #[test]
+        fn one_look_finds_what_each_question_would(path in "[/a.%;~#é-]{0,24}") {
+            let asked = (
+                path.bytes().any(|byte| !is_path_byte(byte)),
+                path.contains('%'),
+                !path.contains("//") && !path.contains("/."),
+            );
+            prop_assert_eq!(look(&path), asked);
         }
 
         #[test]

@@ -190,6 +190,11 @@ pub(crate) trait Inspector {
     /// Where it stands.
     fn standing(&self) -> Standing;
 
+    /// See [`Standing::answered_early`]: asked after each step of the server.
+    fn answered_early(&self) -> bool {
+        self.standing().answered_early
+    }
+
     /// Requests released and not yet answered to the end.
     fn outstanding(&self) -> usize;
 

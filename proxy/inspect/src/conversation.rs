@@ -216,6 +216,11 @@ impl Conversation {
         }
     }
 
+    /// See [`Standing::answered_early`].
+    pub fn answered_early(&self) -> bool {
+        inspector!(&self.state, inspector => inspector.answered_early(), false)
+    }
+
     /// Requests released and not yet answered to the end.
     pub fn outstanding(&self) -> usize {
         inspector!(&self.state, inspector => inspector.outstanding(), 0)

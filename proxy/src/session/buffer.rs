@@ -5,13 +5,15 @@
 //! leave than came, all that may leave is copied together until it is out.
 
 use super::limits::{BUFFERS_POOLED_MAX, REWRITTEN_BYTES_MAX};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// What fills less than this share of a buffer is kept in less, while nothing moves.
 const SHRINK_BELOW_SHARE: usize = 4;
 
 thread_local! {
     static POOL: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    /// Room for the next that is rewritten: it is needed for one connection at a time, where all of it leaves.
+    static REWRITTEN: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Bytes read from one side.
@@ -112,6 +114,9 @@ impl Buffer {
         if self.sent > self.judged {
             return false;
         }
+        if self.rewritten.capacity() == 0 {
+            self.rewritten = REWRITTEN.take();
+        }
         self.rewritten.extend_from_slice(self.bytes.get(self.sent..self.judged).unwrap_or_default());
         self.rewritten.extend_from_slice(bytes);
         self.sent = self.judged;
@@ -199,7 +204,7 @@ impl Buffer {
         }
         if self.rewritten.is_empty() {
             // Its room, too, where a part of the next message waits.
-            self.rewritten = Vec::new();
+            put_rewritten(std::mem::take(&mut self.rewritten));
         }
         if self.is_empty() && !self.bytes.is_empty() {
             (self.sent, self.judged, self.end) = (0, 0, 0);
@@ -208,7 +213,6 @@ impl Buffer {
                 put(bytes);
             }
             self.size = self.base;
-            self.rewritten = Vec::new();
         }
     }
 
@@ -239,6 +243,18 @@ impl Drop for Buffer {
             put(std::mem::take(&mut self.bytes));
         }
     }
+}
+
+/// Keeps it for the next one, if it is empty, no larger than most, and larger than what there is.
+fn put_rewritten(rewritten: Vec<u8>) {
+    if rewritten.capacity() == 0 || rewritten.capacity() > 2 * REWRITTEN_BYTES_MAX {
+        return;
+    }
+    // A thread that ends has none left.
+    let _ = REWRITTEN.try_with(|spare| {
+        let before = spare.take();
+        spare.set(if before.capacity() > rewritten.capacity() { before } else { rewritten });
+    });
 }
 
 fn take(size: usize) -> Box<[u8]> {

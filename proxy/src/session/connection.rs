@@ -375,7 +375,12 @@ impl Connection {
 
     /// True while the client has to be told something by us.
     pub(super) fn has_reply(&self) -> bool {
-        !self.replies.is_empty() || self.replies_end || self.conversation.standing().has_reply
+        self.has_own_reply() || self.conversation.standing().has_reply
+    }
+
+    /// The same of what was taken from the conversation.
+    pub(super) fn has_own_reply(&self) -> bool {
+        !self.replies.is_empty() || self.replies_end
     }
 
     /// True if quiet is no sign that somebody is gone: an answer is awaited, or a session of another protocol than HTTP goes

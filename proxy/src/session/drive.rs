@@ -265,7 +265,7 @@ impl Connection {
 
     /// Under the gate nothing follows a request that was answered before it was complete.
     pub(super) fn end_if_answered_early(&mut self) {
-        if self.gate && self.conversation.standing().answered_early {
+        if self.gate && self.conversation.answered_early() {
             self.conversation.end_after_exchange();
         }
     }

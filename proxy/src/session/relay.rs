@@ -23,7 +23,8 @@ impl Connection {
     /// True if another round would find nothing: everything that came was judged and sent, and both sides will wake us. It
     /// spares most rounds a second look at everything.
     pub(super) fn is_quiet(&mut self, context: &mut Context<'_>) -> bool {
-        let (standing, has_reply) = (self.conversation.standing(), self.has_reply());
+        let standing = self.conversation.standing();
+        let has_reply = self.has_own_reply() || standing.has_reply;
         let Some(server) = &mut self.server else { return false };
         self.phase == Phase::Open
             && !self.draining
@@ -142,6 +143,7 @@ impl Connection {
                 Some(_) => {}
             }
         }
+        // Nothing below changes it before it is asked for the last time.
         let standing = self.conversation.standing();
         if standing.finished {
             return self.close_finished(context);
@@ -149,11 +151,10 @@ impl Connection {
         if self.gate && standing.answered_early && self.conversation.outstanding() == 0 {
             moved |= self.tell_end(context);
         }
-        if self.is_over() && self.client.is_flushed(true) {
+        if standing.over && self.is_over() && self.client.is_flushed(true) {
             return self.close_over(moves, context);
         }
         let understood = self.gate && self.reading == Reading::Understood;
-        let standing = self.conversation.standing();
         let idle = standing.idle && self.conversation.is_inspected();
         let Some(server) = &mut self.server else { return Ok(moved) };
         if understood && idle && server.shut && server.is_flushed(true) {

@@ -69,12 +69,17 @@ impl<'a> Iterator for Lines<'a> {
 
 /// Reads `name: value` (RFC 9112 section 5).
 pub(super) fn field(line: &[u8]) -> Result<HeaderField<'_>, Refusal> {
-    let colon = memchr::memchr(b':', line).ok_or(malformed("header line without colon"))?;
-    let (name, rest) = line.split_at(colon);
-    if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
-        return Err(malformed("header name that is no token"));
-    }
-    let written = rest.get(1..).unwrap_or_default();
+    // A colon is in no token, so one look finds the end of the name.
+    let end = line.iter().position(|byte| !is_token(*byte)).unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
+    let Some(written) = rest.strip_prefix(b":").filter(|_| !name.is_empty()) else {
+        let has_colon = rest.contains(&b':');
+        return Err(malformed(if has_colon {
+            "header name that is no token"
+        } else {
+            "header line without colon"
+        }));
+    };
     let value = trim(written);
     if value.len() < written.len() && has_tab_around(written) && names_framing(name) {
         return Err(malformed("tab beside a value that frames the message"));

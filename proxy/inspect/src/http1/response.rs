@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_101_agrees_only_to_what_was_asked() {
         let agrees = |fields: &str, asked: &str| {
-            super::agrees(format!("HTTP/1.1 101 A\r\n{fields}\r\n").as_bytes(), asked.as_bytes())
+            agrees(format!("HTTP/1.1 101 A\r\n{fields}\r\n").as_bytes(), asked.as_bytes())
         };
         assert!(agrees("connection: upgrade\r\nUpgrade: WebSocket\r\n", "websocket"));
         assert!(agrees("upgrade: b\r\n", "a, B"));

@@ -375,6 +375,11 @@ impl Inspector for Http2 {
         FRAME_SHOWN_BYTES_MAX
     }
 
+    fn answered_early(&self) -> bool {
+        // Other streams go on.
+        false
+    }
+
     fn standing(&self) -> Standing {
         let in_block = matches!(self.reading, Reading::Fragment | Reading::Continuation);
         let answering = matches!(

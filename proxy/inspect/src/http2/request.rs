@@ -166,7 +166,9 @@ impl<'a> Seen<'a> {
 
 /// Name and value of any field (RFC 9113 section 8.2).
 fn check_field(name: &[u8], value: &[u8], offers: Offers) -> Result<(), Refusal> {
-    if name.is_empty() || !name.iter().all(|byte| is_token(*byte) && !byte.is_ascii_uppercase()) {
+    // No early exit: names are short.
+    let is_name = |all: bool, byte: &u8| all & is_token(*byte) & !byte.is_ascii_uppercase();
+    if name.is_empty() || !name.iter().fold(true, is_name) {
         return Err(malformed("field name that is no lower-case token"));
     }
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
@@ -217,7 +219,8 @@ fn path<'a>(pseudo: &Pseudo<'a>) -> Result<&'a str, Refusal> {
     if path.is_empty() || !path.iter().all(|byte| matches!(byte, 0x21..=0x7e) && *byte != b'#') {
         return Err(malformed(":path with a byte that no target has"));
     }
-    ascii(path)
+    // Of those bytes any text is made.
+    std::str::from_utf8(path).map_err(|_| malformed(":path with a byte that no target has"))
 }
 
 /// CONNECT to another host and port (RFC 9113 section 8.5).

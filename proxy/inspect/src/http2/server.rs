@@ -201,9 +201,22 @@ impl Http2 {
         let block = ServerBlock { stream: header.stream, end_stream: is_response && header.has(END_STREAM) };
         self.budget.answered();
         self.server_block.clear();
+        let is_rewritten = block.end_stream
+            && self.holds_answer()
+            && self.streams.peek(header.stream).is_some_and(|stream| stream.is_ending());
+        if let Some(fragment) = bytes.get(prefix..prefix + left)
+            && bytes.len() >= header.total()
+            && header.has(END_HEADERS)
+            && !is_rewritten
+        {
+            if fragment.len() > HEADER_BLOCK_BYTES_MAX {
+                self.lose_statuses();
+            }
+            self.read_server_block(block, fragment);
+            return Step::Forward(header.total());
+        }
         self.server = ServerReading::Fragment { left, padding, last: header.has(END_HEADERS), block };
-        let ending = self.streams.find(header.stream).is_some_and(|stream| stream.is_ending());
-        if ending && block.end_stream && self.holds_answer() {
+        if is_rewritten {
             // The block has to pass for the client's table; how the stream ends is ours to say.
             self.patch.extend_from_slice(bytes.get(..prefix).unwrap_or_default());
             if let Some(flags) = self.patch.get_mut(4) {
@@ -260,9 +273,18 @@ impl Http2 {
 
     fn server_block_complete(&mut self, block: ServerBlock) {
         self.server = ServerReading::Frame;
+        let fragments = std::mem::take(&mut self.server_block);
+        self.read_server_block(block, &fragments);
+        if self.watcher.is_some() {
+            self.server_block = fragments;
+        }
+    }
+
+    /// A header block that has come in full.
+    fn read_server_block(&mut self, block: ServerBlock, fragments: &[u8]) {
         let status = match &mut self.watcher {
             None => None,
-            Some(watcher) => match watcher.status(&self.server_block) {
+            Some(watcher) => match watcher.status(fragments) {
                 Ok(status) => status,
                 Err(_) => {
                     self.lose_statuses();

@@ -66,12 +66,17 @@ fn static_name(index: u8, name: &[u8]) -> u8 {
 }
 
 /// Appends an integer whose first byte has so many bits for it (RFC 7541 section 5.1).
+#[inline]
 fn integer(out: &mut Vec<u8>, first: u8, prefix_bits: u8, value: usize) {
     let mask = (1usize << prefix_bits) - 1;
-    let low = |value: usize| u8::try_from(value).unwrap_or(u8::MAX);
     if value < mask {
-        return out.push(first | low(value));
+        return out.push(first | u8::try_from(value).unwrap_or(u8::MAX));
     }
+    long_integer(out, first, mask, value);
+}
+
+fn long_integer(out: &mut Vec<u8>, first: u8, mask: usize, value: usize) {
+    let low = |value: usize| u8::try_from(value).unwrap_or(u8::MAX);
     out.push(first | low(mask));
     let mut rest = value - mask;
     while rest >= 0x80 {

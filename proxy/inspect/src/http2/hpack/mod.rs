@@ -68,12 +68,15 @@ impl<'a> Cursor<'a> {
     }
 
     /// An integer whose first byte has so many bits for it (RFC 7541 section 5.1): at most four more bytes.
+    #[inline]
     fn integer(&mut self, prefix_bits: u8) -> Result<usize, HpackError> {
         let mask = (1usize << prefix_bits) - 1;
-        let mut value = usize::from(self.byte()?) & mask;
-        if value < mask {
-            return Ok(value);
-        }
+        let value = usize::from(self.byte()?) & mask;
+        if value < mask { Ok(value) } else { self.long_integer(value) }
+    }
+
+    /// The rest of one that is at least so large.
+    fn long_integer(&mut self, mut value: usize) -> Result<usize, HpackError> {
         for shift in [0, 7, 14, 21] {
             let byte = self.byte()?;
             value += usize::from(byte & 0x7f) << shift;
@@ -84,6 +87,7 @@ impl<'a> Cursor<'a> {
         Err(HpackError::BadInteger)
     }
 
+    #[inline]
     fn text(&mut self) -> Result<Text<'a>, HpackError> {
         let huffman = self.peek().ok_or(HpackError::Truncated)? & 0x80 != 0;
         let length = self.integer(7)?;
