@@ -87,6 +87,7 @@ impl TryFrom<v1::HttpMatch> for HttpMatch {
             query: all(wire.query)?,
             websocket: wire.websocket,
             frames_checked: wire.frames_checked,
+            proxied: wire.proxied,
         })
     }
 }
@@ -101,6 +102,7 @@ impl From<&HttpMatch> for v1::HttpMatch {
             query: http.query.iter().map(Into::into).collect(),
             websocket: http.websocket,
             frames_checked: http.frames_checked,
+            proxied: http.proxied,
         }
     }
 }

@@ -11,24 +11,34 @@ use crate::field::{
 };
 use crate::v1;
 use bulkhead_facts::{IpFamily, L4Protocol, PolicyRef, PortRange, WorkloadRef};
-use bulkhead_policies::model::L7Section;
+use bulkhead_policies::model::{HttpMatch, L7Section};
 use bulkhead_policies::program::{
     Action, AddressSpan, Answer, AnswerId, AnswerPair, Choice, ChoiceId, ClassId, DirectionProgram, Endpoint,
     L7ChainId, NamedClass, PortBox, Program, RuleIndex, RuleInfo, RuleNames,
 };
 
 /// The highest format of programs that is known here.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
-/// The lowest format that has every word of a program: 1, or 2 with WebSockets whose frames are checked.
+/// The lowest format that has every word of a program: 1, 2 with WebSockets whose frames are checked, or 3 with headers of
+/// the PROXY protocol.
 fn format(program: &Program) -> u32 {
     let stages = program.l7_chains.iter().flat_map(|chain| chain.enforced.iter().chain(&chain.shadow));
-    let checks = |section: &L7Section| match section {
-        L7Section::Http(requests) => requests.iter().any(|request| request.frames_checked),
-        _ => false,
+    let needs = |section: &L7Section| match section {
+        L7Section::Http(requests) => requests.iter().map(of_request).max().unwrap_or(1),
+        L7Section::Tls(hello) if hello.proxied => 3,
+        _ => 1,
     };
     let sections = stages.flat_map(|stage| &stage.entries).filter_map(|entry| entry.section.as_ref());
-    if sections.into_iter().any(checks) { 2 } else { 1 }
+    sections.map(needs).max().unwrap_or(1)
+}
+
+fn of_request(request: &HttpMatch) -> u32 {
+    match (request.proxied, request.frames_checked) {
+        (true, _) => 3,
+        (false, true) => 2,
+        (false, false) => 1,
+    }
 }
 
 impl TryFrom<v1::Program> for Program {

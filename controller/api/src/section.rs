@@ -67,6 +67,7 @@ impl TryFrom<v1::TlsMatch> for TlsMatch {
             alpn: names("tls.alpn", wire.alpn)?,
             encrypted: wire.encrypted,
             nameless: wire.nameless,
+            proxied: wire.proxied,
         })
     }
 }
@@ -79,6 +80,7 @@ impl From<&TlsMatch> for v1::TlsMatch {
             alpn: tls.alpn.clone(),
             encrypted: tls.encrypted,
             nameless: tls.nameless,
+            proxied: tls.proxied,
         }
     }
 }

@@ -81,8 +81,8 @@ fn a_wrong_field_refuses_the_program_and_is_named() {
         ("no workload", |p| p.workload_name.clear(), InvalidMessage::Missing("program.workload_name")),
         (
             "words of a newer version",
-            |p| p.format = 3,
-            InvalidMessage::Unknown { field: "program.format", value: "3".into() },
+            |p| p.format = 4,
+            InvalidMessage::Unknown { field: "program.format", value: "4".into() },
         ),
         (
             "unknown mode",
@@ -412,9 +412,9 @@ fn http_match() -> impl Strategy<Value = HttpMatch> {
     ];
     let header = ("[a-z-]{1,8}", value).prop_map(|(name, value)| HeaderMatch { name, value });
     let query = (name(), any::<bool>()).prop_map(|(name, present)| QueryMatch { name, present });
-    let rest = (vec(query, 0..2), option::of(any::<bool>()), any::<bool>());
+    let rest = (vec(query, 0..2), option::of(any::<bool>()), any::<(bool, bool)>());
     (vec("[A-Z]{1,7}", 0..3), option::of(path), vec(host, 0..3), vec(header, 0..3), rest).prop_map(
-        |(methods, path, hosts, headers, (query, websocket, frames_checked))| HttpMatch {
+        |(methods, path, hosts, headers, (query, websocket, (frames_checked, proxied)))| HttpMatch {
             methods,
             path,
             hosts,
@@ -422,15 +422,17 @@ fn http_match() -> impl Strategy<Value = HttpMatch> {
             query,
             websocket,
             frames_checked,
+            proxied,
         },
     )
 }
 
 fn section() -> impl Strategy<Value = L7Section> {
     let tls = (vec(pattern(), 0..3), option::of(select(TlsVersion::ALL.to_vec())), vec(name(), 0..3));
-    let tls = (tls, any::<(bool, bool)>()).prop_map(|((sni, min, alpn), (encrypted, nameless))| {
-        L7Section::Tls(TlsMatch { sni, min, alpn, encrypted, nameless })
-    });
+    let tls =
+        (tls, any::<(bool, bool, bool)>()).prop_map(|((sni, min, alpn), (encrypted, nameless, proxied))| {
+            L7Section::Tls(TlsMatch { sni, min, alpn, encrypted, nameless, proxied })
+        });
     let dns = (vec(pattern(), 0..3), vec(any::<u16>(), 0..3))
         .prop_map(|(names, records)| DnsMatch { names, records });
     let redis = (vec(name(), 0..3), option::of(name()), vec(any::<u32>(), 0..3))

@@ -1,7 +1,8 @@
 //! The index of one layer-7 chain: stage after stage until one decides.
 
+use super::Around;
 use super::by_name::{self, NamedRules};
-use super::protocols::Protocols;
+use super::protocols::{self, Protocols};
 use super::stage::StageIndex;
 use crate::model::L7Section;
 use crate::program::{Answer, AnswerPair, L7Chain, L7Entry, L7Stage};
@@ -36,6 +37,8 @@ pub struct Spoken {
     pub redis: bool,
     pub postgres: bool,
     pub kafka: bool,
+    /// Some alternative is meant behind a header of the PROXY protocol as well.
+    pub proxied: bool,
 }
 
 impl Spoken {
@@ -52,6 +55,11 @@ impl Spoken {
                 L7Section::Kafka(_) => &mut spoken.kafka,
             };
             *place = true;
+            spoken.proxied |= match section {
+                L7Section::Http(requests) => requests.iter().any(|request| request.proxied),
+                L7Section::Tls(hello) => hello.proxied,
+                _ => false,
+            };
         }
         spoken
     }
@@ -85,15 +93,15 @@ impl ChainIndex {
         }
     }
 
-    /// The pair of answers for one request. `unchecked`: should it become a WebSocket, nobody would check its frames.
+    /// The pair of answers for one request.
     pub(super) fn decide(
         &self,
         chain: &L7Chain,
         end: AnswerPair,
         request: &Request<'_>,
-        unchecked: bool,
+        around: Around,
     ) -> AnswerPair {
-        let pair = self.found(chain, end, request, unchecked);
+        let pair = self.found(chain, end, request, around);
         self.named.explain(chain, pair, |stages| by_name::fault(stages, &self.named, request))
     }
 
@@ -113,21 +121,28 @@ impl ChainIndex {
     }
 
     /// True if a request is allowed only where the frames of the WebSocket that it becomes are checked.
-    pub(super) fn wants_frames_checked(&self, chain: &L7Chain, end: Answer, http: &HttpRequest<'_>) -> bool {
-        let allows = |unchecked| {
-            decide_forms(&self.enforced, &chain.enforced, end, http, unchecked).effect == Effect::Allow
+    pub(super) fn wants_frames_checked(
+        &self,
+        chain: &L7Chain,
+        end: Answer,
+        http: &HttpRequest<'_>,
+        proxied: bool,
+    ) -> bool {
+        let allows = |unframed| {
+            let around = Around { unframed, proxied };
+            decide_forms(&self.enforced, &chain.enforced, end, http, around).effect == Effect::Allow
         };
         self.checks_frames && allows(false) && !allows(true)
     }
 
-    fn found(&self, chain: &L7Chain, end: AnswerPair, request: &Request<'_>, unchecked: bool) -> AnswerPair {
+    fn found(&self, chain: &L7Chain, end: AnswerPair, request: &Request<'_>, around: Around) -> AnswerPair {
         match request {
             Request::Opaque => self.opaque,
             Request::Http(http) => {
-                let enforced = decide_forms(&self.enforced, &chain.enforced, end.enforced, http, unchecked);
+                let enforced = decide_forms(&self.enforced, &chain.enforced, end.enforced, http, around);
                 let shadow = match &self.shadow[..] {
                     [] => enforced,
-                    stages => decide_forms(stages, &chain.shadow, end.shadow, http, unchecked),
+                    stages => decide_forms(stages, &chain.shadow, end.shadow, http, around),
                 };
                 AnswerPair { enforced, shadow }
             }
@@ -136,6 +151,7 @@ impl ChainIndex {
             | Request::Redis(_)
             | Request::Postgres(_)
             | Request::Kafka(_) => {
+                let decide_other = if around.proxied { decide_proxied } else { decide_other };
                 let enforced = decide_other(&self.enforced_others, &chain.enforced, end.enforced, request);
                 let shadow = match &self.shadow_others[..] {
                     [] => enforced,
@@ -166,30 +182,44 @@ fn decide_other(index: &[Protocols], stages: &[L7Stage], end: Answer, request: &
     end
 }
 
+/// The same behind a header of the PROXY protocol, where few rules mean anything.
+fn decide_proxied(_: &[Protocols], stages: &[L7Stage], end: Answer, request: &Request<'_>) -> Answer {
+    let takes = |entry: &&L7Entry| match (&entry.section, entry.effect) {
+        (None, _) => true,
+        (Some(section), Some(Effect::Deny)) => protocols::matches(section, request, true),
+        (Some(section @ L7Section::Tls(hello)), _) => {
+            hello.proxied && protocols::matches(section, request, false)
+        }
+        (Some(_), _) => false,
+    };
+    let first = |stage: &L7Stage| stage.entries.iter().find(takes).and_then(entry_answer);
+    stages.iter().find_map(first).unwrap_or(end)
+}
+
 /// Decides on the normal form of the path and on the raw one; only what both allow is allowed.
 fn decide_forms(
     index: &[StageIndex],
     stages: &[L7Stage],
     end: Answer,
     http: &HttpRequest<'_>,
-    unchecked: bool,
+    around: Around,
 ) -> Answer {
-    let normal = decide_path(index, stages, end, (http, unchecked), http.path.normal());
+    let normal = decide_path(index, stages, end, (http, around), http.path.normal());
     if normal.effect == Effect::Deny || http.path.raw() == http.path.normal() {
         return normal;
     }
-    decide_path(index, stages, end, (http, unchecked), http.path.raw())
+    decide_path(index, stages, end, (http, around), http.path.raw())
 }
 
 fn decide_path(
     index: &[StageIndex],
     stages: &[L7Stage],
     end: Answer,
-    (http, unchecked): (&HttpRequest<'_>, bool),
+    (http, around): (&HttpRequest<'_>, Around),
     path: &str,
 ) -> Answer {
     for (index, stage) in index.iter().zip(stages) {
-        let question = index.question(http, unchecked);
+        let question = index.question(http, around);
         let entry = index.first_match(&question, path).and_then(|at| stage.entries.get(at));
         if let Some(answer) = entry.and_then(entry_answer) {
             return answer;

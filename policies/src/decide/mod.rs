@@ -38,6 +38,15 @@ const NOTHING_MATCHED: Action = Action::Answer(AnswerId(0));
 /// What holds where a caller asks for an answer that the program does not hold.
 const UNKNOWN: Answer = Answer { effect: Effect::Deny, rule: None, reason: Reason::NoPolicy };
 
+/// What is around a request, beside what it says itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    /// It becomes a WebSocket with something else than frames in it, or with frames that nobody checks.
+    pub unframed: bool,
+    /// A header of the PROXY protocol came before it on its connection.
+    pub proxied: bool,
+}
+
 /// A validated program with its indexes.
 #[derive(Clone, Debug)]
 pub struct Judge {
@@ -80,18 +89,14 @@ impl Judge {
 
     /// The pair of answers for one request on a flow that is inspected with this chain.
     pub fn decide_l7(&self, chain: L7ChainId, request: &Request<'_>) -> AnswerPair {
-        self.decide_l7_as(chain, request, false)
+        self.decide_l7_among(chain, request, Around::default())
     }
 
-    /// The pair of answers for one request that becomes a WebSocket with something else than frames in it.
-    pub(crate) fn decide_unframed(&self, chain: L7ChainId, request: &Request<'_>) -> AnswerPair {
-        self.decide_l7_as(chain, request, true)
-    }
-
-    fn decide_l7_as(&self, chain: L7ChainId, request: &Request<'_>, unchecked: bool) -> AnswerPair {
+    /// The same with what is around the request.
+    pub fn decide_l7_among(&self, chain: L7ChainId, request: &Request<'_>, around: Around) -> AnswerPair {
         let at = chain.0 as usize;
         match (self.program.l7_chains.get(at), self.chains.get(at)) {
-            (Some(chain), Some(index)) => index.decide(chain, self.answer(chain.end), request, unchecked),
+            (Some(chain), Some(index)) => index.decide(chain, self.answer(chain.end), request, around),
             (None, _) | (_, None) => AnswerPair { enforced: UNKNOWN, shadow: UNKNOWN },
         }
     }
@@ -106,12 +111,13 @@ impl Judge {
         }
     }
 
-    /// True if a request of HTTP is allowed only where the frames of the WebSocket that it becomes are checked.
-    pub fn wants_frames_checked(&self, chain: L7ChainId, request: &HttpRequest<'_>) -> bool {
+    /// True if a request of HTTP, behind a header of the PROXY protocol or not, is allowed only where the frames of the
+    /// WebSocket that it becomes are checked.
+    pub fn wants_frames_checked(&self, chain: L7ChainId, request: &HttpRequest<'_>, proxied: bool) -> bool {
         let at = chain.0 as usize;
         let found = self.program.l7_chains.get(at).zip(self.chains.get(at));
         found.is_some_and(|(chain, index)| {
-            index.wants_frames_checked(chain, self.answer(chain.end).enforced, request)
+            index.wants_frames_checked(chain, self.answer(chain.end).enforced, request, proxied)
         })
     }
 
@@ -229,7 +235,7 @@ pub(crate) fn section_matches(section: &L7Section, request: &Request<'_>, effect
     let end = Answer { effect: left, rule: None, reason: Reason::NoRule };
     let end = AnswerPair { enforced: end, shadow: end };
     let index = ChainIndex::new(&chain, end, NamedRules::default());
-    index.decide(&chain, end, request, false).enforced.effect == taken
+    index.decide(&chain, end, request, Around::default()).enforced.effect == taken
 }
 
 /// What the boxes of one class say of a protocol and port.

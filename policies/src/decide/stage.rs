@@ -4,6 +4,7 @@
 //! No step looks at all entries, and none allocates. An entry without an HTTP section matches everything and
 //! bounds the search.
 
+use super::Around;
 use super::headers::{headers_match, websocket_matches};
 use super::query::query_matches;
 use super::text_table::TextTable;
@@ -25,8 +26,7 @@ const NONE: u32 = u32::MAX;
 /// What is asked: everything but the path, looked up once per request.
 pub(super) struct Question<'a> {
     request: &'a HttpRequest<'a>,
-    /// Nobody would check its frames, should it become a WebSocket.
-    unchecked: bool,
+    around: Around,
     method: u32,
     hosts: [u32; HOST_IDS_MAX],
     hosts_used: usize,
@@ -74,13 +74,16 @@ struct Candidate {
     query: Box<[QueryMatch]>,
     websocket: Option<bool>,
     frames_checked: bool,
+    proxied: bool,
 }
 
 impl Candidate {
     /// What method, path and host do not settle.
     fn matches(&self, question: &Question<'_>, effect: Option<Effect>) -> bool {
         let request = question.request;
-        !(self.frames_checked && question.unchecked)
+        let around = question.around;
+        !(self.frames_checked && around.unframed)
+            && (self.proxied || !around.proxied || effect == Some(Effect::Deny))
             && headers_match(&self.headers, request.headers, effect)
             && query_matches(&self.query, request.query, effect)
             && websocket_matches(self.websocket, request.headers, effect)
@@ -93,9 +96,9 @@ impl StageIndex {
     }
 
     /// Looks up method and host.
-    pub(super) fn question<'a>(&self, request: &'a HttpRequest<'a>, unchecked: bool) -> Question<'a> {
+    pub(super) fn question<'a>(&self, request: &'a HttpRequest<'a>, around: Around) -> Question<'a> {
         let method = self.methods.find(0, request.method.as_bytes()).unwrap_or(NONE);
-        let mut question = Question { request, unchecked, method, hosts: [ANY; HOST_IDS_MAX], hosts_used: 0 };
+        let mut question = Question { request, around, method, hosts: [ANY; HOST_IDS_MAX], hosts_used: 0 };
         if !self.has_hosts {
             return question;
         }
@@ -264,6 +267,7 @@ impl Builder {
                     query: http.query.clone().into(),
                     websocket: http.websocket,
                     frames_checked: http.frames_checked,
+                    proxied: http.proxied,
                 };
                 self.lists.entry((list, method, *host)).or_default().push(candidate);
             }

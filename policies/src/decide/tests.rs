@@ -1,11 +1,12 @@
 //! What a program from outside must keep; and that nothing is allocated to decide.
 
 use super::*;
-use crate::model::{HttpMatch, L7Section};
+use crate::model::{HttpMatch, L7Section, TlsMatch};
 use crate::program::ClassId;
 use crate::program::{AddressSpan, L7Entry, L7Stage, PortBox};
 use bulkhead_facts::{
-    HeaderField, HttpRequest, Mode, PathTemplate, PolicyRef, PortRange, Tier, UrlPath, WorkloadRef,
+    HeaderField, HttpRequest, Mode, PathTemplate, PolicyRef, PortRange, Tier, TlsHello, TlsVersion, UrlPath,
+    WorkloadRef,
 };
 
 fn pair(effect: Effect, reason: Reason) -> AnswerPair {
@@ -344,6 +345,51 @@ fn a_call_of_grpc_is_the_request_that_it_is() {
 }
 
 #[test]
+fn behind_a_header_of_the_proxy_protocol_an_allow_holds_only_where_it_accepts_one_and_a_deny_always() {
+    let path =
+        |path, proxied| HttpMatch { path: PathTemplate::parse(path).ok(), proxied, ..HttpMatch::default() };
+    let hello = |proxied| L7Section::Tls(TlsMatch { proxied, ..TlsMatch::default() });
+    let entry = |rule, effect, section| L7Entry { rule: RuleIndex(rule), effect: Some(effect), section };
+    let entries = vec![
+        entry(0, Effect::Deny, Some(L7Section::Http(vec![path("/in/no", false)]))),
+        entry(1, Effect::Allow, Some(L7Section::Http(vec![path("/in/**", true), path("/ok", false)]))),
+        entry(2, Effect::Allow, Some(hello(false))),
+    ];
+    let end = Answer { effect: Effect::Deny, rule: None, reason: Reason::NoRule };
+    let end = AnswerPair { enforced: end, shadow: end };
+    let hello_of_nobody = TlsHello {
+        server_name: None,
+        lowest: TlsVersion::V1_2,
+        highest: TlsVersion::V1_3,
+        application_protocols: &[],
+        encrypted: false,
+    };
+    let ask = |entries: &[L7Entry], asked: &str, proxied| {
+        let chain = L7Chain { enforced: vec![L7Stage { entries: entries.to_vec() }], ..L7Chain::default() };
+        let index = ChainIndex::new(&chain, end, NamedRules::default());
+        let path = UrlPath::parse(asked).ok();
+        let request = path.as_ref().map(|path| {
+            Request::Http(HttpRequest { method: "GET", path, query: None, host: None, headers: &[] })
+        });
+        let request = request.unwrap_or(Request::Tls(hello_of_nobody));
+        index.decide(&chain, end, &request, Around { proxied, ..Around::default() }).enforced.effect
+    };
+    let all = |asked| [false, true].map(|proxied| ask(&entries, asked, proxied));
+    assert_eq!(all("/in/a"), [Effect::Allow, Effect::Allow]);
+    assert_eq!(all("/ok"), [Effect::Allow, Effect::Deny]);
+    assert_eq!(all("/in/no"), [Effect::Deny, Effect::Deny]);
+    assert_eq!(all("tls"), [Effect::Deny, Effect::Deny], "what denies requests of HTTP denies what is none");
+    assert_eq!(
+        [false, true].map(|proxied| ask(&entries[1..], "tls", proxied)),
+        [Effect::Allow, Effect::Deny]
+    );
+    let accepting = [entry(0, Effect::Allow, Some(hello(true)))];
+    assert_eq!([false, true].map(|proxied| ask(&accepting, "tls", proxied)), [Effect::Allow; 2]);
+    let open = [entry(0, Effect::Allow, None)];
+    assert_eq!(["/a", "tls"].map(|asked| ask(&open, asked, true)), [Effect::Allow; 2], "it asks for nothing");
+}
+
+#[test]
 fn frames_are_checked_where_nothing_allows_the_socket_without() {
     let socket = |path: &str, frames_checked| HttpMatch {
         path: PathTemplate::parse(path).ok(),
@@ -365,7 +411,7 @@ fn frames_are_checked_where_nothing_allows_the_socket_without() {
         let path = UrlPath::parse(path).unwrap();
         let headers = [HeaderField { name: b"upgrade", value: upgrade }];
         let request = HttpRequest { method: "GET", path: &path, query: None, host: None, headers: &headers };
-        index.wants_frames_checked(&chain, end, &request)
+        index.wants_frames_checked(&chain, end, &request, false)
     };
     assert!(wants("/a", b"websocket"));
     assert!(!wants("/b", b"websocket"), "another rule allows it without");

@@ -117,6 +117,34 @@ fn frames_that_nobody_checks_any_more_widen_and_those_that_are_checked_now_narro
 }
 
 #[test]
+fn a_header_that_is_accepted_now_widens_and_one_that_is_not_any_more_narrows() {
+    let rule = |section: &str| {
+        format!("{{name: a, from: [{{workloads: {{app: checkout}}}}], ports: [80], {section}}}")
+    };
+    let kinds = [
+        (
+            [
+                "http: [{methods: [GET], path: /in}]",
+                "http: [{methods: [GET], path: /in, proxyProtocol: accepted}]",
+            ],
+            "GET /in behind a PROXY header",
+        ),
+        (
+            ["tls: {sni: [a.test]}", "tls: {sni: [a.test], proxyProtocol: accepted}"],
+            "tls sni=a.test version=1.2-1.3 behind a PROXY header",
+        ),
+    ];
+    for (sections, request) in kinds {
+        let [without, with] = sections.map(rule);
+        let told =
+            |kind: &str| vec![format!("{kind} shop/checkout -> shop/payments tcp/80 {request} +0 [2]")];
+        assert_eq!(lines(&without, &with), told("widened"));
+        assert_eq!(lines(&with, &without), told("narrowed"));
+        assert_eq!(lines(&with, &with), [""; 0]);
+    }
+}
+
+#[test]
 fn an_edge_that_opens_and_one_that_closes_are_told_with_the_widened_first() {
     let old = "{name: a, from: [{workloads: {app: checkout}}], ports: [80]}";
     let new = "{name: a, from: [{namespaces: {name: ops}}], ports: [80]}";

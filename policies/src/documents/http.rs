@@ -43,6 +43,7 @@ fn read_request(report: &mut Report, node: &Node, action: RuleAction) -> Option<
     let query = fields.list(report, "query");
     let websocket = fields.boolean(report, "websocket");
     let frames_checked = fields.choice(report, "frames", &[("checked", true)]).unwrap_or(false);
+    let proxied = proxied(report, &mut fields, action);
     let lists = [
         ("methods", methods.as_ref().map(Vec::len)),
         ("hosts", hosts.as_ref().map(Vec::len)),
@@ -70,6 +71,7 @@ fn read_request(report: &mut Report, node: &Node, action: RuleAction) -> Option<
         query: query.unwrap_or_default().iter().filter_map(|node| parameter(report, node)).collect(),
         websocket,
         frames_checked,
+        proxied,
     };
     found.methods.sort();
     found.methods.dedup();
@@ -80,6 +82,18 @@ fn read_request(report: &mut Report, node: &Node, action: RuleAction) -> Option<
     found.query.sort();
     found.query.dedup();
     Some(found)
+}
+
+/// Whether a connection may begin with a header of the PROXY protocol.
+pub(super) fn proxied(report: &mut Report, fields: &mut Fields<'_>, action: RuleAction) -> bool {
+    let node = fields.get(report, "proxyProtocol");
+    let accepted = fields.choice(report, "proxyProtocol", &[("accepted", true)]).unwrap_or(false);
+    if let Some(node) = node.filter(|_| accepted && action != RuleAction::Allow) {
+        report
+            .error("bad-request", node.span, "`proxyProtocol` stands in a rule that allows, and nowhere else")
+            .help("what is denied is denied behind such a header, too");
+    }
+    accepted
 }
 
 /// Frames are checked where an allowed request becomes a WebSocket, and nowhere else.

@@ -196,6 +196,7 @@ fn tls() -> Shape {
         field("alpn", list(Shape::Text), "Application protocols that may be offered."),
         field("ech", Shape::Boolean, "Clients that encrypt the name are meant as well."),
         field("noSni", Shape::Boolean, "Clients that send no name are meant as well."),
+        proxied(),
     ])
 }
 
@@ -259,6 +260,14 @@ fn peer() -> Shape {
     ])
 }
 
+fn proxied() -> Field {
+    field(
+        "proxyProtocol",
+        Shape::Word(&["accepted"]),
+        "Also behind a header of the PROXY protocol, whose addresses are not believed.",
+    )
+}
+
 fn request() -> Shape {
     let header = Shape::Object(vec![
         required("name", Shape::Text, "Name, without case."),
@@ -282,6 +291,7 @@ fn request() -> Shape {
             Shape::Word(&["checked"]),
             "Frames of the WebSocket are checked, beside `websocket: true`.",
         ),
+        proxied(),
     ])
 }
 

@@ -24,7 +24,7 @@ pub(super) fn read(report: &mut Report, name: &str, node: &Node, action: RuleAct
             let calls = each(report, node, "grpc", |report, item| grpc(report, item, action))?;
             Some(L7Section::Http(calls.into_iter().flatten().collect()))
         }
-        "tls" => tls(report, node).map(L7Section::Tls),
+        "tls" => tls(report, node, action).map(L7Section::Tls),
         "dns" => each(report, node, "dns", dns).map(L7Section::Dns),
         "redis" => each(report, node, "redis", redis).map(L7Section::Redis),
         "postgres" => each(report, node, "postgres", postgres).map(L7Section::Postgres),
@@ -192,7 +192,7 @@ fn grpc_name(
     Some(text.to_owned())
 }
 
-fn tls(report: &mut Report, node: &Node) -> Option<TlsMatch> {
+fn tls(report: &mut Report, node: &Node, action: RuleAction) -> Option<TlsMatch> {
     let mut fields = Fields::open(report, node, "`tls`", Nulls::Refused)?;
     let sni = texts(report, &mut fields, "sni", name_pattern);
     let versions = TlsVersion::ALL.map(|version| (version.as_str(), version));
@@ -202,8 +202,9 @@ fn tls(report: &mut Report, node: &Node) -> Option<TlsMatch> {
     });
     let encrypted = fields.boolean(report, "ech").unwrap_or_default();
     let nameless = fields.boolean(report, "noSni").unwrap_or_default();
+    let proxied = super::http::proxied(report, &mut fields, action);
     fields.finish(report);
-    Some(TlsMatch { sni, min, alpn, encrypted, nameless })
+    Some(TlsMatch { sni, min, alpn, encrypted, nameless, proxied })
 }
 
 /// Types of records by name (IANA, DNS Resource Record Types).

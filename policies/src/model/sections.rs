@@ -118,6 +118,8 @@ pub struct HttpMatch {
     pub websocket: Option<bool>,
     /// Frames of the WebSocket that it becomes are checked (RFC 6455); of allows with `websocket` only.
     pub frames_checked: bool,
+    /// Meant as well behind a header of the PROXY protocol; of allows only, since a deny means it always.
+    pub proxied: bool,
 }
 
 /// A requirement on a header field.
@@ -165,6 +167,8 @@ pub struct TlsMatch {
     pub encrypted: bool,
     /// Hellos without a server name are meant as well.
     pub nameless: bool,
+    /// Meant as well behind a header of the PROXY protocol; of allows only, since a deny means it always.
+    pub proxied: bool,
 }
 
 /// One kind of question to a name server.

@@ -219,6 +219,7 @@ fn http_match(random: &mut Random) -> HttpMatch {
         },
         websocket: random.once_in(6).then(|| random.once_in(2)),
         frames_checked: false,
+        proxied: false,
     }
 }
 
@@ -233,6 +234,7 @@ pub(crate) fn section(random: &mut Random) -> L7Section {
             alpn: words(random),
             encrypted: random.once_in(3),
             nameless: random.once_in(3),
+            proxied: false,
         }),
         1 => L7Section::Dns(
             random.some(2, |r| DnsMatch { names: names(r), records: r.some(2, |r| r.pick(&RECORDS)) }),

@@ -18,10 +18,10 @@ pub use words::{WORD_PROTOCOLS, WordField, record_number};
 pub(crate) use words::{api_name, record_name};
 
 use crate::compile::{CompileError, Compiler};
-use crate::decide::{InvalidProgram, Judge};
+use crate::decide::{Around, InvalidProgram, Judge};
 use crate::inventory::{Inventory, ObjectName};
-use crate::program::{Action, Answer, AnswerPair, L7ChainId, RuleInfo};
-use bulkhead_facts::{Direction, Effect, HostName, L4Protocol, Reason, Request, WorkloadRef};
+use crate::program::{Action, Answer, AnswerPair, RuleInfo};
+use bulkhead_facts::{Direction, Effect, HostName, L4Protocol, Reason, WorkloadRef};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -180,7 +180,7 @@ impl<'a> Judges<'a> {
         let action = asked.action(judge);
         let sent = asked.question.request.filter(|request| request.runs_on(asked.question.protocol));
         let hosted = sent.zip(asked.question.name).and_then(|(request, name)| request.hosted(name));
-        let pair = answer(judge, action, hosted.as_ref().or(sent), Judge::decide_l7);
+        let pair = answer(judge, action, hosted.as_ref().or(sent), Around::default());
         let rule = |answer: Answer| answer.rule.map(|rule| judge.rule(rule).clone());
         Ok(Some(SideAnswer {
             direction: asked.direction,
@@ -194,22 +194,22 @@ impl<'a> Judges<'a> {
     }
 }
 
-/// What a judge says of a request on a flow that it acts on so; `None` is bytes that cannot be read. `decide` asks a chain.
+/// What a judge says of a request on a flow that it acts on so; `None` is bytes that cannot be read.
 pub(crate) fn answer(
     judge: &Judge,
     action: Action,
     request: Option<&RequestQuestion>,
-    decide: fn(&Judge, L7ChainId, &Request<'_>) -> AnswerPair,
+    around: Around,
 ) -> AnswerPair {
     match (action, request) {
         (Action::Answer(id) | Action::Learn(id), _) => judge.answer(id),
         (Action::Inspect { opaque, .. }, None) => judge.answer(opaque),
         (Action::Inspect { chain, opaque }, Some(request)) => request.with(|request| match request {
-            Ok(request) => decide(judge, chain, &request),
+            Ok(request) => judge.decide_l7_among(chain, &request, around),
             Err(error) => refused(judge.answer(opaque), error.reason()),
         }),
         (Action::Choose { choice, otherwise }, _) => {
-            judge.least_of(choice, otherwise, |action| answer(judge, action, request, decide))
+            judge.least_of(choice, otherwise, |action| answer(judge, action, request, around))
         }
     }
 }

@@ -55,8 +55,10 @@ fn at_path(path: &PathKind, matches: &[AskedMatch<'_>], found: &mut Kinds) -> Re
     let targets = targets(path, matches)?;
     let checked: Vec<HttpMatch> =
         matches.iter().filter(|(_, http)| http.frames_checked).map(|(_, http)| (*http).clone()).collect();
-    let ways = if checked.is_empty() { 1 } else { 2 };
+    let proxied = matches.iter().any(|(_, http)| http.proxied);
+    let ways = (1 + usize::from(!checked.is_empty())) * (1 + usize::from(proxied));
     found.room_for(&[methods.len(), hosts.len(), headers.len(), targets.len(), ways])?;
+    let has_checked = !checked.is_empty();
     let checked = L7Section::Http(checked);
     for method in &methods {
         for host in &hosts {
@@ -70,10 +72,14 @@ fn at_path(path: &PathKind, matches: &[AskedMatch<'_>], found: &mut Kinds) -> Re
                 };
                 let shown = shown(&request, path);
                 let request = RequestQuestion::Http(request);
-                let is_checked = ways > 1 && !headers.is_empty() && takes(&checked, &request, Effect::Allow);
+                let is_checked =
+                    has_checked && !headers.is_empty() && takes(&checked, &request, Effect::Allow);
                 found.push(request, Some(shown));
                 if is_checked {
-                    found.push_unframed();
+                    found.again_unframed(1);
+                }
+                if proxied {
+                    found.again_proxied(1 + usize::from(is_checked));
                 }
             }
         }

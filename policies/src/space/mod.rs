@@ -24,7 +24,7 @@ pub use requests::{RequestKind, TooManyKinds, requests};
 pub use shown::shown_block;
 
 use crate::compile::Compiler;
-use crate::decide::Judge;
+use crate::decide::{Around, Judge};
 use crate::inventory::{Inventory, ObjectName};
 use crate::matrix::MatrixError;
 use crate::program::{Action, Answer, L7Chain, L7ChainId};
@@ -74,8 +74,8 @@ pub enum Sent<'q> {
     Opaque,
     /// A request.
     Request(&'q RequestQuestion),
-    /// A request, and in the WebSocket that it becomes something else than frames.
-    Unframed(&'q RequestQuestion),
+    /// A request and what is around it.
+    Among(&'q RequestQuestion, Around),
 }
 
 impl<'j> Gate<'j> {
@@ -100,9 +100,9 @@ impl<'j> Gate<'j> {
     /// The answer for what is sent.
     pub fn answer(&self, sent: Sent<'_>, version: Version) -> Answer {
         let pair = match sent {
-            Sent::Opaque => answer(self.judge, self.action, None, Judge::decide_l7),
-            Sent::Request(request) => answer(self.judge, self.action, Some(request), Judge::decide_l7),
-            Sent::Unframed(request) => answer(self.judge, self.action, Some(request), Judge::decide_unframed),
+            Sent::Opaque => answer(self.judge, self.action, None, Around::default()),
+            Sent::Request(request) => answer(self.judge, self.action, Some(request), Around::default()),
+            Sent::Among(request, around) => answer(self.judge, self.action, Some(request), around),
         };
         match version {
             Version::Enforced => pair.enforced,

@@ -88,7 +88,8 @@ fn add_tls(any: &[(bool, &TlsMatch)], found: &mut Kinds) -> Result<(), TooManyKi
         })
         .collect();
     let offered = sets(items, &tests)?;
-    found.room_for(&[named.len(), versions.len(), offered.len()])?;
+    let proxied = any.iter().any(|(_, hello)| hello.proxied);
+    found.room_for(&[named.len(), versions.len(), offered.len(), 1 + usize::from(proxied)])?;
     for (server_name, encrypted) in &named {
         for (lowest, highest) in &versions {
             for application_protocols in &offered {
@@ -100,6 +101,9 @@ fn add_tls(any: &[(bool, &TlsMatch)], found: &mut Kinds) -> Result<(), TooManyKi
                     encrypted: *encrypted,
                 };
                 found.push(RequestQuestion::Tls(hello), None);
+                if proxied {
+                    found.again_proxied(1);
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 //! that no rule speaks of is to all of them what bytes are that nobody can read.
 
 use super::{Gate, Sent, http, others};
+use crate::decide::Around;
 use crate::limits::{REQUEST_KINDS_MAX, help};
 use crate::model::L7Section;
 use crate::questions::RequestQuestion;
@@ -17,8 +18,8 @@ use std::fmt;
 pub struct RequestKind {
     /// The request; `None` for bytes that nobody can read.
     pub request: Option<RequestQuestion>,
-    /// It becomes a WebSocket with something else than frames in it.
-    pub unframed: bool,
+    /// What is around it.
+    pub around: Around,
     /// The kind, as `POST /v1/charges/{any}`.
     pub shown: String,
 }
@@ -26,8 +27,7 @@ pub struct RequestKind {
 impl RequestKind {
     /// As it is sent.
     pub fn sent(&self) -> Sent<'_> {
-        let sent = if self.unframed { Sent::Unframed } else { Sent::Request };
-        self.request.as_ref().map_or(Sent::Opaque, sent)
+        self.request.as_ref().map_or(Sent::Opaque, |request| Sent::Among(request, self.around))
     }
 }
 
@@ -67,8 +67,11 @@ pub fn requests(
 
 /// The same of sections alone.
 pub(super) fn of_sections(sections: &[Asked<'_>], spelled: bool) -> Result<Vec<RequestKind>, TooManyKinds> {
-    let opaque =
-        RequestKind { request: None, unframed: false, shown: "bytes that cannot be read".to_owned() };
+    let opaque = RequestKind {
+        request: None,
+        around: Around::default(),
+        shown: "bytes that cannot be read".to_owned(),
+    };
     let mut found = Kinds(vec![opaque]);
     http::add(sections, spelled, &mut found)?;
     others::add(sections, &mut found)?;
@@ -88,16 +91,28 @@ impl Kinds {
 
     pub(super) fn push(&mut self, request: RequestQuestion, shown: Option<String>) {
         let shown = shown.unwrap_or_else(|| request.to_string());
-        self.0.push(RequestKind { request: Some(request), unframed: false, shown });
+        self.0.push(RequestKind { request: Some(request), around: Around::default(), shown });
     }
 
-    /// The last one again, where what comes after it is checked.
-    pub(super) fn push_unframed(&mut self) {
-        let unframed = |kind: &RequestKind| RequestKind {
-            unframed: true,
-            shown: format!("{} and then no frames", kind.shown),
-            ..kind.clone()
-        };
-        self.0.extend(self.0.last().map(unframed));
+    /// So many of the last ones again, and in their WebSockets something else than frames.
+    pub(super) fn again_unframed(&mut self, count: usize) {
+        self.again(count, |kind| {
+            kind.around.unframed = true;
+            kind.shown.push_str(" and then no frames");
+        });
+    }
+
+    /// So many of the last ones again, behind a header of the PROXY protocol.
+    pub(super) fn again_proxied(&mut self, count: usize) {
+        self.again(count, |kind| {
+            kind.around.proxied = true;
+            kind.shown.push_str(" behind a PROXY header");
+        });
+    }
+
+    fn again(&mut self, count: usize, change: impl Fn(&mut RequestKind)) {
+        let mut more = self.0[self.0.len().saturating_sub(count)..].to_vec();
+        more.iter_mut().for_each(change);
+        self.0.append(&mut more);
     }
 }

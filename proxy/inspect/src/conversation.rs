@@ -8,8 +8,9 @@ use crate::detect::{self, Protocol};
 use crate::http1::Http1;
 use crate::http2::Http2;
 use crate::kafka::Kafka;
-use crate::limits::DETECTION_BYTES_MAX;
+use crate::limits::{DETECTION_BYTES_MAX, PROXY_HEADER_BYTES_MAX};
 use crate::postgres::Postgres;
+use crate::proxy_header::{self, Header};
 use crate::redis::Redis;
 use crate::tls::Tls;
 
@@ -20,6 +21,19 @@ pub struct Conversation {
     named: Named,
     /// Steps are obeyed.
     gate: bool,
+    header: ProxyHeader,
+}
+
+/// A header of the PROXY protocol before the first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ProxyHeader {
+    /// It is bytes like any others.
+    #[default]
+    Unknown,
+    /// A rule accepts one.
+    Accepted,
+    /// It was there.
+    Seen,
 }
 
 #[derive(Debug)]
@@ -85,7 +99,7 @@ impl Conversation {
     /// open. Under the gate another one is opaque from its first byte on; HTTP/1 aside, of which nothing leaves before it is
     /// asked about.
     pub fn expecting(named: impl IntoIterator<Item = Protocol>) -> Self {
-        Self { state: State::default(), named: Named::of(named), gate: false }
+        Self { state: State::default(), named: Named::of(named), gate: false, header: ProxyHeader::default() }
     }
 
     /// Another policy is in force, which names these protocols.
@@ -94,14 +108,41 @@ impl Conversation {
         inspector!(&mut self.state, inspector => inspector.policy_changed(), ());
     }
 
+    /// Whether some rule accepts a header of the PROXY protocol before HTTP or TLS. One that was read stays.
+    pub fn accept_proxy_header(&mut self, accepted: bool) {
+        self.header = match (self.header, accepted) {
+            (ProxyHeader::Seen, _) => ProxyHeader::Seen,
+            (_, true) => ProxyHeader::Accepted,
+            (_, false) => ProxyHeader::Unknown,
+        };
+    }
+
+    /// True if the connection began with a header of the PROXY protocol.
+    pub fn is_proxied(&self) -> bool {
+        self.header == ProxyHeader::Seen
+    }
+
     /// What to do with bytes from the client that were not yet let go.
     pub fn client<'a>(&'a mut self, bytes: &'a [u8]) -> Step<'a> {
+        if let (State::Detecting { .. }, ProxyHeader::Accepted) = (&self.state, self.header) {
+            match proxy_header::read(bytes) {
+                Ok(Header::None) => {}
+                Ok(Header::Begun) => return Step::NeedMore,
+                Ok(Header::Whole(length)) => {
+                    self.header = ProxyHeader::Seen;
+                    return Step::Forward(length);
+                }
+                Err(refusal) => return Step::Refuse(refusal),
+            }
+        }
         if let State::Detecting { greeted } = self.state {
             match detect::client(bytes, self.named.only()) {
                 None => return Step::NeedMore,
                 Some(protocol) => {
-                    // In no other protocol that is read does the server speak first.
-                    let agree = !greeted || protocol == Protocol::Http2;
+                    // In no other protocol that is read does the server speak first, and no rule knows another one behind
+                    // a header.
+                    let headed = [Protocol::Http1, Protocol::Http2, Protocol::Tls].contains(&protocol);
+                    let agree = (!greeted || protocol == Protocol::Http2) && (!self.is_proxied() || headed);
                     self.begin(if agree { protocol } else { Protocol::Unknown });
                     if self.gate && self.is_unnamed() {
                         return Step::Opaque;
@@ -228,7 +269,9 @@ impl Conversation {
 
     /// Bytes of the client that have to be shown together at most.
     pub fn bytes_max(&self) -> usize {
-        inspector!(&self.state, inspector => inspector.bytes_max(), DETECTION_BYTES_MAX)
+        let first =
+            if self.header == ProxyHeader::Accepted { PROXY_HEADER_BYTES_MAX } else { DETECTION_BYTES_MAX };
+        inspector!(&self.state, inspector => inspector.bytes_max(), first)
     }
 
     /// Reads no request after the one whose body is open.

@@ -19,6 +19,7 @@ mod http2;
 mod kafka;
 pub mod limits;
 mod postgres;
+mod proxy_header;
 mod question;
 mod redis;
 pub mod signature;

@@ -24,6 +24,8 @@ pub const REQUESTS_OUTSTANDING_MAX: usize = 24;
 pub const INTERIM_RESPONSES_MAX: u8 = 32;
 /// First bytes after which a protocol must be told. More: it is unknown.
 pub const DETECTION_BYTES_MAX: usize = 64;
+/// Bytes of a header of the PROXY protocol. More: refused; without values that nobody needs it has at most 536.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2 * 1024;
 /// Segments that a path in a report keeps. More: the rest becomes `**`.
 pub const SIGNATURE_SEGMENTS_MAX: usize = 12;
 /// Bytes that a path in a report keeps. More: the rest becomes `**`.

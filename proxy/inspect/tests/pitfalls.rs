@@ -662,3 +662,33 @@ fn who_greets_as_http2_serves_no_other_protocol_however_its_client_is_cut() {
         }
     }
 }
+
+#[test]
+fn behind_an_accepted_header_http_and_tls_are_read_and_nothing_else() {
+    let header = b"PROXY UNKNOWN\r\n";
+    let clients: [(Protocol, &[u8], Option<Protocol>); 5] = [
+        (Protocol::Http1, b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n", Some(Protocol::Http1)),
+        (Protocol::Http1, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Protocol::Http2)),
+        (Protocol::Tls, b"\x16\x03\x01\0\xc3\x01", Some(Protocol::Tls)),
+        (Protocol::Redis, b"*1\r\n$4\r\nPING\r\n", Some(Protocol::Unknown)),
+        (Protocol::Postgres, b"\0\0\0\x08\x04\xd2\x16\x2f", Some(Protocol::Unknown)),
+    ];
+    for (named, first, told) in clients {
+        let mut conversation = Conversation::expecting([named]);
+        conversation.accept_proxy_header(true);
+        conversation.hold(true, 0);
+        for length in 1..header.len() {
+            assert!(matches!(conversation.client(&header[..length]), Step::NeedMore), "{length}");
+        }
+        assert!(matches!(conversation.client(header), Step::Forward(15)));
+        assert!(conversation.is_proxied());
+        conversation.accept_proxy_header(false);
+        assert!(conversation.is_proxied(), "what was there stays so");
+        let opaque = matches!(conversation.client(first), Step::Opaque);
+        assert_eq!((conversation.protocol(), opaque), (told, told == Some(Protocol::Unknown)));
+    }
+    let mut other = Conversation::expecting([Protocol::Http1]);
+    other.hold(true, 0);
+    let line = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n\r\n";
+    assert!(matches!(other.client(line), Step::Refuse(_)) && !other.is_proxied(), "no rule accepts it");
+}

@@ -433,7 +433,9 @@ impl Connection {
         let (direction, peer, port) = (self.report.direction, self.report.peer, self.report.port);
         let endpoint = self.report.endpoint.as_deref().copied();
         self.verdicts = Verdicts::new(current, direction, peer, port, endpoint);
+        self.verdicts.proxied = self.conversation.is_proxied();
         self.conversation.expect(self.verdicts.named());
+        self.conversation.accept_proxy_header(self.verdicts.accepts_proxy_header());
         if let Some(denied) = self.denied_now() {
             add(&COUNTERS.resets_on_policy_change, 1);
             self.report.denied(&self.verdicts.current, denied, None, self.application(), None);
@@ -516,6 +518,7 @@ pub(super) fn end(event: Event) -> End {
 
 fn conversation(verdicts: &Verdicts) -> Conversation {
     let mut conversation = Conversation::expecting(verdicts.named());
+    conversation.accept_proxy_header(verdicts.accepts_proxy_header());
     conversation.hold(verdicts.gate(), 0);
     conversation
 }

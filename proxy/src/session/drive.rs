@@ -25,6 +25,7 @@ impl Connection {
                 return Ok(());
             }
             let Self { client, conversation, verdicts, report, gate, head_since, .. } = self;
+            verdicts.proxied = conversation.is_proxied();
             match conversation.client(client.inbound.unjudged()) {
                 Step::NeedMore => break,
                 Step::Forward(count) => report.bytes_to_destination += client.inbound.approve(count),

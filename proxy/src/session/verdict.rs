@@ -3,7 +3,7 @@
 use crate::policy::Current;
 use bulkhead_facts::{Direction, Effect, L4Protocol, Reason, Request};
 use bulkhead_inspect::{Protocol, Question, Refusal};
-use bulkhead_policies::decide::Spoken;
+use bulkhead_policies::decide::{Around, Spoken};
 use bulkhead_policies::program::{Action, Answer, AnswerPair, L7ChainId};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub(super) struct Verdicts {
     pub(super) current: Arc<Current>,
     pub(super) plan: Plan,
+    /// The connection began with a header of the PROXY protocol.
+    pub(super) proxied: bool,
 }
 
 /// How a connection is held.
@@ -59,7 +61,7 @@ impl Verdicts {
         endpoint: Option<SocketAddr>,
     ) -> Self {
         let plan = plan(&current, action(&current, direction, peer, port, endpoint));
-        Self { current, plan }
+        Self { current, plan, proxied: false }
     }
 
     /// True if nothing may leave before its verdict.
@@ -80,18 +82,28 @@ impl Verdicts {
         SECTION_PROTOCOLS.into_iter().filter(move |protocol| names(spoken, *protocol))
     }
 
+    /// True if some rule means connections that begin with a header of the PROXY protocol as well.
+    pub(super) fn accepts_proxy_header(&self) -> bool {
+        matches!(self.plan, Plan::Inspect { spoken: Spoken { proxied: true, .. }, .. })
+    }
+
     /// What holds for a request.
     pub(super) fn request(&self, question: &Question<'_>) -> AnswerPair {
         match self.plan {
             Plan::Reset(pair) | Plan::Pass(pair) => pair,
             Plan::Inspect { chain, spoken, .. } => {
                 let judge = &self.current.judge;
+                let around = Around { proxied: self.proxied, ..Around::default() };
                 let pair = match question.unclear_host() {
+                    Some(_) if self.proxied => judge.decide_l7(chain, &Request::Opaque),
                     Some(host) => judge.decide_unclear_http(chain, host),
-                    None => question.with_request(|request| judge.decide_l7(chain, request)),
+                    None => question.with_request(|request| judge.decide_l7_among(chain, request, around)),
                 };
                 match question.ambiguity() {
                     Some(_) => unless_by_rule(pair, Reason::Ambiguous),
+                    None if self.is_denied_for_its_header(chain, pair, question) => {
+                        unless_by_rule(pair, Reason::ProtocolMismatch)
+                    }
                     None if names(spoken, question.protocol()) => pair,
                     None => unless_by_rule(pair, Reason::ProtocolMismatch),
                 }
@@ -99,11 +111,17 @@ impl Verdicts {
         }
     }
 
+    /// True if nothing but the header of the PROXY protocol before it makes the difference.
+    fn is_denied_for_its_header(&self, chain: L7ChainId, pair: AnswerPair, question: &Question<'_>) -> bool {
+        let without = || question.with_request(|request| self.current.judge.decide_l7(chain, request));
+        self.proxied && pair.enforced.effect == Effect::Deny && without().enforced.effect == Effect::Allow
+    }
+
     /// True for a request that is allowed only where the frames of the WebSocket that it becomes are checked.
     pub(super) fn wants_frames_checked(&self, question: &Question<'_>) -> bool {
         let Plan::Inspect { chain, gate: true, .. } = self.plan else { return false };
         question.with_request(|request| match request {
-            Request::Http(request) => self.current.judge.wants_frames_checked(chain, request),
+            Request::Http(request) => self.current.judge.wants_frames_checked(chain, request, self.proxied),
             _ => false,
         })
     }
