@@ -103,7 +103,7 @@ pub const EMPTY_FRAMES_MAX: u32 = 1_000;
 pub const WEBSOCKET_FRAME_BYTES_MAX: u64 = 1 << 30;
 
 /// Bytes of a command to Redis that are held to judge it; those behind its keys are not. More: refused.
-pub const REDIS_COMMAND_BYTES_MAX: usize = 1024 * 1024;
+pub const REDIS_COMMAND_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Arguments of a command to Redis that are held to judge it. More: refused.
 pub const REDIS_ARGUMENTS_MAX: usize = 16 * 1024;
 /// Bytes of one argument or one string of a reply (the server's own limit). More: the connection is closed.
@@ -121,8 +121,9 @@ pub const REDIS_REPLY_ITEMS_MAX: u64 = u32::MAX as u64;
 pub const POSTGRES_STARTUP_BYTES_MAX: usize = 10_000;
 /// Bytes of a name in PostgreSQL, from which on the server cuts it off. More: refused.
 pub const POSTGRES_NAME_BYTES_MAX: usize = 63;
-/// Bytes of a statement to PostgreSQL, which is held until it is judged. More: refused.
-pub const POSTGRES_STATEMENT_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a statement to PostgreSQL, which is held until it is judged; some drivers write values of columns into it. More:
+/// refused.
+pub const POSTGRES_STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of a message of PostgreSQL (the server's own limit). More: the connection is closed.
 pub const POSTGRES_MESSAGE_BYTES_MAX: usize = 0x3fff_ffff;
 /// Prepared statements, and portals, of one session. More: those that were of no use for longest are forgotten, and what is
@@ -133,8 +134,9 @@ pub const POSTGRES_OUTSTANDING_MAX: usize = 8 * 1024;
 /// Refusals to a client of PostgreSQL that wait for their turn. More: further messages wait.
 pub const POSTGRES_REFUSALS_MAX: usize = 16;
 
-/// Bytes of a request to Kafka that are held to judge its topics. More: refused.
-pub const KAFKA_REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of a request to Kafka that are held to judge its topics; of batches of many partitions some clients make one
+/// request. More: refused.
+pub const KAFKA_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of any message of Kafka (the broker's own limit). More: the connection is closed.
 pub const KAFKA_MESSAGE_BYTES_MAX: usize = 100 * 1024 * 1024;
 /// Topics of one request to Kafka, and of one fetch session. More: refused, and unknown.

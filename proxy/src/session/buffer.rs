@@ -4,6 +4,7 @@
 //! stays behind judging; under the tee it does not wait, and the bytes stay until they were judged too. Where other bytes
 //! leave than came, all that may leave is copied together until it is out.
 
+use super::grown::Grown;
 use super::limits::{BUFFERS_POOLED_MAX, REWRITTEN_BYTES_MAX};
 use std::cell::{Cell, RefCell};
 
@@ -31,6 +32,8 @@ pub(super) struct Buffer {
     /// What leaves before anything else, since some of it was rewritten; and how much of it has.
     rewritten: Vec<u8>,
     rewritten_sent: usize,
+    /// What it has grown by.
+    grown: Grown,
 }
 
 impl Buffer {
@@ -45,6 +48,7 @@ impl Buffer {
             end: 0,
             rewritten: Vec::new(),
             rewritten_sent: 0,
+            grown: Grown::default(),
         }
     }
 
@@ -128,12 +132,14 @@ impl Buffer {
         self.rewritten.len() >= REWRITTEN_BYTES_MAX
     }
 
-    /// Makes room for messages up to `size`, twice as much at a time. False if there is as much already.
+    /// Makes room for messages up to `size`, twice as much at a time. False if there is as much already, or if all that
+    /// buffers may grow by is taken.
     pub(super) fn grow(&mut self, size: usize) -> bool {
-        if self.size >= size {
+        let larger = (self.size * 2).min(size);
+        if self.size >= size || !self.grown.more(larger - self.size) {
             return false;
         }
-        self.size = (self.size * 2).min(size);
+        self.size = larger;
         let mut bytes = vec![0; self.size].into_boxed_slice();
         if let Some(front) = bytes.get_mut(..self.bytes.len()) {
             front.copy_from_slice(&self.bytes);
@@ -213,6 +219,7 @@ impl Buffer {
                 put(bytes);
             }
             self.size = self.base;
+            self.grown.give_back();
         }
     }
 

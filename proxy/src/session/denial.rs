@@ -93,6 +93,9 @@ fn policy(judge: &Judge, answer: Answer) -> String {
 /// The smallest change that would let it pass.
 fn change(judge: &Judge, answer: Answer, about: About<'_>) -> String {
     let Some(question) = about.question else {
+        if answer.reason == bulkhead_facts::Reason::Limit {
+            return "send less at once, or allow the port without an L7 section".to_owned();
+        }
         return "send requests that every server reads alike, or allow the port without an L7 section"
             .to_owned();
     };

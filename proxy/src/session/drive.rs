@@ -149,9 +149,13 @@ impl Connection {
             self.end_if_answered_early();
             self.note_progress();
         }
-        let stuck = self.server.as_ref().is_some_and(|server| server.inbound.is_stuck());
-        if !self.gate && stuck {
-            self.lose_track();
+        let bytes_max = self.conversation.bytes_max();
+        if let Some(server) = self.server.as_mut().filter(|server| server.inbound.is_stuck()) {
+            match self.gate {
+                // An answer that is changed is there in full before: of Kafka, what its brokers and topics are.
+                true => drop(server.inbound.grow(bytes_max)),
+                false => self.lose_track(),
+            }
         }
         Ok(())
     }

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 /// Bytes read from a client and not yet sent on; a request head has to fit. More: reading waits.
 pub const CLIENT_BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes that buffers of the whole process may grow by, for messages that are held in full to judge them, each up to its own
+/// limit. More: such a message is refused; where it is only observed, it is not read on.
+pub const GROWN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes read from a server and not yet sent on. More: reading waits.
 pub const SERVER_BUFFER_BYTES: usize = 128 * 1024;
 /// Bytes that were rewritten and not yet sent. More: nothing further is judged until they have left.

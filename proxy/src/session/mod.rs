@@ -14,6 +14,7 @@ mod connection;
 mod counters;
 mod denial;
 mod drive;
+mod grown;
 mod kinds;
 mod leg;
 pub mod limits;

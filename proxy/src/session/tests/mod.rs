@@ -17,6 +17,7 @@ mod http2_change;
 mod http2_clients;
 mod http2_oracle;
 mod kafka_peer;
+mod large;
 mod names;
 mod origin;
 mod patient;
