@@ -10,9 +10,29 @@ use gate::{End, World, describe, run, run_all_splits};
 const WORLD: World =
     World { expected: Some(Protocol::Tls), allow: not_secret, answer: server_hello, opaque: false };
 
-/// What a server says to the first bytes of a client.
-fn server_hello(got: &[u8]) -> Vec<u8> {
-    if got.is_empty() { Vec::new() } else { answer([9; 32]) }
+/// What a server of TLS 1.3 says to a hello: that version where it is offered, else the client's highest.
+fn server_hello(mut got: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    while let Some(&[22, _, _, high, low]) = got.first_chunk() {
+        let size = usize::from(u16::from_be_bytes([high, low]));
+        content.extend(got.iter().skip(5).take(size));
+        got = got.get(5 + size..).unwrap_or_default();
+    }
+    let offers = content.windows(2).any(|pair| pair == [3, 4]);
+    match content.get(4..6) {
+        None => Vec::new(),
+        Some(_) if offers => chosen(0x0303, Some(0x0304)),
+        Some(version) => chosen(u16::from_be_bytes([version[0], version[1]]).min(0x0303), None),
+    }
+}
+
+/// A hello of a server, with the version of TLS 1.3 in an extension.
+fn chosen(version: u16, extended: Option<u16>) -> Vec<u8> {
+    let extensions = extended.map_or(Vec::new(), |version| extension(43, &version.to_be_bytes()));
+    let extensions = if extensions.is_empty() { Vec::new() } else { length16(&extensions) };
+    let body = [&version.to_be_bytes()[..], &[9; 32], &[0, 0x13, 1, 0], &extensions].concat();
+    let length = u8::try_from(body.len()).expect("a sound test");
+    records(&[&[2, 0, 0, length], body.as_slice()].concat(), 1 << 14)
 }
 
 /// The random of a server hello that asks for another hello (RFC 8446 section 4.1.3): SHA-256 of `HelloRetryRequest`.
@@ -251,6 +271,30 @@ fn another_hello_that_the_server_asks_for_says_what_the_first_did() {
                 assert!(outcome.to_client.starts_with(&answer(RETRY)), "{other:?}");
             }
         }
+    }
+}
+
+/// A server that does not know the list of versions chooses by the field in front, which every client of 1.3 fills with 1.2.
+#[test]
+fn a_server_chooses_no_version_that_was_not_decided_on() {
+    fn old(got: &[u8]) -> Vec<u8> {
+        if got.is_empty() { Vec::new() } else { chosen(0x0303, None) }
+    }
+    fn older(got: &[u8]) -> Vec<u8> {
+        if got.is_empty() { Vec::new() } else { [chosen(0x0301, None), vec![22, 3, 1, 0, 9]].concat() }
+    }
+    for (answer, offered, passes) in [
+        (old as fn(&[u8]) -> Vec<u8>, &[0x0304][..], false),
+        (old, &[0x0304, 0x0303], true),
+        (older, &[0x0304, 0x0303], false),
+        (older, &[0x0303, 0x0302, 0x0301], true),
+        (server_hello, &[0x0304], true),
+    ] {
+        let input = hello(&[sni("open.test"), versions(offered)]);
+        let outcome = run_all_splits(World { answer, ..WORLD }, &input);
+        let expected = if passes { End::Opaque } else { End::Reset(Reason::Ambiguous) };
+        assert_eq!((outcome.end, outcome.to_server), (expected, input), "{offered:x?}");
+        assert!(passes || outcome.to_client.is_empty());
     }
 }
 

@@ -46,6 +46,8 @@ const RETRY: [u8; 32] = [
     0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
+const MESSAGE_HEADER_BYTES: usize = 4;
+
 /// Headers of record and message, and the version, before the random.
 const BEFORE_RANDOM: usize = RECORD_HEADER_BYTES + 6;
 
@@ -107,10 +109,31 @@ impl Answering {
         match (record_length(bytes), bytes.get(random.clone())) {
             (Some(length), _) if length < random.end => Passage::Secret,
             (None, _) | (_, None) => Passage::More,
-            (Some(_), Some(random)) => {
-                let says_hello = bytes.get(RECORD_HEADER_BYTES) == Some(&SERVER_HELLO);
-                self.again = says_hello && random == RETRY;
-                if self.again { Passage::Forward(bytes.len()) } else { Passage::Secret }
+            (Some(length), Some(random)) => {
+                if bytes.get(RECORD_HEADER_BYTES) != Some(&SERVER_HELLO) {
+                    return Passage::Secret;
+                }
+                self.again = random == RETRY;
+                if self.again { Passage::Forward(bytes.len()) } else { self.chosen(bytes, length) }
+            }
+        }
+    }
+
+    /// A server that does not know the list of versions may choose one that is not on it, which was not decided on; a client that
+    /// means what it says ends there.
+    fn chosen(&self, bytes: &[u8], record: usize) -> Passage {
+        let message = bytes.get(RECORD_HEADER_BYTES..).unwrap_or_default();
+        let Some(&[_, a, b, c]) = message.first_chunk() else { return Passage::More };
+        let length = MESSAGE_HEADER_BYTES
+            + usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX >> 1);
+        let Some(body) = message.get(MESSAGE_HEADER_BYTES..length) else {
+            return if RECORD_HEADER_BYTES + length > record { Passage::Secret } else { Passage::More };
+        };
+        match hello::chosen(body) {
+            Some(version) if version >= self.hello.lowest && version <= self.hello.highest => Passage::Secret,
+            _ => {
+                let detail = "server that chooses a version which the client has not offered";
+                Passage::Refuse(Refusal { reason: Reason::Ambiguous, status: None, detail })
             }
         }
     }

@@ -56,6 +56,25 @@ pub(super) fn read(message: &[u8]) -> Result<Hello, Refusal> {
     found.hello(head)
 }
 
+/// The version that a server has chosen, from the body of its hello (RFC 8446 section 4.1.3); `None` for one that nobody knows, or
+/// where the hello cannot be read.
+pub(super) fn chosen(body: &[u8]) -> Option<TlsVersion> {
+    let mut cursor = Cursor::new(body);
+    let mut version = cursor.u16()?;
+    cursor.take(32)?;
+    cursor.vector8()?;
+    // Suite and compression.
+    cursor.take(3)?;
+    let mut list = Cursor::new(if cursor.is_empty() { &[] } else { cursor.vector16()? });
+    while !list.is_empty() {
+        let (kind, content) = list.u16().zip(list.vector16())?;
+        if kind == SUPPORTED_VERSIONS {
+            version = u16::from_be_bytes(content.try_into().ok()?);
+        }
+    }
+    exact(version)
+}
+
 /// Everything before the extensions; the version of it.
 fn head(cursor: &mut Cursor<'_>) -> Option<u16> {
     let version = cursor.u16()?;
