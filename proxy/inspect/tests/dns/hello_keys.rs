@@ -2,6 +2,7 @@
 
 use crate::message::{Message, wire};
 use bulkhead_inspect::dns::{A, Answer, AnswerFault, HTTPS, HelloKeys, Query, SVCB, take_out_hello_keys};
+use proptest::prelude::*;
 
 const RRSIG: u16 = 46;
 
@@ -124,4 +125,31 @@ fn what_cannot_be_read_stays_as_it_is() {
     let query = Query::parse(&Message::question("a.test", HTTPS).build()).expect("a question");
     let cut = Answer::parse(&query, 0x4321, &whole[..whole.len() - 1]);
     assert!(matches!(cut, Err(AnswerFault::Malformed(_))), "and is passed on to nobody where that counts");
+}
+
+proptest! {
+    /// Whatever a server sends: it keeps its length and what it is read as, and what is done is done.
+    #[test]
+    fn a_message_reads_as_before_and_has_no_keys_after(
+        parameters in prop::collection::vec((0u16..8, prop::collection::vec(any::<u8>(), 0..6)), 0..6),
+        garbage in prop::collection::vec(any::<u8>(), 0..8),
+        kind in prop::sample::select(vec![HTTPS, SVCB, RRSIG, A]),
+    ) {
+        let parameters: Vec<(u16, &[u8])> =
+            parameters.iter().map(|(key, value)| (*key, value.as_slice())).collect();
+        let content = [service("a.test", &parameters), garbage].concat();
+        let before = Message::answer("a.test", HTTPS)
+            .record(1, "a.test", kind, 60, &content)
+            .record(1, "a.test", HTTPS, 60, &service("", &[ALPN, KEYS]))
+            .build();
+        let query = Query::parse(&Message::question("a.test", HTTPS).build()).expect("a question");
+        let mut after = before.clone();
+        let keys = take_out_hello_keys(&mut after);
+        prop_assert_eq!(after.len(), before.len());
+        prop_assert_eq!(Answer::parse(&query, 0x4321, &after), Answer::parse(&query, 0x4321, &before));
+        let mut again = after.clone();
+        let done = take_out_hello_keys(&mut again);
+        prop_assert_eq!(done, if keys == HelloKeys::Signed { HelloKeys::Signed } else { HelloKeys::None });
+        prop_assert_eq!(again, after);
+    }
 }
