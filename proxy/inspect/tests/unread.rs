@@ -4,7 +4,7 @@ mod support;
 
 use bulkhead_facts::Reason;
 use bulkhead_inspect::{Protocol, Step};
-use support::{End, PLAIN, gate, run_all_splits};
+use support::{End, OK, PLAIN, World, answers, gate, run_all_splits};
 
 const METHODS: [&str; 5] = ["GET", "HEAD", "DELETE", "OPTIONS", "TRACE"];
 const NEXT: &str = "GET /no/1 HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -42,6 +42,42 @@ fn the_server_is_told_to_end_the_connection_in_the_place_of_what_the_client_says
     }
     let offer = "upgrade: h2c\r\nhttp2-settings: x\r\nconnection: upgrade, http2-settings\r\n";
     check(&request("GET", offer, ""), &request("GET", "", "connection: close\r\n"));
+}
+
+/// What a client is answered, in the place of this.
+fn check_answer(input: &str, answer: fn(&str) -> &'static str, expected: &str) {
+    for piece in 1..=input.len() {
+        let told = answers(&World { answer, ..PLAIN }, input.as_bytes(), piece);
+        assert_eq!(String::from_utf8_lossy(&told), expected, "{input:?} by {piece}");
+    }
+}
+
+#[test]
+fn the_client_hears_that_the_connection_ends_where_its_server_does_not_say_so() {
+    let input = request("GET", "", "");
+    check_answer(
+        &input,
+        |_| "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
+    );
+    check_answer(
+        &input,
+        |_| "HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 No\r\n\r\n",
+        "HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 No\r\nconnection: close\r\n\r\n",
+    );
+    check_answer(
+        &input,
+        |_| "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n0\r\n\r\n",
+    );
+    for answer in [
+        |_: &str| "HTTP/1.1 200 OK\r\nConnection: te, Close\r\ncontent-length: 0\r\n\r\n",
+        |_: &str| "HTTP/1.0 200 OK\r\n\r\n",
+    ] {
+        check_answer(&input, answer, answer(""));
+    }
+    check_answer(&request("POST", "", ""), |_| OK, OK);
+    check_answer(&request("GET", "connection: close\r\n", ""), |_| OK, OK);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod chunked;
 mod head;
+mod hosts;
 mod pending;
 mod reply;
 mod request;
@@ -14,19 +15,18 @@ mod response;
 mod upgraded;
 
 pub(crate) use head::{content_length, is_text, is_token};
+pub(crate) use hosts::HostCache;
 pub(crate) use request::{is_method, path_and_query};
 
 use crate::contract::{Inspector, Notice, Progress, Refusal, Side, Standing, Step};
 use crate::limits::{HEAD_BYTES_MAX, INTERIM_RESPONSES_MAX, REQUESTS_OUTSTANDING_MAX};
 use crate::question::Question;
 use crate::websocket::Frames;
-use bulkhead_facts::HostName;
 use chunked::Chunked;
-use pending::{CLOSE, Pending};
+use pending::{CLOSE, EMPTY_LINE_BYTES, Pending};
 use request::Intent;
 use response::refuse;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use upgraded::WebSocket;
 
 /// One HTTP/1 connection.
@@ -95,11 +95,21 @@ enum After {
 struct Outstanding {
     to_head: bool,
     intent: Intent,
+    /// The server is told that the connection ends with it, and the client has to hear it as well.
+    closes: bool,
 }
 
 #[derive(Debug)]
 enum Responses {
-    Head { scanned: usize, interim: u8 },
+    Head {
+        scanned: usize,
+        interim: u8,
+    },
+    /// Before the empty line of a head, where the client is told that the connection ends.
+    Ending {
+        body: Body,
+        told: bool,
+    },
     Body(Body),
     Tunnel,
 }
@@ -148,35 +158,6 @@ impl Body {
             Self::Length(left) => *left,
             Self::UntilClose => u64::MAX,
         }
-    }
-}
-
-/// The host of the last request, so that its likes need no allocation.
-#[derive(Debug, Default)]
-pub(crate) struct HostCache {
-    text: Box<[u8]>,
-    name: Option<Arc<HostName>>,
-    port: Option<u16>,
-}
-
-impl HostCache {
-    /// Port of the last host, if it named one.
-    pub(crate) fn port(&self) -> Option<u16> {
-        self.port
-    }
-
-    pub(crate) fn parse(&mut self, text: &[u8]) -> Result<Arc<HostName>, Refusal> {
-        if let Some(name) = self.name.as_ref().filter(|_| *self.text == *text) {
-            return Ok(Arc::clone(name));
-        }
-        let wrong = head::malformed("host that is no host");
-        let (name, port) = std::str::from_utf8(text)
-            .ok()
-            .and_then(|text| HostName::parse_authority(text).ok())
-            .ok_or(wrong)?;
-        let name = Arc::new(name);
-        *self = Self { text: text.into(), name: Some(Arc::clone(&name)), port };
-        Ok(name)
     }
 }
 
@@ -231,6 +212,12 @@ impl Inspector for Http1 {
             Responses::Tunnel => self.websocket.step(Side::Server, bytes),
             _ if bytes.is_empty() => Step::NeedMore,
             Responses::Head { .. } => self.response_head(bytes),
+            Responses::Ending { told: false, .. } => Step::NeedMore,
+            Responses::Ending { body, told: true } => {
+                let body = *body;
+                self.begin_body(body);
+                Step::Forward(EMPTY_LINE_BYTES)
+            }
             Responses::Body(body) => match body.advance(bytes) {
                 Err(refusal) => Step::Refuse(refusal),
                 Ok((count, complete)) => {
@@ -281,11 +268,18 @@ impl Inspector for Http1 {
         match (&self.websocket, side) {
             (WebSocket::Checked(checked), Side::Server) => &checked.to_server,
             (_, Side::Server) if self.has_to_close() => CLOSE,
+            (_, Side::Client) if matches!(self.responses, Responses::Ending { told: false, .. }) => CLOSE,
             (_, _) => &[],
         }
     }
 
-    fn inserted(&mut self, _: Side) {
+    fn inserted(&mut self, side: Side) {
+        if side == Side::Client {
+            if let Responses::Ending { told, .. } = &mut self.responses {
+                *told = true;
+            }
+            return;
+        }
         if let Requests::Releasing { pending, position } = &mut self.requests
             && pending.has_to_close(*position)
         {
@@ -318,7 +312,7 @@ impl Inspector for Http1 {
             && match (&self.responses, &self.websocket) {
                 (Responses::Head { .. }, _) => self.outstanding.is_empty(),
                 (Responses::Tunnel, WebSocket::Checked(checked)) => checked.frames.is_between(Side::Server),
-                (Responses::Body(_) | Responses::Tunnel, _) => false,
+                (Responses::Ending { .. } | Responses::Body(_) | Responses::Tunnel, _) => false,
             };
         self.reply.as_ref().filter(|_| in_order).map(|reply| reply.bytes.as_slice())
     }
@@ -346,7 +340,7 @@ impl Inspector for Http1 {
                 }
             }
             (Side::Server, _, Responses::Body(body)) => body.passable(),
-            (Side::Client, _, _) | (Side::Server, _, Responses::Head { .. }) => 0,
+            (Side::Client, _, _) | (Side::Server, _, Responses::Head { .. } | Responses::Ending { .. }) => 0,
         }
     }
 
@@ -400,7 +394,7 @@ impl Inspector for Http1 {
         let in_head = matches!(self.requests, Requests::Head { .. });
         let ended = matches!(self.requests, Requests::Ended);
         let incomplete = matches!(self.requests, Requests::Body { .. } | Requests::Releasing { .. });
-        let begun = matches!(self.responses, Responses::Body(_));
+        let begun = matches!(self.responses, Responses::Ending { .. } | Responses::Body(_));
         let open = self.outstanding.len();
         Standing {
             idle: (in_head || ended) && open == 0 && self.reply.is_none(),
@@ -489,7 +483,7 @@ impl Http1 {
             Responses::Tunnel => Some(Requests::Tunnel),
             // The server declined: what follows is an ordinary request.
             Responses::Head { .. } if self.outstanding.is_empty() => Some(Requests::default()),
-            Responses::Head { .. } | Responses::Body(_) => None,
+            Responses::Head { .. } | Responses::Ending { .. } | Responses::Body(_) => None,
         }
     }
 
@@ -532,10 +526,12 @@ impl Http1 {
             status => {
                 let no_body = about.to_head || matches!(status, 204 | 304);
                 self.progress.status = Some(status);
-                match if no_body { Body::None } else { head.body } {
-                    Body::None => self.complete(),
-                    body => self.responses = Responses::Body(body),
+                let body = if no_body { Body::None } else { head.body };
+                if about.closes && !head.closes {
+                    self.responses = Responses::Ending { body, told: false };
+                    return Step::Forward(length.saturating_sub(EMPTY_LINE_BYTES));
                 }
+                self.begin_body(body);
             }
         }
         Step::Forward(length)
@@ -554,6 +550,13 @@ impl Http1 {
             self.websocket = WebSocket::checked(frames);
         }
         Step::Forward(length)
+    }
+
+    fn begin_body(&mut self, body: Body) {
+        match body {
+            Body::None => self.complete(),
+            body => self.responses = Responses::Body(body),
+        }
     }
 
     fn complete(&mut self) {

@@ -23,8 +23,12 @@ pub(super) struct Pending {
     pub(super) closes: bool,
 }
 
-/// What is said to a server that may leave the body unread, in the place of what the client says of the connection.
+/// What is said to a server that may leave the body unread, in the place of what the client says of the connection; and to
+/// the client, if the server does not say it.
 pub(super) const CLOSE: &[u8] = b"connection: close\r\n";
+
+/// What ends a head.
+pub(super) const EMPTY_LINE_BYTES: usize = 2;
 
 impl Pending {
     pub(super) fn of(parsed: request::RequestHead<'_>, head_bytes: usize) -> (Question<'_>, Self) {
@@ -39,7 +43,7 @@ impl Pending {
             cuts: parsed.cuts,
             body: parsed.body,
             then,
-            about: Outstanding { to_head: parsed.to_head, intent: parsed.intent },
+            about: Outstanding { to_head: parsed.to_head, intent: parsed.intent, closes: parsed.closes },
             upgrade: parsed.upgrade.map(Box::from),
             // What follows such a head cannot be told from a body that we would have to read to skip.
             close_after_denial: parsed.body != Body::None || parsed.expects_continue || parsed.last,

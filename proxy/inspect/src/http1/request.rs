@@ -75,7 +75,7 @@ pub(super) fn parse<'a>(
     if host.is_none() && minor == 1 {
         return Err(malformed("no host"));
     }
-    let port = cache.port.filter(|_| host.is_some());
+    let port = cache.port().filter(|_| host.is_some());
     let target = parse_target(method, target, host.as_deref(), port)?;
     let mut cuts = seen.cuts(&mut fields)?;
     let intent = match &target {

@@ -16,6 +16,8 @@ pub(super) struct ResponseHead {
     pub(super) status: u16,
     /// The body as the fields frame it; the request may say that there is none.
     pub(super) body: Body,
+    /// It says that the connection ends.
+    pub(super) closes: bool,
     /// It agrees to compress the messages of a WebSocket.
     pub(super) compressed: bool,
 }
@@ -27,7 +29,7 @@ pub(super) fn parse(head: &[u8]) -> Result<ResponseHead, Refusal> {
     let (status, minor) = status_line(line)?;
     let mut length = None;
     let mut transfer_encoding = false;
-    let mut compressed = false;
+    let (mut compressed, mut closes) = (false, minor == 0);
     for (index, (_, line)) in lines.enumerate() {
         if index >= HEAD_FIELDS_MAX {
             return Err(Refusal {
@@ -39,6 +41,9 @@ pub(super) fn parse(head: &[u8]) -> Result<ResponseHead, Refusal> {
         let field = field(line)?;
         let is = |name: &str| field.name.eq_ignore_ascii_case(name.as_bytes());
         match field.name.len() {
+            10 if is("connection") => {
+                closes |= elements(field.value).any(|option| option.eq_ignore_ascii_case(b"close"));
+            }
             14 if is("content-length") => {
                 let value = content_length(field.value)?;
                 if length.replace(value).is_some_and(|before| before != value) {
@@ -63,7 +68,7 @@ pub(super) fn parse(head: &[u8]) -> Result<ResponseHead, Refusal> {
         Some(length) => Body::length(length),
         None => Body::UntilClose,
     };
-    Ok(ResponseHead { status, body, compressed })
+    Ok(ResponseHead { status, body, closes, compressed })
 }
 
 /// True if the head of a 101 names what the connection becomes (RFC 9110 section 15.2.2), and that was asked. A server that only

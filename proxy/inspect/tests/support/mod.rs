@@ -67,11 +67,21 @@ pub(crate) fn gate() -> Conversation {
 
 /// Shows `input` in pieces of `piece` bytes.
 pub(crate) fn run(world: &World, input: &[u8], piece: usize) -> Outcome {
+    drive(world, input, piece).outcome
+}
+
+/// Bytes of the origin that left towards the client, with what was put in.
+pub(crate) fn answers(world: &World, input: &[u8], piece: usize) -> Vec<u8> {
+    drive(world, input, piece).answers
+}
+
+fn drive<'a>(world: &'a World, input: &[u8], piece: usize) -> Driver<'a> {
     let mut driver = Driver {
         world,
         conversation: gate(),
         pending: Vec::new(),
         unanswered: Vec::new(),
+        answers: Vec::new(),
         outcome: Outcome {
             asked: Vec::new(),
             lines: Vec::new(),
@@ -86,7 +96,7 @@ pub(crate) fn run(world: &World, input: &[u8], piece: usize) -> Outcome {
             break;
         }
     }
-    driver.outcome
+    driver
 }
 
 /// The outcome, which must be the same for every way of cutting the input into equal pieces and into two.
@@ -105,6 +115,7 @@ struct Driver<'a> {
     pending: Vec<u8>,
     /// Requests that the origin has and did not answer.
     unanswered: Vec<String>,
+    answers: Vec<u8>,
     outcome: Outcome,
 }
 
@@ -201,13 +212,18 @@ impl Driver<'_> {
         let mut answer = (self.world.answer)(&request).as_bytes();
         while !answer.is_empty() {
             match self.conversation.server(answer) {
-                Step::Forward(count) => answer = &answer[count..],
+                Step::Forward(count) => {
+                    self.answers.extend_from_slice(&answer[..count]);
+                    answer = &answer[count..];
+                }
                 Step::Refuse(refusal) => {
                     self.outcome.end = End::Refused(refusal.reason, None);
                     return None;
                 }
                 other => panic!("answer left over: {other:?}"),
             }
+            self.answers.extend_from_slice(self.conversation.insertion(Side::Client));
+            self.conversation.inserted(Side::Client);
         }
         Some(true)
     }
