@@ -209,6 +209,125 @@ fn metadata_of_topics_that_are_not_allowed_names_the_brokers_and_the_error() {
     }
 }
 
+/// Clients of librdkafka ask for no more on every connection: each was reported as denied, although all were answered.
+#[test]
+fn who_asks_for_brokers_and_no_topic_is_answered_and_nobody_is_asked() {
+    let nobody = World { allow: |_| false, ..WORLD };
+    for version in 1..=12 {
+        let flexible = version >= 9;
+        let none: &[u8] = if flexible { &[0, 1] } else { &[0; 4] };
+        let rest = usize::from(version >= 4)
+            + usize::from((8..=10).contains(&version))
+            + usize::from(version >= 8)
+            + usize::from(flexible);
+        let brokers = request(3, version, &[none, &vec![0; rest]].concat());
+        let outcome = run_all_splits(nobody, &brokers);
+        assert_eq!((&outcome.to_server, outcome.asked.len()), (&brokers, 0), "version {version}");
+        assert_eq!((outcome.to_client, outcome.end), (broker(&brokers), End::Open));
+    }
+    // At first an empty list meant all topics.
+    let outcome = run_all_splits(nobody, &request(3, 0, &[0; 4]));
+    assert_eq!((outcome.asked, outcome.to_server.len()), (vec!["3 []".to_owned()], 0));
+}
+
+/// Clients try again for minutes what a closed connection is the answer to.
+#[test]
+fn who_may_not_begin_a_group_or_a_transaction_or_make_a_topic_is_told_so() {
+    let nobody = World { allow: |_| false, ..WORLD };
+    const NO_ONE: [u8; 10] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff];
+    const NO_ONE_FLEXIBLE: [u8; 9] = [0xff, 0xff, 0xff, 0xff, 1, 0xff, 0xff, 0xff, 0xff];
+    let (group, transaction) = ([0, 30], [0, 53]);
+    let no_producer = [0xff; 10];
+    let made = [&[0, 2], compact("a").as_slice(), &[0xff; 6], &[1, 1, 0, 0, 0, 0, 9, 0, 0]].concat();
+    let answers = [
+        (10, 0, string("g"), [&group[..], &NO_ONE].concat()),
+        (
+            10,
+            2,
+            [string("t"), vec![1]].concat(),
+            [&[0; 4][..], &transaction, &[0xff, 0xff], &NO_ONE].concat(),
+        ),
+        (
+            10,
+            3,
+            [&[0], compact("g").as_slice(), &[0, 0]].concat(),
+            [&[0; 5][..], &group, &[0], &NO_ONE_FLEXIBLE, &[0]].concat(),
+        ),
+        (
+            10,
+            4,
+            [&[0, 0, 3], compact("g").as_slice(), &compact("h"), &[0]].concat(),
+            [
+                &[0; 5][..],
+                &[3],
+                &compact("g"),
+                &NO_ONE_FLEXIBLE,
+                &group,
+                &[0, 0],
+                &compact("h"),
+                &NO_ONE_FLEXIBLE,
+                &group,
+                &[0, 0, 0],
+            ]
+            .concat(),
+        ),
+        (22, 1, [0xff, 0xff, 0, 0, 0, 1].to_vec(), [&[0; 4][..], &[0, 31], &no_producer].concat()),
+        (
+            22,
+            4,
+            [&[0], compact("t").as_slice(), &[0; 15]].concat(),
+            [&[0; 5][..], &transaction, &no_producer, &[0]].concat(),
+        ),
+        (
+            19,
+            5,
+            made.clone(),
+            [&[0; 5][..], &[2], &compact("a"), &[0, 29, 0], &[0xff; 6], &[0, 0, 0]].concat(),
+        ),
+        (
+            19,
+            7,
+            made,
+            [&[0; 5][..], &[2], &compact("a"), &[0; 16], &[0, 29, 0], &[0xff; 6], &[0, 0, 0]].concat(),
+        ),
+        (16, 0, Vec::new(), [&[0, 31][..], &[0; 4]].concat()),
+        (16, 4, vec![0, 1, 0], [&[0; 5][..], &[0, 31, 1, 0]].concat()),
+        (
+            60,
+            1,
+            vec![0, 0, 1, 0],
+            [&[0; 5][..], &[0, 31, 0, 1, 1], &[0xff; 4], &[1, 0x80, 0, 0, 0, 0]].concat(),
+        ),
+        (
+            20,
+            1,
+            [&[0, 0, 0, 1], string("a").as_slice(), &[0; 4]].concat(),
+            [&[0; 4][..], &[0, 0, 0, 1], &string("a"), &[0, 29]].concat(),
+        ),
+    ];
+    for (api, version, body, answer) in answers {
+        let outcome = run_all_splits(nobody, &request(api, version, &body));
+        let size = u32::try_from(answer.len() + 4).expect("a sound test").to_be_bytes();
+        assert_eq!(outcome.to_client, [&size, &CORRELATION, answer.as_slice()].concat(), "{api} {version}");
+        assert_eq!((outcome.to_server.len(), outcome.asked.len(), outcome.end), (0, 1, End::Open));
+    }
+    // More to say than was asked.
+    let many = [&[0, 0, 9][..], &[1; 8], &[0]].concat();
+    assert_eq!(run_all_splits(nobody, &request(10, 4, &many)).end, End::Told);
+}
+
+/// As librdkafka asks for them: a null, and behind the rest a list of the older form.
+#[test]
+fn who_asks_for_all_topics_and_says_more_than_that_asks_for_all_topics() {
+    let all = request(3, 12, &[0, 0, 0, 0, 0, 1, 0, 0]);
+    let everything = World { allow: |_| true, ..WORLD };
+    let outcome = run_all_splits(everything, &all);
+    assert_eq!((outcome.asked, outcome.to_server), (vec!["3 []".to_owned()], all.clone()));
+    let outcome = run_all_splits(WORLD, &all);
+    assert_eq!((outcome.asked, outcome.end), (vec!["3 []".to_owned()], End::Open));
+    assert_eq!(outcome.to_server, request(3, 12, &[0, 1, 0, 0, 0, 1, 0, 0]), "about none of them");
+}
+
 #[test]
 fn one_group_that_asks_for_all_topics_outweighs_what_others_name() {
     let named = [compact("orders.a").as_slice(), &[2, 0, 0, 0, 1, 0]].concat();

@@ -26,6 +26,11 @@ fn agree(outcome: &Outcome) {
     let mut allowed = outcome.released.iter();
     let mut rest = outcome.to_server.as_slice();
     while let Some(length) = command(rest) {
+        if let Some(behind) = rest.strip_prefix(b"\r\n") {
+            // Nobody answers an empty line.
+            rest = behind;
+            continue;
+        }
         let (one, behind) = rest.split_at(length);
         let asked = allowed.next().unwrap_or_else(|| panic!("{} was not allowed", one.escape_ascii()));
         let executes = asked.line.eq_ignore_ascii_case("exec") && one == DISCARD;

@@ -99,6 +99,8 @@ struct Expected {
     opens: Option<Vec<Box<str>>>,
     /// Topics that were denied, to be put into the answer.
     denied: Option<Vec<Box<str>>>,
+    /// Nobody was asked about it.
+    unasked: bool,
 }
 
 /// One request to Kafka.
@@ -303,11 +305,12 @@ impl Kafka {
         };
         let Some(Head { api, version, correlation }) = head(bytes) else { return Step::NeedMore };
         let has_topics = topics::last_version(api).is_some_and(|last| (0..=last).contains(&version));
-        if has_topics && length > KAFKA_REQUEST_BYTES_MAX {
+        let is_kept = has_topics || refusal::answers(api);
+        if is_kept && length > KAFKA_REQUEST_BYTES_MAX {
             let detail = "request larger than what is kept to judge its topics";
             return Step::Refuse(Refusal { reason: Reason::Limit, status: None, detail });
         }
-        if has_topics && bytes.len() < length {
+        if is_kept && bytes.len() < length {
             return Step::NeedMore;
         }
         if api == SASL_HANDSHAKE && version == 0 {
@@ -321,7 +324,14 @@ impl Kafka {
                 Ok(named) => named,
             },
         };
-        self.ask(bytes, length, Expected { correlation, api, version, opens: None, denied: None }, named)
+        let unasked = named.brokers_only;
+        let expected = Expected { correlation, api, version, opens: None, denied: None, unasked };
+        if unasked {
+            // Clients ask for brokers on every connection. Those who may see no topic are told of brokers as well.
+            self.state = State::Releasing(Asked { length, expected: Some(expected), adds: None });
+            return self.release(bytes.len());
+        }
+        self.ask(bytes, length, expected, named)
     }
 
     fn ask<'a>(
@@ -519,8 +529,8 @@ impl Kafka {
     fn answered(&mut self, count: usize) {
         self.answer_left -= count;
         if self.answer_left == 0 {
-            self.outstanding.pop_front();
-            self.progress.completed = true;
+            let was_asked = self.outstanding.pop_front().is_some_and(|answered| !answered.unasked);
+            self.progress.completed |= was_asked;
         }
     }
 }

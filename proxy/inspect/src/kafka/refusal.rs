@@ -1,14 +1,28 @@
 //! Refusals in the words of a broker: each topic, or each of its partitions, with the error of who may not.
 //!
-//! `Produce`, `Fetch` and `ListOffsets` are answered here. `Metadata` has to name the brokers, which only a broker knows: it is
+//! `Produce`, `Fetch`, `ListOffsets`, `CreateTopics` and `DeleteTopics` are answered here, and so are the first requests of
+//! groups, transactions, idempotent producers and administrators, which name no topics: clients try anything else again and
+//! again. `Metadata` has to name the brokers, which only a broker knows: it is
 //! asked for those and the topics that are allowed, and the others are put into its answer. What else is refused ends the
 //! connection.
 
 use super::body::Body;
-use super::topics::{self, FETCH, LIST_OFFSETS, METADATA, Named, PRODUCE};
+use super::topics::{self, CREATE_TOPICS, DELETE_TOPICS, FETCH, LIST_OFFSETS, METADATA, Named, PRODUCE};
+use crate::limits::KAFKA_TOPICS_MAX;
+
+const FIND_COORDINATOR: u16 = 10;
+const LIST_GROUPS: u16 = 16;
+const INIT_PRODUCER_ID: u16 = 22;
+const DESCRIBE_CLUSTER: u16 = 60;
 
 /// TOPIC_AUTHORIZATION_FAILED.
 const NOT_ALLOWED: i16 = 29;
+/// GROUP_AUTHORIZATION_FAILED.
+const GROUP_NOT_ALLOWED: i16 = 30;
+/// CLUSTER_AUTHORIZATION_FAILED, which idempotent producers are told as well.
+const CLUSTER_NOT_ALLOWED: i16 = 31;
+/// TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
+const TRANSACTION_NOT_ALLOWED: i16 = 53;
 /// FETCH_SESSION_ID_NOT_FOUND: a client then names its topics anew.
 const NO_SESSION: i16 = 70;
 
@@ -60,6 +74,10 @@ impl Out {
         self.put(text.as_bytes());
     }
 
+    fn no_text(&mut self) {
+        self.put(if self.flexible { &[0] } else { &[0xff, 0xff] });
+    }
+
     fn tags(&mut self) {
         if self.flexible {
             self.bytes.push(0);
@@ -76,9 +94,13 @@ impl Out {
 /// The answer to a request that is there in full; `None` where the protocol has none that could be given here.
 pub(super) fn compose(api: u16, version: i16, correlation: i32, rest: &[u8]) -> Option<Vec<u8>> {
     let since = match api {
+        FIND_COORDINATOR => return coordinator(version, correlation, rest),
+        INIT_PRODUCER_ID => return producer(version, correlation, rest),
+        LIST_GROUPS => return groups(version, correlation),
+        DESCRIBE_CLUSTER => return cluster(version, correlation),
         PRODUCE => 3,
         FETCH => 4,
-        LIST_OFFSETS => 1,
+        LIST_OFFSETS | CREATE_TOPICS | DELETE_TOPICS => 1,
         _ => return None,
     };
     let named = topics::read_with(api, version, rest, true).ok()??;
@@ -89,6 +111,8 @@ pub(super) fn compose(api: u16, version: i16, correlation: i32, rest: &[u8]) -> 
     match api {
         PRODUCE => produce(&mut out, version, &named),
         FETCH => fetch(&mut out, version, &named),
+        CREATE_TOPICS => created(&mut out, version, &named),
+        DELETE_TOPICS => deleted(&mut out, version, &named),
         _ => list_offsets(&mut out, version, &named),
     }
     out.tags();
@@ -122,8 +146,7 @@ fn produce(out: &mut Out, version: i16, named: &Named<'_>) {
         out.put_if(version >= 5, &NONE);
         if version >= 8 {
             out.count(0);
-            // No text: a null.
-            out.put(if out.flexible { &[0] } else { &[0xff, 0xff] });
+            out.no_text();
         }
     });
     out.put(&[0; 4]);
@@ -158,6 +181,131 @@ fn list_offsets(out: &mut Out, version: i16, named: &Named<'_>) {
         out.put(&NONE);
         out.put_if(version >= 4, &(-1i32).to_be_bytes());
     });
+}
+
+fn created(out: &mut Out, version: i16, named: &Named<'_>) {
+    out.put_if(version >= 2, &[0; 4]);
+    out.count(named.topics.len());
+    for topic in &named.topics {
+        out.string(topic);
+        out.put_if(version >= 7, &[0; 16]);
+        out.put(&NOT_ALLOWED.to_be_bytes());
+        out.no_text();
+        // Partitions, replicas, and a null for its settings.
+        out.put_if(version >= 5, &[0xff; 6]);
+        out.put_if(version >= 5, &[0]);
+        out.tags();
+    }
+}
+
+fn deleted(out: &mut Out, version: i16, named: &Named<'_>) {
+    out.put(&[0; 4]);
+    out.count(named.topics.len());
+    for topic in &named.topics {
+        out.string(topic);
+        out.put(&NOT_ALLOWED.to_be_bytes());
+        if version >= 5 {
+            out.no_text();
+        }
+        out.tags();
+    }
+}
+
+/// True for a request without topics that is answered here if it is denied, for which it has to be there in full.
+pub(super) fn answers(api: u16) -> bool {
+    matches!(api, FIND_COORDINATOR | INIT_PRODUCER_ID | LIST_GROUPS | DESCRIBE_CLUSTER)
+}
+
+/// Who leads a group, or several, or a transaction.
+fn coordinator(version: i16, correlation: i32, rest: &[u8]) -> Option<Vec<u8>> {
+    if !(0..=6).contains(&version) {
+        return None;
+    }
+    let mut body = Body::new(rest, version >= 3);
+    body.tags()?;
+    let of = |kind: u8| if kind == 1 { TRANSACTION_NOT_ALLOWED } else { GROUP_NOT_ALLOWED }.to_be_bytes();
+    let mut out = Out::answer(correlation, version >= 3);
+    out.put_if(version >= 1, &[0; 4]);
+    if version >= 4 {
+        let error = of(body.byte()?);
+        let count = body.items()??;
+        let key = |_| body.string().filter(|key| !key.is_empty());
+        let keys = (0..count.min(KAFKA_TOPICS_MAX)).map(key).collect::<Option<Vec<_>>>()?;
+        out.count(keys.len());
+        for key in keys {
+            out.string(key);
+            nobody(&mut out);
+            out.put(&error);
+            out.no_text();
+            out.tags();
+        }
+    } else {
+        body.string()?;
+        out.put(&of(if version >= 1 { body.byte()? } else { 0 }));
+        if version >= 1 {
+            out.no_text();
+        }
+        nobody(&mut out);
+    }
+    out.tags();
+    Some(out.done())
+}
+
+fn groups(version: i16, correlation: i32) -> Option<Vec<u8>> {
+    if !(0..=5).contains(&version) {
+        return None;
+    }
+    let mut out = Out::answer(correlation, version >= 3);
+    out.put_if(version >= 1, &[0; 4]);
+    out.put(&CLUSTER_NOT_ALLOWED.to_be_bytes());
+    out.count(0);
+    out.tags();
+    Some(out.done())
+}
+
+fn cluster(version: i16, correlation: i32) -> Option<Vec<u8>> {
+    if !(0..=2).contains(&version) {
+        return None;
+    }
+    let mut out = Out::answer(correlation, true);
+    out.put(&[0; 4]);
+    out.put(&CLUSTER_NOT_ALLOWED.to_be_bytes());
+    out.no_text();
+    // Brokers are what it lists.
+    out.put_if(version >= 1, &[1]);
+    out.string("");
+    out.put(&(-1i32).to_be_bytes());
+    out.count(0);
+    out.put(&i32::MIN.to_be_bytes());
+    out.tags();
+    Some(out.done())
+}
+
+/// Number, host and port of a broker that there is not.
+fn nobody(out: &mut Out) {
+    out.put(&(-1i32).to_be_bytes());
+    out.string("");
+    out.put(&(-1i32).to_be_bytes());
+}
+
+fn producer(version: i16, correlation: i32, rest: &[u8]) -> Option<Vec<u8>> {
+    if !(0..=5).contains(&version) {
+        return None;
+    }
+    let mut body = Body::new(rest, version >= 2);
+    body.tags()?;
+    let error = match body.nullable_string()? {
+        Some(_) => TRANSACTION_NOT_ALLOWED,
+        None => CLUSTER_NOT_ALLOWED,
+    };
+    let mut out = Out::answer(correlation, version >= 2);
+    out.put(&[0; 4]);
+    out.put(&error.to_be_bytes());
+    // Number and epoch.
+    out.put(&NONE);
+    out.put(&(-1i16).to_be_bytes());
+    out.tags();
+    Some(out.done())
 }
 
 /// A `Metadata` request for these topics only in the place of this one; `None` where none can be.

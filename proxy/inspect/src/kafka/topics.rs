@@ -15,8 +15,8 @@ pub(super) const LIST_OFFSETS: u16 = 2;
 pub(super) const METADATA: u16 = 3;
 const OFFSET_COMMIT: u16 = 8;
 const OFFSET_FETCH: u16 = 9;
-const CREATE_TOPICS: u16 = 19;
-const DELETE_TOPICS: u16 = 20;
+pub(super) const CREATE_TOPICS: u16 = 19;
+pub(super) const DELETE_TOPICS: u16 = 20;
 const DELETE_RECORDS: u16 = 21;
 const OFFSET_FOR_LEADER_EPOCH: u16 = 23;
 const ADD_PARTITIONS_TO_TXN: u16 = 24;
@@ -67,6 +67,8 @@ pub(super) struct Named<'a> {
     pub(super) session: Option<(i32, i32)>,
     /// Partitions that it names, each with its topic, where they are asked for.
     pub(super) partitions: Vec<(&'a str, i32)>,
+    /// A `Metadata` that says of itself that it is about no topic: brokers are all it asks for.
+    pub(super) brokers_only: bool,
 }
 
 /// Reads what follows the client's name in the header; `None` for a request without topics, or in a version that is not known.
@@ -97,7 +99,11 @@ pub(super) fn read_with(
             let detail = "request with more topics than are kept to judge it";
             Err(Refusal { reason: Reason::Limit, status: None, detail })
         }
-        Some(()) if reader.body.left() == 0 && reader.named.topics.iter().all(|name| is_topic(name)) => {
+        // Librdkafka writes a list of the older form behind a request for all topics; what means all hides nothing.
+        Some(())
+            if (reader.body.left() == 0 || reader.unknown)
+                && reader.named.topics.iter().all(|name| is_topic(name)) =>
+        {
             if reader.unknown {
                 reader.named.topics.clear();
             }
@@ -243,6 +249,11 @@ impl<'a> Reader<'a> {
 
     fn metadata(&mut self) -> Option<()> {
         let version = self.version;
+        // A null means all topics, and so did an empty list at first.
+        let mut ahead = self.body;
+        let count = ahead.items()?;
+        self.named.brokers_only = version >= 1 && count == Some(0);
+        self.unknown = count.is_none();
         if version >= 10 {
             for _ in 0..self.body.items()?.unwrap_or_default() {
                 self.body.skip(16)?;
