@@ -690,5 +690,6 @@ fn behind_an_accepted_header_http_and_tls_are_read_and_nothing_else() {
     let mut other = Conversation::expecting([Protocol::Http1]);
     other.hold(true, 0);
     let line = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n\r\n";
-    assert!(matches!(other.client(line), Step::Refuse(_)) && !other.is_proxied(), "no rule accepts it");
+    assert!(matches!(other.client(line), Step::Opaque), "no rule accepts it");
+    assert!(other.is_unnamed() && !other.is_judged() && !other.is_proxied());
 }
