@@ -316,6 +316,60 @@ fn who_may_not_begin_a_group_or_a_transaction_or_make_a_topic_is_told_so() {
     assert_eq!(run_all_splits(nobody, &request(10, 4, &many)).end, End::Told);
 }
 
+/// A consumer whose topic is not allowed asked for its offsets again and again, and its app was told nothing.
+#[test]
+fn who_may_not_ask_where_a_group_has_read_to_is_told_so() {
+    let older =
+        [string("g").as_slice(), &[0, 0, 0, 1], &string("secret"), &[0, 0, 0, 1, 0, 0, 0, 2]].concat();
+    let topic = [&[2][..], &compact("secret"), &[2, 0, 0, 0, 2, 0]].concat();
+    let newer = [&[0, 2][..], &compact("g"), &[0], &[0xff; 4], &topic, &[0, 0, 0]].concat();
+    let of_all = [&[0, 2][..], &compact("g"), &[0], &[0xff; 4], &[0, 0, 0, 0]].concat();
+    let of_two =
+        [&[0, 3][..], &[&compact("g")[..], &[0], &[0xff; 4], &topic, &[0]].concat().repeat(2), &[0, 0]]
+            .concat();
+    let none = [0xff; 8];
+    let told = [
+        (
+            5,
+            older,
+            [
+                &[0; 4][..],
+                &[0, 0, 0, 1],
+                &string("secret"),
+                &[0, 0, 0, 1, 0, 0, 0, 2],
+                &none,
+                &[0xff; 4],
+                &[0, 0, 0, 29, 0, 0],
+            ]
+            .concat(),
+        ),
+        (
+            9,
+            newer,
+            [
+                &[0; 5][..],
+                &[2],
+                &compact("g"),
+                &[2],
+                &compact("secret"),
+                &[2, 0, 0, 0, 2],
+                &none,
+                &[0xff; 4],
+                &[1, 0, 29, 0, 0, 0, 0, 0, 0],
+            ]
+            .concat(),
+        ),
+        (9, of_all, [&[0; 5][..], &[2], &compact("g"), &[1, 0, 30, 0, 0]].concat()),
+    ];
+    for (version, body, answer) in told {
+        let outcome = run_all_splits(WORLD, &request(9, version, &body));
+        let size = u32::try_from(answer.len() + 4).expect("a sound test").to_be_bytes();
+        assert_eq!(outcome.to_client, [&size, &CORRELATION, answer.as_slice()].concat(), "version {version}");
+        assert_eq!((outcome.to_server.len(), outcome.end), (0, End::Open));
+    }
+    assert_eq!(run_all_splits(WORLD, &request(9, 9, &of_two)).end, End::Told);
+}
+
 /// As librdkafka asks for them: a null, and behind the rest a list of the older form.
 #[test]
 fn who_asks_for_all_topics_and_says_more_than_that_asks_for_all_topics() {

@@ -1,13 +1,15 @@
 //! Refusals in the words of a broker: each topic, or each of its partitions, with the error of who may not.
 //!
-//! `Produce`, `Fetch`, `ListOffsets`, `CreateTopics` and `DeleteTopics` are answered here, and so are the first requests of
+//! `Produce`, `Fetch`, `ListOffsets`, `OffsetFetch`, `CreateTopics` and `DeleteTopics` are answered here, and so are the first requests of
 //! groups, transactions, idempotent producers and administrators, which name no topics: clients try anything else again and
 //! again. `Metadata` has to name the brokers, which only a broker knows: it is
 //! asked for those and the topics that are allowed, and the others are put into its answer. What else is refused ends the
 //! connection.
 
 use super::body::Body;
-use super::topics::{self, CREATE_TOPICS, DELETE_TOPICS, FETCH, LIST_OFFSETS, METADATA, Named, PRODUCE};
+use super::topics::{
+    self, CREATE_TOPICS, DELETE_TOPICS, FETCH, LIST_OFFSETS, METADATA, Named, OFFSET_FETCH, PRODUCE,
+};
 use crate::limits::KAFKA_TOPICS_MAX;
 
 const FIND_COORDINATOR: u16 = 10;
@@ -101,6 +103,7 @@ pub(super) fn compose(api: u16, version: i16, correlation: i32, rest: &[u8]) -> 
         PRODUCE => 3,
         FETCH => 4,
         LIST_OFFSETS | CREATE_TOPICS | DELETE_TOPICS => 1,
+        OFFSET_FETCH => 2,
         _ => return None,
     };
     let named = topics::read_with(api, version, rest, true).ok()??;
@@ -113,6 +116,7 @@ pub(super) fn compose(api: u16, version: i16, correlation: i32, rest: &[u8]) -> 
         FETCH => fetch(&mut out, version, &named),
         CREATE_TOPICS => created(&mut out, version, &named),
         DELETE_TOPICS => deleted(&mut out, version, &named),
+        OFFSET_FETCH => offset_fetch(&mut out, version, &named, group(version, rest)?),
         _ => list_offsets(&mut out, version, &named),
     }
     out.tags();
@@ -209,6 +213,38 @@ fn deleted(out: &mut Out, version: i16, named: &Named<'_>) {
         }
         out.tags();
     }
+}
+
+/// Of one group.
+fn offset_fetch(out: &mut Out, version: i16, named: &Named<'_>, group: &str) {
+    out.put_if(version >= 3, &[0; 4]);
+    if version >= 8 {
+        out.count(1);
+        out.string(group);
+    }
+    each(out, named, |out, number| {
+        out.put(&number.to_be_bytes());
+        out.put(&NONE);
+        out.put_if(version >= 5, &(-1i32).to_be_bytes());
+        out.string("");
+        out.put(&NOT_ALLOWED.to_be_bytes());
+    });
+    // Whoever names no topic asks for all of the group.
+    let error = if named.partitions.is_empty() { GROUP_NOT_ALLOWED } else { 0 };
+    out.put(&error.to_be_bytes());
+    if version >= 8 {
+        out.tags();
+    }
+}
+
+/// The only group whose offsets are asked for.
+fn group(version: i16, rest: &[u8]) -> Option<&str> {
+    let mut body = Body::new(rest, topics::is_flexible(OFFSET_FETCH, version));
+    body.tags()?;
+    if version >= 8 && body.items()?? != 1 {
+        return None;
+    }
+    body.string()
 }
 
 /// True for a request without topics that is answered here if it is denied, for which it has to be there in full.

@@ -14,7 +14,7 @@ pub(super) const FETCH: u16 = 1;
 pub(super) const LIST_OFFSETS: u16 = 2;
 pub(super) const METADATA: u16 = 3;
 const OFFSET_COMMIT: u16 = 8;
-const OFFSET_FETCH: u16 = 9;
+pub(super) const OFFSET_FETCH: u16 = 9;
 pub(super) const CREATE_TOPICS: u16 = 19;
 pub(super) const DELETE_TOPICS: u16 = 20;
 const DELETE_RECORDS: u16 = 21;
@@ -318,7 +318,12 @@ impl<'a> Reader<'a> {
                 self.body.nullable_string()?;
                 self.body.skip(4)?;
             }
-            self.topics(|reader| reader.body.skip_items(4))?;
+            self.topics(|reader| {
+                for _ in 0..reader.body.items()?.unwrap_or_default() {
+                    reader.partition()?;
+                }
+                Some(())
+            })?;
             if version >= 8 {
                 self.body.tags()?;
             }
