@@ -11,6 +11,8 @@ pub(crate) struct Workload {
     pub(crate) kind: Kind,
     /// Requests in a round; the next begins once all are answered.
     pub(crate) at_once: usize,
+    /// Each has a path and an identifier of its own.
+    pub(crate) distinct: bool,
 }
 
 /// The protocol.
@@ -22,13 +24,20 @@ pub(crate) enum Kind {
 }
 
 /// All of them.
-pub(crate) const WORKLOADS: [Workload; 5] = [
-    Workload { name: "HTTP/1.1, 1 KiB, one after the other", kind: Kind::Http1, at_once: 1 },
-    Workload { name: "HTTP/2, 1 KiB, 32 streams", kind: Kind::Http2, at_once: 32 },
-    Workload { name: "HTTP/2, 1 KiB, one after the other", kind: Kind::Http2, at_once: 1 },
-    Workload { name: "gRPC, 64 B, 32 streams", kind: Kind::Grpc, at_once: 32 },
-    Workload { name: "gRPC, 64 B, one after the other", kind: Kind::Grpc, at_once: 1 },
+pub(crate) const WORKLOADS: [Workload; 8] = [
+    workload("HTTP/1.1, one after the other", Kind::Http1, 1, false),
+    workload("HTTP/1.1, one after the other, distinct", Kind::Http1, 1, true),
+    workload("HTTP/2, 32 streams", Kind::Http2, 32, false),
+    workload("HTTP/2, 32 streams, distinct", Kind::Http2, 32, true),
+    workload("HTTP/2, one after the other", Kind::Http2, 1, false),
+    workload("gRPC, 32 streams", Kind::Grpc, 32, false),
+    workload("gRPC, 32 streams, distinct", Kind::Grpc, 32, true),
+    workload("gRPC, one after the other", Kind::Grpc, 1, false),
 ];
+
+const fn workload(name: &'static str, kind: Kind, at_once: usize, distinct: bool) -> Workload {
+    Workload { name, kind, at_once, distinct }
+}
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADER_BYTES: usize = 9;
@@ -53,17 +62,37 @@ impl Kind {
     }
 
     /// The request with this number.
-    fn request(self, number: usize) -> Vec<u8> {
+    fn request(self, number: usize, distinct: bool) -> Vec<u8> {
         let id = u32::try_from(number * 2 + 1).expect("a stream");
         let mut out = Vec::new();
+        let identifier = format!("{:032x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut own = vec![0];
+        text(&mut own, b"x-request-id");
+        huffman(&mut own, identifier.as_bytes());
+        let own = if distinct { own } else { Vec::new() };
         match self {
+            Self::Http1 if distinct => out.extend_from_slice(
+                format!(
+                    "GET /svc50/{} HTTP/1.1\r\nHost: 10.0.0.1:8080\r\nX-Request-Id: {identifier}\r\n\r\n",
+                    1000 + number
+                )
+                .as_bytes(),
+            ),
             Self::Http1 => out.extend_from_slice(b"GET /svc50/1k HTTP/1.1\r\nHost: 10.0.0.1:8080\r\n\r\n"),
             Self::Http2 => {
-                let block = [PATH, &named(number, self)].concat();
+                let path = match distinct {
+                    true => {
+                        let mut path = vec![4];
+                        huffman(&mut path, format!("/svc50/{}", 1000 + number).as_bytes());
+                        path
+                    }
+                    false => PATH.to_vec(),
+                };
+                let block = [path, named(number, self), own].concat();
                 frame(&mut out, HEADERS, END_STREAM | END_HEADERS, id, &block);
             }
             Self::Grpc => {
-                let block = [literal(4, b"/bench.v1.Service50/Echo"), named(number, self)].concat();
+                let block = [literal(4, b"/bench.v1.Service50/Echo"), named(number, self), own].concat();
                 frame(&mut out, HEADERS, END_HEADERS, id, &block);
                 frame(&mut out, DATA, END_STREAM, id, &message());
             }
@@ -154,6 +183,30 @@ fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// A text of slashes, digits and few letters in Huffman code, as clients write what varies.
+fn huffman(out: &mut Vec<u8>, bytes: &[u8]) {
+    const FIVE: &[u8] = b"012aceiost";
+    let (mut code, mut bits): (Vec<u8>, String) = Default::default();
+    for byte in bytes {
+        bits += &match FIVE.iter().position(|five| five == byte) {
+            Some(at) => format!("{at:05b}"),
+            None => match byte {
+                b'/' => format!("{:06b}", 0x18),
+                b'3'..=b'9' => format!("{:06b}", 0x19 + byte - b'3'),
+                b'b' => format!("{:06b}", 0x23),
+                b'd' => format!("{:06b}", 0x24),
+                b'f' => format!("{:06b}", 0x25),
+                b'v' => format!("{:07b}", 0x77),
+                other => panic!("no code for {other}"),
+            },
+        };
+    }
+    bits += &"1".repeat((8 - bits.len() % 8) % 8);
+    code.extend((0..bits.len()).step_by(8).map(|at| u8::from_str_radix(&bits[at..at + 8], 2).expect("bits")));
+    out.push(0x80 | u8::try_from(code.len()).expect("a short text"));
+    out.extend_from_slice(&code);
+}
+
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     let [_, a, b, c] = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
     out.extend_from_slice(&[a, b, c, kind, flags]);
@@ -163,7 +216,7 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
 
 /// Asks so many times, each time once everything before was answered.
 pub(crate) fn ask(workload: &Workload, entrance: SocketAddr, rounds: usize) {
-    let Workload { kind, at_once, .. } = *workload;
+    let Workload { kind, at_once, distinct, .. } = *workload;
     let mut stream = TcpStream::connect(entrance).expect("sessions");
     stream.set_nodelay(true).expect("a socket");
     let mut pending = Vec::new();
@@ -175,7 +228,7 @@ pub(crate) fn ask(workload: &Workload, entrance: SocketAddr, rounds: usize) {
     }
     for round in 0..rounds {
         let numbers = round * at_once..(round + 1) * at_once;
-        let out: Vec<u8> = numbers.flat_map(|number| kind.request(number)).collect();
+        let out: Vec<u8> = numbers.flat_map(|number| kind.request(number, distinct)).collect();
         stream.write_all(&out).expect("sessions");
         let mut answered = 0;
         while answered < at_once {

@@ -105,11 +105,18 @@ const HEX_BYTES_MIN: usize = 8;
 /// no template holds literally.
 fn is_variable(segment: &str) -> bool {
     let bytes = segment.as_bytes();
-    let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
-    let letters = bytes.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+    if bytes.len() > WORD_BYTES_MAX {
+        return true;
+    }
+    let (mut digits, mut letters, mut only_hex, mut only_plain) = (0, 0, true, true);
+    for byte in bytes {
+        digits += usize::from(byte.is_ascii_digit());
+        letters += usize::from(byte.is_ascii_alphabetic());
+        only_hex &= byte.is_ascii_hexdigit() || *byte == b'-';
+        only_plain &= is_plain(*byte);
+    }
     let marks = bytes.len() - digits - letters;
-    let only_hex = bytes.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
-    if bytes.len() > WORD_BYTES_MAX || bytes.iter().any(|byte| !is_plain(*byte)) {
+    if !only_plain {
         return true;
     }
     match digits {

@@ -12,6 +12,7 @@ use crate::policy::Current;
 use bulkhead_facts::{Direction, L4Protocol};
 use bulkhead_inspect::{HttpHead, Kept, Progress, Question, signature};
 use bulkhead_policies::program::AnswerPair;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -116,6 +117,14 @@ impl Asked {
             true => Some(Arc::clone(http)),
             false => Some(Arc::new(HttpSignature { status, ..(**http).clone() })),
         }
+    }
+
+    /// True if all that a report says of both is the same.
+    fn is_told_like(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.current, &other.current)
+            && self.answers == other.answers
+            && self.http == other.http
+            && self.request == other.request
     }
 
     /// Bytes that it takes, and its place among those that are open.
@@ -254,10 +263,10 @@ impl Report {
 
     /// What has to be known of a request, as far as there is room.
     fn keep(&mut self, current: &Arc<Current>, answers: AnswerPair, question: &Question<'_>) -> Released {
+        let request = self.kinds.of(question);
+        let http = question.http().map(|head| self.signature(head));
         // What comes next needs its room.
         self.forget_recent();
-        let request = self.kinds.of(question);
-        let http = question.http().map(|head| Arc::new(http(head, OK_CLASS)));
         let asked = Asked { lasting: question.lasting, ..Asked::unkept(current, answers, http, request) };
         // Its own size is known only once it is kept.
         let size = REQUEST_BYTES + asked.http.as_deref().map_or(0, texts) + question.size();
@@ -268,6 +277,20 @@ impl Report {
         let released = Released::new(Asked { memory, ..asked }, question.exchange);
         self.kept_bytes += released.asked.size();
         released
+    }
+
+    /// What a request is called: most are called like the one before.
+    fn signature(&self, head: &HttpHead<'_>) -> Arc<HttpSignature> {
+        let (method, path, host) = named(head);
+        let last = self.in_flight.back().map(|released| &released.asked);
+        let last = last.or(self.recent.as_ref().map(|recent| &recent.asked));
+        let is_like = |http: &&Arc<HttpSignature>| {
+            (&*http.method, &*http.path_template, &*http.host) == (method, &*path, host)
+        };
+        match last.and_then(|last| last.http.as_ref()).filter(is_like) {
+            Some(like) => Arc::clone(like),
+            None => Arc::new(http(head, OK_CLASS)),
+        }
     }
 
     /// Tells of a request that is not kept what it was: soon it may be one of many that nobody can tell apart any more.
@@ -335,13 +358,13 @@ impl Report {
         let bytes = self.take_bytes();
         let count = u64::from(!told);
         if let Some(recent) = &mut self.recent
-            && Arc::ptr_eq(&recent.asked, &asked)
             && (recent.status, recent.application) == (status, application)
+            && (Arc::ptr_eq(&recent.asked, &asked) || recent.asked.is_told_like(&asked))
         {
             recent.requests += 1;
             recent.count += count;
             recent.bytes = [recent.bytes[0] + bytes[0], recent.bytes[1] + bytes[1]];
-            return;
+            return self.forget(&asked);
         }
         self.forget_recent();
         self.recent = Some(Recent { asked, status, application, requests: 1, count, bytes });
@@ -535,13 +558,23 @@ fn texts(http: &HttpSignature) -> usize {
 }
 
 fn http(head: &HttpHead<'_>, status: u16) -> HttpSignature {
-    let target = head.target_text();
+    let (method, path, host) = named(head);
     HttpSignature {
-        method: signature::method(head.method).to_owned(),
-        path_template: if target.starts_with('/') { signature::template(target) } else { target.to_owned() },
-        host: head.host.as_ref().map_or_else(String::new, |host| host.as_str().to_owned()),
+        method: method.to_owned(),
+        path_template: path.into_owned(),
+        host: host.to_owned(),
         status,
     }
+}
+
+/// Method, path and host as reports say them.
+fn named<'a>(head: &'a HttpHead<'_>) -> (&'a str, Cow<'a, str>, &'a str) {
+    let target = head.target_text();
+    let path = match target.starts_with('/') {
+        true => Cow::Owned(signature::template(target)),
+        false => Cow::Borrowed(target),
+    };
+    (signature::method(head.method), path, head.host.as_ref().map_or("", |host| host.as_str()))
 }
 
 #[cfg(test)]

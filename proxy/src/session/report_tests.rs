@@ -79,6 +79,10 @@ fn requests_that_are_alike_are_counted_each_and_told_together() {
     }
     exchange(&mut report, &current, "/ok/b", 200);
     exchange(&mut report, &current, "/ok/a", 200);
+    exchange(&mut report, &current, "/ok/17", 200);
+    exchange(&mut report, &current, "/ok/18", 200);
+    let recent = report.recent.as_ref().map_or(0, |recent| recent.requests);
+    assert_eq!(recent, 1, "what is kept of the next one needs the room");
     report.flush();
     report.flush();
     recorder.make_batch();
@@ -92,7 +96,8 @@ fn requests_that_are_alike_are_counted_each_and_told_together() {
         of.fold((0, 0), |sum, flow| (sum.0 + flow.count, sum.1 + flow.bytes_to_destination))
     };
     assert_eq!([told("/ok/a", 2), told("/ok/a", 5), told("/ok/b", 2)], [(5, 50), (1, 10), (1, 10)]);
-    assert_eq!(report.observations, 7);
+    assert_eq!(told("/ok/{id}", 2), (2, 20));
+    assert_eq!(report.observations, 9);
 }
 
 #[test]
@@ -107,6 +112,35 @@ fn what_holds_for_a_request_is_known_only_under_the_same_program_and_for_the_sam
     let (kept, other) = (kept("/ok/a"), Kept::Http2(kept("/ok/a").question().unwrap().bytes.into(), 1));
     let question = Question { exchange: 1, ..kept.question().unwrap() };
     assert!(!other.is_of(&kept.question().unwrap()) && !kept.is_of(&question), "another protocol");
+}
+
+#[test]
+fn requests_that_reports_call_alike_are_told_together_though_each_is_judged() {
+    let (mut report, current, recorder) = report();
+    let verdicts = Verdicts::new(Arc::clone(&current), Direction::Ingress, report.peer, 80, None);
+    let asked = ["/ok/17", "/ok/18", "/other/1", "/ok/19"].map(kept);
+    for (exchange, kept) in (1..).zip(&asked) {
+        let question = Question { exchange, ..kept.question().unwrap() };
+        assert!(report.known(&current, &question).is_none());
+        report.released(&current, verdicts.request(&question), &question, None);
+    }
+    for exchange in 1..=4 {
+        let progress = Progress { exchange, status: Some(200), completed: true, ..Progress::default() };
+        report.progress(progress, "http/2");
+    }
+    report.flush();
+    recorder.make_batch();
+    let mut told: Vec<_> = recorder.next_batch().expect("a batch").flows.into_iter().collect();
+    told.sort_by_key(|flow| flow.count);
+    let told: Vec<_> = told
+        .iter()
+        .map(|flow| {
+            (flow.http.as_ref().expect("a request").path_template.as_str(), flow.enforced.effect, flow.count)
+        })
+        .collect();
+    assert_eq!(told, [("/other/{id}", Effect::Deny, 1), ("/ok/{id}", Effect::Allow, 3)]);
+    let held = report.recent.as_ref().map_or(0, |recent| recent.asked.size());
+    assert_eq!(report.kept_bytes, held, "of the others nothing is kept");
 }
 
 #[test]

@@ -137,8 +137,22 @@ pub(crate) fn is_token(byte: u8) -> bool {
 
 /// True if every byte may stand in a field value: visible ASCII, space, tab and bytes above ASCII.
 pub(crate) fn is_text(value: &[u8]) -> bool {
-    // No early exit, so that the compiler can look at many bytes at once.
-    value.iter().fold(true, |all, byte| all & ((*byte >= 0x20 && *byte != 0x7f) || *byte == b'\t'))
+    let (words, rest) = value.as_chunks::<8>();
+    let plain = words.iter().fold(true, |all, word| all & !may_have_control(u64::from_ne_bytes(*word)));
+    let is_text = |bytes: &[u8]| {
+        bytes.iter().fold(true, |all, byte| all & ((*byte >= 0x20 && *byte != 0x7f) || *byte == b'\t'))
+    };
+    // A tab is a control byte that may stand there.
+    is_text(rest) && (plain || is_text(value))
+}
+
+/// True if one of eight bytes is below 0x20, or 0x7f.
+fn may_have_control(word: u64) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES * 0x80;
+    let deleted = word ^ (ONES * 0x7f);
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
+    below(word, 0x20) | below(deleted, 1) != 0
 }
 
 const TOKEN: [bool; 256] = {
@@ -189,6 +203,19 @@ mod tests {
         assert_eq!(find_end(&head, &mut 0), Ok(Some(HEAD_BYTES_MAX)));
         head.insert(0, b'a');
         assert_eq!(find_end(&head, &mut 0).map_err(|refusal| refusal.reason), Err(Reason::Limit));
+    }
+
+    #[test]
+    fn a_value_is_text_wherever_in_it_a_byte_stands() {
+        for byte in 0..=u8::MAX {
+            let expected = matches!(byte, b'\t' | 0x20..=0x7e | 0x80..);
+            for (before, after) in (0..20).flat_map(|before| [(before, 0), (before, 1), (before, 17)]) {
+                for other in *b"a\t\x80\xff " {
+                    let value = [vec![other; before], vec![byte], vec![other; after]].concat();
+                    assert_eq!(is_text(&value), expected, "{byte} behind {before} before {after}");
+                }
+            }
+        }
     }
 
     #[test]

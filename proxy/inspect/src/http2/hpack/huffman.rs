@@ -9,38 +9,72 @@ use super::codes::CODES;
 /// Decodes `text` behind what `out` holds; at most so many bytes.
 pub(super) fn decode(text: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), HpackError> {
     let until = out.len() + bytes_max;
-    let mut rest = text.iter();
+    let mut rest = text;
+    // So many bits that were not decoded, at the top. What stands below them is zero, or what comes next.
     let (mut window, mut bits) = (0u64, 0u32);
     loop {
-        while bits <= 48
-            && let Some(byte) = rest.next()
-        {
-            window = (window << 8) | u64::from(*byte);
-            bits += 8;
+        (window, bits) = fill(window, bits, &mut rest);
+        while bits >= LONGEST_BITS {
+            let (symbol, length) = first(window)?;
+            (window, bits) = (window << length, bits - length);
+            put(symbol, out, until)?;
         }
-        if bits == 0 {
-            return Ok(());
+        if rest.is_empty() {
+            break;
         }
-        // The bits that are left, at the top, followed by ones.
-        let aligned = !((!window) << (64 - bits));
-        // INVARIANT: with fewer than eight bits nothing is left to read.
+    }
+    while bits > 0 {
+        // The bits that are left, followed by ones.
+        let aligned = window | (u64::MAX >> bits);
         if bits < 8 && aligned == u64::MAX {
-            return Ok(());
+            break;
         }
-        let (symbol, length) = match SHORT[low_bits(aligned >> (64 - SHORT_BITS), SHORT_BITS)] {
-            (_, 0) => long(aligned).ok_or(HpackError::BadHuffman)?,
-            short => short,
-        };
-        let length = u32::from(length);
+        let (symbol, length) = first(aligned)?;
         if length > bits {
             return Err(HpackError::BadHuffman);
         }
-        bits -= length;
-        if out.len() >= until {
-            return Err(HpackError::TooLarge);
-        }
-        out.push(symbol);
+        (window, bits) = (window << length, bits - length);
+        put(symbol, out, until)?;
     }
+    Ok(())
+}
+
+/// Fills up fewer bits than the longest code has with whole bytes.
+#[inline]
+fn fill(mut window: u64, mut bits: u32, rest: &mut &[u8]) -> (u64, u32) {
+    if let Some(eight) = rest.first_chunk::<8>() {
+        window |= u64::from_be_bytes(*eight) >> bits;
+        let count = (63 - bits) / 8;
+        *rest = rest.get(usize::try_from(count).unwrap_or_default()..).unwrap_or_default();
+        return (window, bits + 8 * count);
+    }
+    while bits <= 56
+        && let Some((byte, behind)) = rest.split_first()
+    {
+        window |= u64::from(*byte) << (56 - bits);
+        bits += 8;
+        *rest = behind;
+    }
+    (window, bits)
+}
+
+/// The symbol whose code begins there, and bits of the code.
+#[inline]
+fn first(window: u64) -> Result<(u8, u32), HpackError> {
+    let (symbol, length) = match SHORT[low_bits(window >> (64 - SHORT_BITS), SHORT_BITS)] {
+        (_, 0) => long(window).ok_or(HpackError::BadHuffman)?,
+        short => short,
+    };
+    Ok((symbol, u32::from(length)))
+}
+
+#[inline]
+fn put(symbol: u8, out: &mut Vec<u8>, until: usize) -> Result<(), HpackError> {
+    if out.len() >= until {
+        return Err(HpackError::TooLarge);
+    }
+    out.push(symbol);
+    Ok(())
 }
 
 /// The symbol whose code of more than [`SHORT_BITS`] bits begins `aligned`; `None` for the end of string.
