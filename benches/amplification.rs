@@ -5,6 +5,7 @@
 //! lengths: that gives what a connection costs, and a kibibyte of it. A hostile one is compared with an ordinary one that
 //! sends as many bytes before it ends: all at once; by turns with those who answer; and in small pieces, which ordinary
 //! clients then send too: whoever reads the same again with each piece is found by that.
+//! Questions by UDP have no connection: each is compared with an ordinary one, whatever its length.
 //! `cargo bench -p bulkhead-benches --bench amplification`, or `make bench-amplification`; `-- WORD` for protocols of that
 //! name only.
 
@@ -13,6 +14,8 @@ mod messages;
 #[path = "../proxy/tests/amplification/sessions.rs"]
 mod sessions;
 
+use bulkhead_proxy::dns::answer_datagram;
+use bulkhead_proxy::dns::limits::QUESTION_BYTES_MAX;
 use messages::{Answer, Client, Kind};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -54,6 +57,14 @@ fn main() {
             worst = (times, what);
         }
     }
+    if let Some(kind) =
+        messages::all().into_iter().find(|kind| kind.protocol == "DNS" && DATAGRAMS.starts_with(&wanted))
+    {
+        let (times, what) = measure_datagrams(&kind);
+        if times > worst.0 {
+            worst = (times, what);
+        }
+    }
     println!("worst: {:.1} times an ordinary client ({}), at most {TIMES_MAX}", worst.0, worst.1);
     if worst.0 > TIMES_MAX {
         std::process::exit(1);
@@ -88,6 +99,79 @@ fn measure(kind: Kind) -> (f64, String) {
         }
     }
     worst
+}
+
+/// What questions by UDP are called.
+const DATAGRAMS: &str = "DNS by UDP";
+/// Questions of each kind in a round.
+const QUESTIONS: usize = 300;
+
+/// Questions by UDP, one after the other, each to its answer; the worst of them. The look at the kernel's list of connections, which
+/// costs each of them the same, is not among it.
+fn measure_datagrams(kind: &Kind) -> (f64, String) {
+    note_thread();
+    let server = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = server.local_addr().expect("an address");
+    thread::spawn(move || {
+        let mut bytes = [0; 64 * 1024];
+        while let Ok((count, client)) = server.recv_from(&mut bytes) {
+            bytes[2] |= 0x80;
+            // Whoever asked may be gone.
+            let _ = server.send_to(&bytes[..count], client);
+        }
+    });
+    let (dns, current, way) =
+        (sessions::dns(), sessions::by_datagrams(kind.section.clone()), sessions::way_to(address));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let cost = |client: &Client| {
+        let questions = datagrams(&client.bytes).take(QUESTIONS);
+        let questions: Vec<&[u8]> =
+            questions.map(|bytes| &bytes[..bytes.len().min(QUESTION_BYTES_MAX)]).collect();
+        let mut rounds: Vec<f64> = (0..5)
+            .map(|_| {
+                let before = used_by_now_us();
+                for question in questions.iter().cycle().take(QUESTIONS) {
+                    let asked = dns.judge.ask(&current, way, question);
+                    let reach = dns.sockets.ask_upstream(address);
+                    runtime.block_on(answer_datagram(&dns, way, asked, reach));
+                }
+                (used_by_now_us() - before) / QUESTIONS as f64
+            })
+            .collect();
+        rounds.sort_by(f64::total_cmp);
+        let bytes: usize = questions.iter().map(|question| question.len()).sum();
+        (bytes as f64 / 1024.0 / questions.len() as f64, rounds[2])
+    };
+    cost(&kind.ordinary);
+    let (kib, ordinary) = cost(&kind.ordinary);
+    println!("{DATAGRAMS:<12} one after the other");
+    row(DATAGRAMS, "ordinary", kib, ordinary / kib, Some(1.0));
+    let mut worst = (0.0, String::new());
+    for client in kind.hostile.iter().filter(|client| datagrams(&client.bytes).next().is_some()) {
+        let (kib, us) = cost(client);
+        let times = us / ordinary;
+        row(DATAGRAMS, client.what, kib, us / kib, Some(times));
+        if times > worst.0 {
+            worst = (times, format!("{DATAGRAMS}, {}", client.what));
+        }
+    }
+    worst
+}
+
+/// The same of this thread, up to now: the kernel counts when it stops.
+fn used_by_now_us() -> f64 {
+    thread::sleep(Duration::from_millis(1));
+    used_us()
+}
+
+/// The messages of a stream of them, without the length in front of each.
+fn datagrams(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (message, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        bytes = rest;
+        Some(message)
+    })
 }
 
 fn row(protocol: &str, what: &str, kib: f64, us: f64, times: Option<f64>) {

@@ -3,11 +3,10 @@
 
 use super::counting::Count;
 use super::sessions;
-use bulkhead_facts::{Direction, L4Protocol, NamePattern, PortRange};
-use bulkhead_policies::decide::Judge;
+use bulkhead_facts::NamePattern;
 use bulkhead_policies::model::{DnsMatch, L7Section};
 use bulkhead_proxy::dns::limits::QUESTIONS_OPEN_MAX;
-use bulkhead_proxy::dns::{Dns, Way, answer_datagram};
+use bulkhead_proxy::dns::{Dns, answer_datagram};
 use bulkhead_proxy::policy::Current;
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -22,16 +21,7 @@ const QUESTIONS: usize = 128;
 
 fn current() -> Arc<Current> {
     let names = vec![NamePattern::parse("**.test").expect("a pattern")];
-    let section = L7Section::Dns(vec![DnsMatch { names, ..DnsMatch::default() }]);
-    let mut program = sessions::program(section);
-    program.rules[0].direction = Direction::Egress;
-    for open in &mut program.ingress.boxes {
-        (open.protocol_first, open.protocol_last) = (L4Protocol::UDP, L4Protocol::UDP);
-        open.ports = PortRange::ALL;
-    }
-    std::mem::swap(&mut program.ingress, &mut program.egress);
-    let judge = Arc::new(Judge::new(program).expect("a valid program"));
-    Arc::new(Current { judge, generation: 1, named: Default::default() })
+    sessions::by_datagrams(L7Section::Dns(vec![DnsMatch { names, ..DnsMatch::default() }]))
 }
 
 /// A question with options of these lengths: what it takes at once, and what it brings.
@@ -80,14 +70,7 @@ fn a_question_by_udp_holds_little_until_it_is_answered() {
 /// Bytes that are held for each of many such questions.
 async fn held(count: &'static Count, dns: &Dns, server: &UdpSocket, bytes: &[u8]) -> usize {
     let destination = server.local_addr().expect("an address");
-    let way = Way {
-        direction: Direction::Egress,
-        peer: destination.ip(),
-        local: destination.ip(),
-        protocol: L4Protocol::UDP,
-        port: destination.port(),
-        endpoint: None,
-    };
+    let way = sessions::way_to(destination);
     let current = current();
     let before = count.held();
     for _ in 0..QUESTIONS {

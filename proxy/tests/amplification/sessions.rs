@@ -8,7 +8,7 @@ use bulkhead_policies::program::{
     L7Entry, L7Stage, PortBox, Program, RuleIndex, RuleInfo,
 };
 use bulkhead_proxy::advisory::Advisory;
-use bulkhead_proxy::dns::{Dns, QuestionJudge, random_identifier, serve_stream};
+use bulkhead_proxy::dns::{Dns, QuestionJudge, Way, random_identifier, serve_stream};
 use bulkhead_proxy::drain::Stage;
 use bulkhead_proxy::enforcement::{self, Pulse};
 use bulkhead_proxy::flows::Recorder;
@@ -79,6 +79,30 @@ pub(super) fn dns() -> Dns {
     let recorder = Arc::new(Recorder::new(metrics));
     let judge = QuestionJudge { recorder, internal: Arc::new([]), identifier: random_identifier };
     Dns { enforcement, sockets: Sockets::unmarked(), judge, stage }
+}
+
+/// The same section for questions by UDP that the workload asks.
+pub(super) fn by_datagrams(section: L7Section) -> Arc<Current> {
+    let mut program = program(section);
+    program.rules[0].direction = Direction::Egress;
+    for open in &mut program.ingress.boxes {
+        (open.protocol_first, open.protocol_last) = (L4Protocol::UDP, L4Protocol::UDP);
+    }
+    std::mem::swap(&mut program.ingress, &mut program.egress);
+    let judge = Arc::new(Judge::new(program).expect("a valid program"));
+    Arc::new(Current { judge, generation: 1, named: Default::default() })
+}
+
+/// The way of such a question.
+pub(super) fn way_to(server: SocketAddr) -> Way {
+    Way {
+        direction: Direction::Egress,
+        peer: server.ip(),
+        local: server.ip(),
+        protocol: L4Protocol::UDP,
+        port: server.port(),
+        endpoint: None,
+    }
 }
 
 /// Only what the section names passes.
