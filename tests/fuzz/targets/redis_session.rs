@@ -25,7 +25,12 @@ fn agree(outcome: &Outcome) {
     }
     let mut allowed = outcome.released.iter();
     let mut rest = outcome.to_server.as_slice();
-    while let Some(length) = command(rest) {
+    loop {
+        // An empty line asks for nothing; under the tee it leaves.
+        while let Some(behind) = rest.strip_prefix(b"\r\n") {
+            rest = behind;
+        }
+        let Some(length) = command(rest) else { return };
         if let Some(behind) = rest.strip_prefix(b"\r\n") {
             // Nobody answers an empty line.
             rest = behind;
