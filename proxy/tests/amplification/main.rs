@@ -12,6 +12,7 @@ use counting::Count;
 use messages::Kind;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ const SENT: usize = 1024;
 /// Bytes that it may cost.
 const COST_MAX: usize = 10 * SENT;
 const CLIENTS: usize = 32;
+
+/// What origins hold open.
+type Held = Arc<Mutex<Vec<TcpStream>>>;
 
 #[test]
 fn a_kibibyte_from_a_client_costs_at_most_ten() {
@@ -40,7 +44,9 @@ fn costs_too_much(Kind { protocol, section, greeting, ordinary, hostile, .. }: K
         count.watch_this_thread();
         count.count_this_thread();
     };
-    let start = |words: &[u8]| sessions::start(origin(words.to_vec(), count), section.clone(), counted);
+    let held = Held::default();
+    let start =
+        |words: &[u8]| sessions::start(origin(words.to_vec(), count, held.clone()), section.clone(), counted);
     let usual = start(&greeting);
     let clients: Vec<_> = hostile
         .into_iter()
@@ -49,14 +55,14 @@ fn costs_too_much(Kind { protocol, section, greeting, ordinary, hostile, .. }: K
         .collect();
     // Buffers in pools, tables of the report: once for all.
     for (entrance, client) in &clients {
-        drop(connected(*entrance, &client.bytes, client.pause));
+        cost((count, &held), *entrance, &client.bytes, client.pause);
     }
-    let connection = cost(count, usual, b"", 0);
+    let connection = cost((count, &held), usual, b"", 0);
     println!("{protocol}: a connection: {connection} bytes");
     assert!(connection > 0, "{protocol}: a connection that costs nothing is not counted");
     let mut too_much = Vec::new();
     for (entrance, client) in &clients {
-        let cost = cost(count, *entrance, &client.bytes, client.pause).saturating_sub(connection);
+        let cost = cost((count, &held), *entrance, &client.bytes, client.pause).saturating_sub(connection);
         println!("{protocol}: {}: {cost} bytes", client.what);
         if cost > COST_MAX {
             too_much.push(format!("{protocol}: {}: {cost} bytes held for {SENT}", client.what));
@@ -66,11 +72,13 @@ fn costs_too_much(Kind { protocol, section, greeting, ordinary, hostile, .. }: K
 }
 
 /// Bytes that are held for each of many clients that have sent the first kibibyte of this and stay.
-fn cost(count: &Count, entrance: SocketAddr, bytes: &[u8], pause: usize) -> usize {
+fn cost((count, origins): (&Count, &Held), entrance: SocketAddr, bytes: &[u8], pause: usize) -> usize {
     let before = settled(count);
     let clients = connected(entrance, bytes, pause);
     let held = settled(count).saturating_sub(before);
+    // Else their sessions would end by themselves, at some time during what is measured next.
     drop(clients);
+    origins.lock().expect("no panic while held").clear();
     held / CLIENTS
 }
 
@@ -103,17 +111,16 @@ fn settled(count: &Count) -> usize {
 }
 
 /// It accepts, says its greeting, and takes nothing but the first bytes.
-fn origin(greeting: Vec<u8>, count: &'static Count) -> SocketAddr {
+fn origin(greeting: Vec<u8>, count: &'static Count, held: Held) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     thread::spawn(move || {
         count.watch_this_thread();
-        let mut held = Vec::new();
         for mut stream in listener.incoming().flatten() {
             if !greeting.is_empty() && stream.read(&mut [0; 16]).is_ok_and(|count| count > 0) {
                 let _ = stream.write_all(&greeting);
             }
-            held.push(stream);
+            held.lock().expect("no panic while held").push(stream);
         }
     });
     address
