@@ -450,7 +450,7 @@ impl Play {
         self.outcome.admitted.push((answered.name, answered.addresses));
     }
 
-    fn finish(self) -> Outcome {
+    fn finish(mut self) -> Outcome {
         let waiting = self
             .carried
             .iter()
@@ -458,7 +458,12 @@ impl Play {
             .count();
         let before = counting::held();
         drop(self.conversation);
-        self.carried.into_iter().for_each(|(carried, _)| drop(carried));
+        // The list of them, and what they carry, is ours.
+        for (carried, _) in &mut self.carried {
+            if let Carried::Datagram { open, .. } = carried {
+                *open = None;
+            }
+        }
         let held = before.wrapping_sub(counting::held());
         let bound = HELD_BYTES_MAX + 10 * self.said + waiting * HELD_BYTES_PER_DATAGRAM;
         assert!(held <= bound, "{held} bytes held, {} said", self.said);

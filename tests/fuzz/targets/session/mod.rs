@@ -116,12 +116,24 @@ fn once(world: World, input: &[u8], pieces: [usize; 2]) -> Outcome {
     let mut rest = input.get(1..).unwrap_or_default();
     let mut play = Play::new(world, is_gated(input));
     let (client, server) = world.greeting;
-    play.happens(Event::Says(Side::Client, client), [usize::MAX; 2]);
-    play.happens(Event::Says(Side::Server, server), [usize::MAX; 2]);
+    // A server of HTTP/2 answers what has left, which nothing does before its settings.
+    let (settings, server) =
+        server.split_at(if client.starts_with(b"PRI ") { first_frame(server) } else { 0 });
+    for (side, said) in [(Side::Server, settings), (Side::Client, client), (Side::Server, server)] {
+        if !said.is_empty() {
+            play.happens(Event::Says(side, said), [usize::MAX; 2]);
+        }
+    }
     while let Some(event) = event(&mut rest) {
         play.happens(event, pieces);
     }
     play.finish()
+}
+
+/// Bytes of the frame of HTTP/2 that `bytes` begin with.
+fn first_frame(bytes: &[u8]) -> usize {
+    let length = bytes.first_chunk().map_or(0, |[a, b, c]| u32::from_be_bytes([0, *a, *b, *c]));
+    bytes.len().min(9 + usize::try_from(length).expect("a small number"))
 }
 
 /// True where another reader has to agree with us: all of it was read, in this protocol.
