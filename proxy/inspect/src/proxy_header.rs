@@ -114,7 +114,7 @@ fn are_values(mut bytes: &[u8]) -> bool {
 }
 
 fn malformed() -> Refusal {
-    Refusal { reason: Reason::Malformed, status: None, detail: "header of the PROXY protocol that is none" }
+    Refusal { reason: Reason::Malformed, status: None, detail: "malformed header of the PROXY protocol" }
 }
 
 #[cfg(test)]
