@@ -340,10 +340,12 @@ impl Redis {
     }
 
     fn command<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
-        if bytes.starts_with(b"\r\n") {
-            // Clients put it before a command to end a line that may be open; servers say nothing to it.
+        // Clients put it before a command to end a line that may be open; servers say nothing to it. All at once, since what
+        // follows is moved each time.
+        let empty_lines = bytes.chunks_exact(2).take_while(|two| two == b"\r\n").count();
+        if empty_lines > 0 {
             self.state = State::default();
-            return Step::Discard(2);
+            return Step::Discard(2 * empty_lines);
         }
         let State::Command(reader) = &mut self.state else { return Step::NeedMore };
         let head = match reader.read(bytes, keys::needed) {

@@ -23,6 +23,7 @@ pub(super) fn kind() -> Kind {
                 long(&[], |number| format!("SELECT {}\r\n", number % 10).into_bytes()),
             ),
             client("lines of nothing", text("", "\r\n")),
+            client("lines of nothing behind a command", text("GET a\r\n", "\r\n")),
             client("commands of nothing", text("", "*0\r\n")),
             client("transactions", text("", "MULTI\r\nGET a\r\nEXEC\r\n")),
             client("transactions of which a part is denied", text("", "MULTI\r\nX\r\nEXEC\r\n")),
